@@ -1,0 +1,10 @@
+"""The project's pytest plugins."""
+
+pytest_plugins = [
+    "fixtures.options",
+    "fixtures.guests",
+    "fixtures.claims",
+    "fixtures.evidence",
+    "fixtures.machines",
+    "fixtures.sriov",
+]

@@ -1,0 +1,193 @@
+"""The resident process: passes requests to users, starts them, and reports their end.
+
+One request a line, `PID {json}`; PID 0 is the router itself. One answer a line, `{json}` with
+the request's `id`; `{"event": "exit", ...}` comes unasked. The router opens no device, so what
+a user holds, only that user holds.
+"""
+
+import base64
+import ctypes
+import fcntl
+import json
+import os
+import random
+import selectors
+import socket
+import struct
+import sys
+import time
+import traceback
+
+import user
+
+ADDRESS = b"\0vfio-lab"
+RNDADDENTROPY = 0x40085203
+RNDRESEEDCRNG = 0x5207
+SIOCSIFHWADDR = 0x8924
+ARPHRD_ETHER = 1
+PR_SET_CHILD_SUBREAPER = 36
+READ_BYTES = 1 << 16
+LOG_RECORD_BYTES = 8192
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Router:
+    """Owns the carrier and knows every user by its pid."""
+
+    def __init__(self, incoming, outgoing):
+        """Serve `incoming`, answer on `outgoing` (file descriptors)."""
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self.users = {}  # pid -> socket
+        self.tails = {}  # pid -> answer received in part
+        self.pidfds = {}  # pid -> pidfd
+        self.waiting = {}  # pid -> ids of requests answered when it is gone
+        self.partial = b""
+        self.selector = selectors.DefaultSelector()
+        # Forked users meet the router here; users it forks itself inherit their socket.
+        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.door.bind(ADDRESS)
+        self.door.listen(16)
+        self.log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def serve(self):
+        """Run until the carrier closes, then take every user along."""
+        self.selector.register(self.incoming, selectors.EVENT_READ, self.read_carrier)
+        self.selector.register(self.door, selectors.EVENT_READ, self.admit)
+        self.answer({"event": "ready", "pid": os.getpid()})
+        try:
+            while True:
+                for key, _ in self.selector.select():
+                    key.data()
+        except EOFError:
+            for pid in list(self.users):
+                os.kill(pid, 9)
+
+    def answer(self, message):
+        self.send_raw(json.dumps(message).encode() + b"\n")
+
+    def send_raw(self, line):
+        view = memoryview(line)
+        while view:
+            view = view[os.write(self.outgoing, view) :]
+
+    def read_carrier(self):
+        data = os.read(self.incoming, READ_BYTES)
+        if not data:
+            raise EOFError
+        *lines, self.partial = (self.partial + data).split(b"\n")
+        for line in lines:
+            if line:
+                self.route(line)
+
+    def route(self, line):
+        address, _, body = line.partition(b" ")
+        pid = int(address)
+        if pid in self.users:
+            self.users[pid].sendall(body + b"\n")
+            return
+        request = json.loads(body)
+        try:
+            if pid:
+                raise ProcessLookupError(f"no user with pid {pid}")
+            operation = getattr(self, "do_" + request["op"])
+            result = operation(request["id"], **request.get("args", {}))
+        except BaseException:
+            self.answer({"id": request["id"], "error": traceback.format_exc()})
+        else:
+            if result is not None:
+                self.answer({"id": request["id"], **result})
+
+    def admit(self):
+        """A user forked a child, which now introduces itself."""
+        peer, _ = self.door.accept()
+        pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        self.adopt(pid, peer)
+        peer.sendall(b"welcome\n")
+
+    def adopt(self, pid, peer):
+        self.users[pid] = peer
+        self.tails[pid] = b""
+        pidfd = self.pidfds[pid] = os.pidfd_open(pid)
+        self.selector.register(peer, selectors.EVENT_READ, lambda: self.read_user(pid))
+        self.selector.register(pidfd, selectors.EVENT_READ, lambda: self.bury(pid))
+
+    def read_user(self, pid):
+        peer = self.users.get(pid)
+        if peer is None:
+            return
+        try:
+            data = peer.recv(READ_BYTES)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.selector.unregister(peer)
+            return
+        whole, newline, self.tails[pid] = (self.tails[pid] + data).rpartition(b"\n")
+        self.send_raw(whole + newline)
+
+    def bury(self, pid):
+        """Report a user's end; only now has the kernel released all that it held."""
+        pidfd = self.pidfds.pop(pid)
+        self.selector.unregister(pidfd)
+        os.close(pidfd)
+        peer = self.users.pop(pid)
+        del self.tails[pid]
+        if peer.fileno() in self.selector.get_map():
+            self.selector.unregister(peer)
+        peer.close()
+        try:
+            status = os.waitpid(pid, os.WNOHANG)[1]
+        except ChildProcessError:
+            status = None  # its parent, another user, has the status
+        code = None if status is None else os.waitstatus_to_exitcode(status)
+        for request in self.waiting.pop(pid, []):
+            self.answer({"id": request, "exit": code})
+        self.answer({"event": "exit", "pid": pid, "exit": code})
+
+    def do_spawn(self, _request, name, uid, drop):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                user.run(theirs, name, uid, drop)
+            finally:
+                os._exit(70)
+        theirs.close()
+        self.adopt(pid, ours)
+        return {"pid": pid}
+
+    def do_kill(self, request, pid, signal):
+        os.kill(pid, signal)
+        if pid not in self.users:
+            return {"exit": None}
+        self.waiting.setdefault(pid, []).append(request)
+        return None
+
+    def do_wake(self, _request, now_ns, seed, mac, interface):
+        """Make this clone differ from its siblings: clock, random state, MAC; mark the log."""
+        os.lseek(self.log, 0, os.SEEK_END)
+        time.clock_settime_ns(time.CLOCK_REALTIME, now_ns)
+        entropy = base64.b64decode(seed)
+        with open("/dev/urandom", "wb", buffering=0) as pool:
+            header = struct.pack("ii", len(entropy) * 8, len(entropy))
+            fcntl.ioctl(pool, RNDADDENTROPY, header + entropy)
+            fcntl.ioctl(pool, RNDRESEEDCRNG)
+        random.seed(entropy)
+        if interface:
+            request = struct.pack("16sH6s8x", interface.encode(), ARPHRD_ETHER, bytes.fromhex(mac))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+                fcntl.ioctl(handle, SIOCSIFHWADDR, request)
+        return {"python": sys.version.split()[0]}
+
+    def do_kernel_log(self, _request):
+        """Return the kernel log's records since the last call or wake, in /dev/kmsg form."""
+        records = []
+        while True:
+            try:
+                records.append(os.read(self.log, LOG_RECORD_BYTES).decode(errors="replace"))
+            except BlockingIOError:
+                return {"records": records}
+            except BrokenPipeError:
+                continue  # overwritten while we read: the next read starts at the oldest

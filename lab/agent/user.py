@@ -1,0 +1,189 @@
+"""A user: a process of its own that performs system calls for the host, one at a time.
+
+It knows no vfio. Requests carry a system call number and arguments; an argument is a number or
+a buffer, and a buffer may hold pointers to others, so the host can build any ioctl there is,
+the malformed ones too.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import traceback
+
+ADDRESS = b"\0vfio-lab"
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
+PR_SET_KEEPCAPS = 8
+CAPABILITY_VERSION_3 = 0x20080522
+SYS_CAPSET = 126
+ALL_CAPABILITIES = (1 << 41) - 1
+WIDTHS = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+
+def run(control, name, uid, drop):
+    """Become the user and serve `control` until it closes; never returns to the caller's code."""
+    keep = control.fileno()
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 1024)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    become(uid, drop)
+    User(control, name).serve()
+
+
+def become(uid, drop):
+    """Take the uid and give up capabilities (numbers); a foreign uid keeps what is not dropped."""
+    remaining = ALL_CAPABILITIES
+    for capability in drop:
+        remaining &= ~(1 << capability)
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "PR_CAPBSET_DROP")
+    if uid:
+        libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    if uid or drop:
+        header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+        low, high = remaining & 0xFFFFFFFF, remaining >> 32
+        data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+        if libc.syscall(SYS_CAPSET, header, data):
+            raise OSError(ctypes.get_errno(), "capset")
+
+
+class User:
+    """The loop of one user process."""
+
+    def __init__(self, control, name):
+        """Serve requests from the `control` socket."""
+        self.control = control
+        self.name = name
+        self.memory = {}
+
+    def serve(self):
+        with self.control.makefile("rb") as requests:
+            for line in requests:
+                self.serve_one(json.loads(line))
+        os._exit(0)
+
+    def serve_one(self, request):
+        try:
+            answer = getattr(self, "do_" + request["op"])(**request.get("args", {}))
+        except OSError as error:
+            answer = {"value": -1, "errno": error.errno}
+        except BaseException:
+            answer = {"error": traceback.format_exc()}
+        self.control.sendall(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
+
+    def do_syscall(self, number, args):
+        buffers = []
+        words = [ctypes.c_long(number)]
+        for arg in args:
+            if isinstance(arg, int):
+                words.append(ctypes.c_ulong(arg & 0xFFFFFFFFFFFFFFFF))
+            else:
+                words.append(ctypes.c_ulong(ctypes.addressof(materialize(arg, buffers))))
+        ctypes.set_errno(0)
+        value = libc.syscall(*words)
+        errno = ctypes.get_errno() if value == -1 else 0
+        out = [memory.raw[:size].hex() for memory, size, wanted in buffers if wanted]
+        return {"value": value, "errno": errno, "out": out}
+
+    def do_peek(self, address, size, width):
+        if not width:
+            return {"value": 0, "errno": 0, "data": ctypes.string_at(address, size).hex()}
+        words = (WIDTHS[width] * (size // width)).from_address(address)
+        data = b"".join(int(word).to_bytes(width, "little") for word in words)
+        return {"value": 0, "errno": 0, "data": data.hex()}
+
+    def do_poke(self, address, data, width):
+        raw = bytes.fromhex(data)
+        if not width:
+            ctypes.memmove(address, raw, len(raw))
+        else:
+            words = (WIDTHS[width] * (len(raw) // width)).from_address(address)
+            for index in range(len(words)):
+                words[index] = int.from_bytes(raw[index * width : (index + 1) * width], "little")
+        return {"value": 0, "errno": 0}
+
+    def do_fork(self):
+        """Fork: the child shares every open file and introduces itself to the router."""
+        hear, tell = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.control.close()
+                os.close(hear)
+                control = socket.socket(socket.AF_UNIX)
+                control.connect(ADDRESS)
+                if control.recv(8) != b"welcome\n":
+                    os._exit(71)
+                os.write(tell, b"!")
+                os.close(tell)
+                User(control, self.name).serve()
+            finally:
+                os._exit(70)
+        os.close(tell)
+        admitted = os.read(hear, 1)
+        os.close(hear)
+        return {"value": pid if admitted else -1, "errno": 0 if admitted else 3}
+
+    def do_read_file(self, path, size):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts = []
+            while size > 0 and (part := os.read(fd, size)):
+                parts.append(part)
+                size -= len(part)
+        finally:
+            os.close(fd)
+        return {"value": 0, "errno": 0, "data": b"".join(parts).hex()}
+
+    def do_write_file(self, path, data):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return {"value": os.write(fd, bytes.fromhex(data)), "errno": 0}
+        finally:
+            os.close(fd)
+
+    def do_readlink(self, path):
+        return {"value": 0, "errno": 0, "text": os.readlink(path)}
+
+    def do_listdir(self, path):
+        return {"value": 0, "errno": 0, "names": sorted(os.listdir(path))}
+
+    def do_run(self, argv, timeout_s):
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout_s,
+            check=False,
+        )
+        return {
+            "value": done.returncode,
+            "errno": 0,
+            "stdout": done.stdout.decode(errors="replace"),
+            "stderr": done.stderr.decode(errors="replace"),
+        }
+
+
+def materialize(spec, buffers):
+    """Allocate a buffer, its pointed-to buffers first patched in; note it in `buffers`."""
+    raw = bytes.fromhex(spec["data"])
+    memory = ctypes.create_string_buffer(raw, max(1, len(raw)))
+    buffers.append((memory, len(raw), spec.get("out", False)))
+    for offset, inner in spec.get("pointers", []):
+        address = ctypes.addressof(materialize(inner, buffers))
+        ctypes.memmove(
+            ctypes.addressof(memory) + offset, address.to_bytes(8, "little"), 8
+        )
+    return memory

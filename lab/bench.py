@@ -1,0 +1,196 @@
+"""The lab's own figures: how long a guest takes, what a call costs, what a clone weighs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import progress
+from lab.guest import Guest
+from lab.template import Workshop
+from lab.topology import topology
+from lab.uapi import vfio as uapi
+from lab.user import User
+
+PROJECT = Path(__file__).parent.parent
+ONE_SCENARIO = "scenarios/vf_token/test_match.py::test_vf_opens_with_the_token_its_pf_user_set"
+CLONES = 40
+COLD_BOOTS = 5
+CALLS = 400
+PROCESSES = 5
+TOPOLOGY = "igb"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure.
+
+    Args:
+        key: name, ending in its unit.
+        value: the measured value.
+        bar: what it must not exceed on 2 cores without KVM; None where there is no bar.
+        runs: how many measurements it was taken from.
+    """
+
+    key: str
+    value: float
+    bar: float | None
+    runs: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether it stays within its bar."""
+        return self.bar is None or self.value <= self.bar
+
+
+def measure(workshop: Workshop, *, quick: bool = False) -> list[Figure]:
+    """Take all figures in one run.
+
+    Args:
+        workshop: kernel, image and QEMU to measure with.
+        quick: a tenth of the repetitions, for a first look.
+    """
+    share = 10 if quick else 1
+    figures = [
+        *_clones(workshop, max(3, CLONES // share)),
+        _cold_boots(workshop, max(1, COLD_BOOTS // share)),
+        *_calls_and_weight(workshop, CALLS // share),
+        _one_scenario(max(1, PROCESSES // share)),
+    ]
+    return [*figures, *_virtme(workshop, figures, max(1, PROCESSES // share))]
+
+
+@contextmanager
+def _guests(workshop: Workshop) -> Iterator[Callable[[bool], Guest]]:
+    """Give a function that starts a guest (cold or cloned) in a scratch folder."""
+    frozen = workshop.template(topology(TOPOLOGY))
+    cold = workshop.machine(topology(TOPOLOGY))
+    names = (f"bench-{number}" for number in itertools.count())
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as scratch:
+
+        def start(boots: bool) -> Guest:
+            name = next(names)
+            make = Guest.boot if boots else Guest.clone
+            return make(name, cold if boots else frozen, Path(scratch) / name)
+
+        yield start
+
+
+def first_ioctl(guest: Guest) -> User:
+    """Start a user and have it make one ioctl; return it."""
+    user = guest.user("bench")
+    fd = user.open_path("/dev/vfio/vfio")
+    user.ioctl(fd, uapi.VFIO_GET_API_VERSION, name="VFIO_GET_API_VERSION")
+    return user
+
+
+def _clones(workshop: Workshop, count: int) -> list[Figure]:
+    times = []
+    with _guests(workshop) as start, progress.task("Cloning", count) as task:
+        for number in range(count):
+            began = time.monotonic()
+            guest = start(False)
+            try:
+                first_ioctl(guest)
+                times.append(time.monotonic() - began)
+            finally:
+                guest.close()
+            task.update(number + 1)
+    times.sort()
+    late = times[min(len(times) - 1, round(0.95 * len(times)))]
+    return [
+        Figure("clone_p50_s", statistics.median(times), 0.25, count),
+        Figure("clone_p95_s", late, 0.45, count),
+    ]
+
+
+def _cold_boots(workshop: Workshop, count: int) -> Figure:
+    times = []
+    with _guests(workshop) as start, progress.task("Booting from power-on", count) as task:
+        for number in range(count):
+            began = time.monotonic()
+            start(True).close()
+            times.append(time.monotonic() - began)
+            task.update(number + 1)
+    return Figure("cold_boot_s", statistics.median(times), 3.5, count)
+
+
+def _calls_and_weight(workshop: Workshop, count: int) -> list[Figure]:
+    with _guests(workshop) as start:
+        guest = start(False)
+        try:
+            user = first_ioctl(guest)
+            fd = user.open_path("/dev/vfio/vfio")
+            times = []
+            for _ in range(count):
+                began = time.monotonic()
+                user.ioctl(fd, uapi.VFIO_GET_API_VERSION, name="VFIO_GET_API_VERSION")
+                times.append(time.monotonic() - began)
+            weight = private_bytes(guest.qemu.process.pid) / 1e6
+        finally:
+            guest.close()
+    return [
+        Figure("call_p50_ms", statistics.median(times) * 1000, 5, count),
+        Figure("private_mb_per_guest", weight, 200, 1),
+    ]
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that a process shares with nobody.
+
+    Source: Documentation/filesystems/proc.rst, smaps_rollup.
+    """
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("Private_Clean", "Private_Dirty"):
+            total += int(rest.split()[0]) * 1024
+    return total
+
+
+def _one_scenario(count: int) -> Figure:
+    command = [sys.executable, "-m", "pytest", "-q", ONE_SCENARIO]
+    return Figure("one_scenario_s", _whole_process(command, count), 3, count)
+
+
+def _virtme(workshop: Workshop, figures: list[Figure], count: int) -> list[Figure]:
+    """Time virtme-ng on the same kernel, where it is installed, and the ratio to our cold boot."""
+    vng = shutil.which("vng")
+    if vng is None:
+        return []
+    bzimage = str(workshop.kernel.bzimage)
+    command = [vng, "--run", bzimage, "--disable-kvm", "--cpus", "1", "--exec", "uname -r"]
+    theirs = _whole_process(command, count)
+    ours = next(figure.value for figure in figures if figure.key == "cold_boot_s")
+    return [
+        Figure("virtme_ng_s", theirs, None, count),
+        Figure("cold_boot_vs_virtme_ng_ratio", ours / theirs, None, count),
+    ]
+
+
+def _whole_process(command: list[str], count: int) -> float:
+    times = []
+    with progress.task(f"Timing {Path(command[0]).name}", count) as task:
+        for number in range(count + 1):  # the first one warms up
+            began = time.monotonic()
+            subprocess.run(
+                command,
+                cwd=PROJECT,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+            )
+            times.append(time.monotonic() - began)
+            task.update(number)
+    return statistics.median(times[1:])

@@ -1,0 +1,257 @@
+"""Content-addressed entries that are either whole and verified, or absent.
+
+An entry is a folder `KIND/KEY` with a `manifest.json` of its files' sizes and SHA-256 sums. It
+is built in a scratch folder under a lock and renamed into place, so that no run ever sees half
+of one. Hashing a template on every use would cost more than cloning it: a successful check
+leaves a *seal* with each file's inode, size, mtime and ctime, and only a broken seal is checked
+by content again. No user program can set a ctime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from lab.errors import HostError, UsageError
+
+CHUNK_BYTES = 1 << 20
+KEY_HEX_DIGITS = 16
+MANIFEST = "manifest.json"
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a JSON-able value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content; holes are skipped but count by their place."""
+    total = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        position = 0
+        while position < size:
+            try:
+                start = os.lseek(file.fileno(), position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            for chunk, offset in _chunks(file.fileno(), start, end):
+                if any(chunk):
+                    total.update(f"{offset}:{len(chunk)}:".encode())
+                    total.update(chunk)
+            position = end
+        total.update(f"size:{size}".encode())
+    return total.hexdigest()
+
+
+def _chunks(fd: int, start: int, end: int) -> Iterator[tuple[bytes, int]]:
+    # Aligned to the file, not to the hole before them, so that a copy that fills or digs
+    # holes (rsync, tar) keeps the digest.
+    offset = start - start % CHUNK_BYTES
+    while offset < end:
+        yield os.pread(fd, CHUNK_BYTES, offset), offset
+        offset += CHUNK_BYTES
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The lab's folder of built things.
+
+    Args:
+        root: the folder; made on first use, mode 0700.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Cache:
+        """Return the cache in the user's cache folder (`$XDG_CACHE_HOME/vfio-lab`)."""
+        return cls(platformdirs.user_cache_path("vfio-lab"))
+
+    def open(self) -> Cache:
+        """Make the root if needed and check that it is ours.
+
+        Raises:
+            UsageError: the root belongs to another user or is no folder.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = self.root.stat().st_uid
+        except OSError as error:
+            raise UsageError(
+                f"cannot use the cache folder {self.root}",
+                seen=str(error),
+                hint="set XDG_CACHE_HOME to a folder you can write",
+            ) from error
+        if owner != os.geteuid():
+            raise UsageError(
+                f"the cache folder {self.root} belongs to another user",
+                expected=f"uid {os.geteuid()}",
+                seen=f"uid {owner}",
+                hint="set XDG_CACHE_HOME to a folder of your own",
+            )
+        self.root.chmod(0o700)
+        return self
+
+    def path(self, kind: str, key: str) -> Path:
+        """Return where the entry lives, whether or not it is there."""
+        return self.root / kind / key
+
+    def lock(self, kind: str, key: str) -> filelock.FileLock:
+        """Return the lock that guards the entry between runs."""
+        folder = self.open().root / "locks"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return filelock.FileLock(folder / f"{kind}-{key}.lock")
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """Return the entry if it is whole, else None."""
+        entry = self.path(kind, key)
+        return entry if _whole(entry, self._seal(kind, key)) else None
+
+    def obtain(
+        self,
+        kind: str,
+        key: str,
+        build: Callable[[Path], None],
+        *,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> Path:
+        """Return the entry, building it first if it is missing or damaged.
+
+        Args:
+            kind: `kernel`, `image`, `template`, ...
+            key: digest of all inputs.
+            build: fills the empty scratch folder it is given.
+            on_wait: called once when another run holds the entry's lock.
+
+        Raises:
+            HostError: the disk is full.
+            LabError: whatever `build` raises; nothing is left behind.
+        """
+        if (entry := self.find(kind, key)) is not None:
+            return entry
+        lock = self.lock(kind, key)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            on_wait()
+            lock.acquire()
+        try:
+            if (entry := self.find(kind, key)) is not None:
+                return entry
+            return self._build(kind, key, build)
+        finally:
+            lock.release()
+
+    def remove(self, kind: str, key: str) -> None:
+        """Delete the entry, if it is there."""
+        with self.lock(kind, key):
+            self._discard(kind, key)
+
+    def keys(self, kind: str) -> list[str]:
+        """Return the keys of all entries of a kind that have a manifest."""
+        return sorted(path.parent.name for path in (self.root / kind).glob(f"*/{MANIFEST}"))
+
+    def _seal(self, kind: str, key: str) -> Path:
+        return self.root / kind / f"{key}.seal"
+
+    def _discard(self, kind: str, key: str) -> None:
+        self._seal(kind, key).unlink(missing_ok=True)
+        shutil.rmtree(self.path(kind, key), ignore_errors=True)
+
+    def _build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+        self._discard(kind, key)
+        parent = self.open().root / kind
+        parent.mkdir(mode=0o700, exist_ok=True)
+        for stale in parent.glob(f".{key}.*"):  # we hold the lock: its builder was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=parent))
+        try:
+            build(scratch)
+            _write_manifest(scratch)
+            _make_private(scratch)
+            scratch.rename(self.path(kind, key))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise HostError(
+                    f"the disk filled up while building {kind} {key}",
+                    seen=str(error),
+                    where=parent,
+                    hint=f"free some space below {self.root}, or move XDG_CACHE_HOME",
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        entry = self.path(kind, key)
+        _write_seal(entry, self._seal(kind, key))
+        return entry
+
+
+def _files(entry: Path) -> list[Path]:
+    return sorted(path for path in entry.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _make_private(scratch: Path) -> None:
+    for path in (scratch, *scratch.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+
+
+def _write_manifest(scratch: Path) -> None:
+    files = {
+        str(path.relative_to(scratch)): {
+            "size": path.stat().st_size,
+            "sha256": file_digest(path),
+        }
+        for path in _files(scratch)
+    }
+    (scratch / MANIFEST).write_text(json.dumps(files, indent=1, sort_keys=True))
+
+
+def _stamp(entry: Path) -> dict[str, list[int]]:
+    paths = [*_files(entry), entry / MANIFEST]
+    stats = {str(path.relative_to(entry)): path.stat() for path in paths}
+    return {
+        name: [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        for name, stat in stats.items()
+    }
+
+
+def _write_seal(entry: Path, seal: Path) -> None:
+    scratch = seal.with_name(f"{seal.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(_stamp(entry)))
+    scratch.replace(seal)
+
+
+def _whole(entry: Path, seal: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(seal.read_text()) == _stamp(entry):
+            return True
+    try:
+        manifest: dict[str, dict[str, Any]] = json.loads((entry / MANIFEST).read_text())
+        whole = {str(p.relative_to(entry)) for p in _files(entry)} == set(manifest) and all(
+            (entry / name).stat().st_size == facts["size"]
+            and file_digest(entry / name) == facts["sha256"]
+            for name, facts in manifest.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    if whole:
+        _write_seal(entry, seal)
+    return whole

@@ -1,0 +1,176 @@
+"""Requests and answers with a guest's agent, over any carrier of bytes.
+
+Two carriers speak it: the guest's virtio-serial port and an SSH channel. One thread uses a
+channel. A request may be left pending while others are made, because a user may block in the
+kernel for as long as another holds a device.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from lab.deadline import Deadline
+from lab.errors import AgentError, DeadlineExceeded, GuestLost
+
+ROUTER = 0
+READ_BYTES = 1 << 16
+Answer = dict[str, Any]
+
+
+class Carrier(Protocol):
+    """What a channel needs of a stream: a socket or a paramiko channel."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, empty at the end; TimeoutError when none come in time."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of `data`."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """Bound the calls above."""
+
+    def close(self) -> None:
+        """Close both directions."""
+
+
+@dataclass
+class Pending:
+    """A request whose answer has not been taken yet."""
+
+    channel: Channel
+    id: int
+    about: str
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is there, without waiting for it."""
+        self.channel.pump(Deadline.after(0), once=True)
+        return self.id in self.channel.answers
+
+    def wait(self, deadline: Deadline) -> Answer:
+        """Return the answer.
+
+        Raises:
+            DeadlineExceeded: no answer in time; the request stays pending.
+            GuestLost: the carrier closed.
+            AgentError: the agent failed at the request.
+        """
+        while self.id not in self.channel.answers:
+            if not self.channel.pump(deadline):
+                raise DeadlineExceeded(
+                    f"no answer to: {self.about}",
+                    guest=self.channel.name,
+                    **{
+                        "seen": f"last answer: {self.channel.last_seen or '<none>'}",
+                        **self.channel.circumstances(),
+                    },
+                )
+        answer = self.channel.answers.pop(self.id)
+        if "error" in answer:
+            raise AgentError(
+                f"the agent failed at: {self.about}", guest=self.channel.name, tail=answer["error"]
+            )
+        return answer
+
+
+@dataclass
+class Channel:
+    """One agent's stream.
+
+    Args:
+        carrier: the connected stream.
+        name: the guest's name, for errors.
+        circumstances: more fields for errors, gathered when one is raised: what the console
+            said, how QEMU ended.
+    """
+
+    carrier: Carrier
+    name: str
+    circumstances: Callable[[], dict[str, Any]] = field(default=dict)
+    answers: dict[int, Answer] = field(default_factory=dict)
+    ended: dict[int, int | None] = field(default_factory=dict)
+    ready: bool = False
+    last_seen: str = ""
+    _partial: bytes = b""
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def start(self, pid: int, op: str, about: str, /, **args: object) -> Pending:
+        """Send a request and return without waiting.
+
+        Args:
+            pid: the user to ask, or `ROUTER`.
+            op: the agent's operation.
+            about: the request in words, for errors.
+            args: the operation's arguments.
+        """
+        number = next(self._ids)
+        body = json.dumps({"id": number, "op": op, "args": args}, separators=(",", ":"))
+        try:
+            self.carrier.settimeout(None)
+            self.carrier.sendall(f"{pid} {body}\n".encode())
+        except OSError as error:
+            raise self._lost(f"the guest went away before: {about}") from error
+        return Pending(self, number, about)
+
+    def call(
+        self, pid: int, op: str, about: str, /, *, deadline: Deadline, **args: object
+    ) -> Answer:
+        """Send a request and return its answer; raises like `Pending.wait`."""
+        return self.start(pid, op, about, **args).wait(deadline)
+
+    def await_ready(self, deadline: Deadline) -> None:
+        """Wait until a freshly booted agent has announced itself."""
+        while not self.ready:
+            if not self.pump(deadline):
+                raise DeadlineExceeded(
+                    "the agent never announced itself", guest=self.name, **self.circumstances()
+                )
+
+    def pump(self, deadline: Deadline, *, once: bool = False) -> bool:
+        """Take in what has arrived; return whether anything did before the deadline.
+
+        Raises:
+            GuestLost: the carrier closed.
+        """
+        try:
+            # A timeout of zero would make the socket non-blocking and raise another error.
+            self.carrier.settimeout(max(0.0005, deadline.remaining_s))
+            data = self.carrier.recv(READ_BYTES)
+        except TimeoutError:
+            return False
+        except OSError as error:
+            raise self._lost("the guest's agent port broke") from error
+        if not data:
+            raise self._lost("the guest went away")
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+        return bool(lines) or once or not deadline.passed
+
+    def close(self) -> None:
+        """Hang up; an agent on a virtio port then ends its guest."""
+        self.carrier.close()
+
+    def _lost(self, what: str) -> GuestLost:
+        return GuestLost(what, guest=self.name, **self.circumstances())
+
+    def _take(self, message: Answer) -> None:
+        self.last_seen = json.dumps(message)[:200]
+        match message.get("event"):
+            case "ready":
+                self.ready = True
+            case "exit":
+                self.ended[message["pid"]] = message["exit"]
+            case _:
+                self.answers[message["id"]] = message
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Return two connected stream sockets: ours, and one for a child to inherit."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return ours, theirs

@@ -1,0 +1,71 @@
+"""What a scenario leaves behind, in a folder of its own.
+
+| file | content |
+| --- | --- |
+| `command.sh` | boots the same machine at a terminal |
+| `console.log` | the serial console since the guest woke |
+| `kernel.log` | the kernel log since then, with levels |
+| `transcript.log` | every system call of every user, with its result |
+| `qmp.jsonl` | every monitor message, if the monitor was used |
+| `qemu.log` | what QEMU itself printed |
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab import console
+from lab.console import Complaint, readable
+from lab.errors import LabError
+from lab.guest import Guest
+from lab.user import Entry
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
+LONGEST_NAME = 120
+PART_LINES = 25
+
+
+def folder_name(scenario: str) -> str:
+    """Return a scenario's ID as a folder name."""
+    return _UNSAFE.sub("-", scenario).strip("-")[-LONGEST_NAME:]
+
+
+def collect(guest: Guest) -> list[Complaint]:
+    """Write all evidence of a guest that is about to be thrown away; return its complaints."""
+    folder = guest.folder
+    (folder / "command.sh").write_text(f"#!/bin/sh\nexec {guest.paste()}\n")
+    (folder / "transcript.log").write_text(transcript(guest.transcript))
+    try:
+        log = "\n".join(map(readable, guest.kernel_log()))
+    except LabError:
+        log = ""  # the guest is lost; its console has what there is
+    (folder / "kernel.log").write_text(log + "\n" if log else "")
+    for path in folder.iterdir():
+        path.chmod(0o600)
+    return console.complaints(console.read(guest.console)) or console.complaints(log)
+
+
+def transcript(entries: Iterable[Entry]) -> str:
+    """Return a transcript as text, a line per call: time, user, call, arguments, result."""
+    lines = []
+    for entry in entries:
+        clock = time.strftime("%H:%M:%S", time.gmtime(entry.at))
+        stamp = f"{clock}.{int(entry.at % 1 * 1e6):06d}"
+        lines.append(f"{stamp} {entry.user:<12} {entry.call}({entry.arguments}) = {entry.result}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:
+    """Return what a reader of a failure wants first: complaints, last calls, last kernel lines."""
+    parts = [f"kernel complaint ({each.kind}):\n{each.report}" for each in complaints]
+    for name in ("transcript.log", "kernel.log"):
+        text = console.tail(folder / name, PART_LINES)
+        if text:
+            parts.append(f"{name}, its end:\n{text}")
+    if len(parts) == 0:
+        parts.append(f"console.log, its end:\n{console.tail(folder / 'console.log') or '<empty>'}")
+    parts.append(f"evidence: {folder}")
+    return "\n\n".join(parts)

@@ -1,0 +1,301 @@
+"""Guests: a running QEMU, its agent, its monitor, and the users in it."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lab import console
+from lab.argv import BootFiles, RunFiles, argv
+from lab.channel import ROUTER, Channel
+from lab.console import readable
+from lab.deadline import Deadline, wait_until
+from lab.errors import AgentError, BootError, DeadlineExceeded, GuestLost, LabError
+from lab.function import PciFunction
+from lab.host import Accelerator
+from lab.kernel import Kernel
+from lab.qemu import Qemu
+from lab.qemucaps import QemuCaps
+from lab.qmp import Qmp
+from lab.ssh import Login, Ssh
+from lab.topology import Topology
+from lab.user import Entry
+from lab.vfio import VfioUser
+
+WAKE_TIMEOUT_S = 20.0
+BOOT_TIMEOUT_S = 60.0
+ENDING_TIMEOUT_S = 1.0
+CALL_TIMEOUT_S = 20.0
+SSH_TIMEOUT_S = 30.0
+SEED_BYTES = 64
+MANAGEMENT_NIC = "eth0"
+SETTLED = "/run/vfio-lab/settled"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """All that a guest is started from.
+
+    Args:
+        topology: its hardware.
+        kernel: what it boots.
+        caps: what this QEMU can do.
+        accelerator: kvm or tcg.
+        files: disks, and for clones the frozen memory and state.
+        keys: folder with the cache's SSH keys.
+    """
+
+    topology: Topology
+    kernel: Kernel
+    caps: QemuCaps
+    accelerator: Accelerator
+    files: BootFiles
+    keys: Path
+
+
+@dataclass
+class Guest:
+    """A pristine machine for one scenario; `close` throws it away.
+
+    Args:
+        name: unique in the run, also its evidence folder's.
+        machine: what it was started from.
+        folder: where console, logs and transcript go.
+        qemu: the process.
+        channel: the agent.
+    """
+
+    name: str
+    machine: Machine
+    folder: Path
+    qemu: Qemu
+    channel: Channel
+    monitor: socket.socket = field(repr=False)
+    transcript: list[Entry] = field(default_factory=list, repr=False)
+    users: list[VfioUser] = field(default_factory=list, repr=False)
+    _log: list[str] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def launch(cls, name: str, machine: Machine, folder: Path) -> Guest:
+        """Start QEMU; the guest is not awake yet.
+
+        Raises:
+            LaunchError: the binary cannot be executed.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        monitor, monitor_end = socket.socketpair()
+        agent, agent_end = socket.socketpair()
+        with monitor_end, agent_end:
+            run = RunFiles(folder, name, qmp_fd=monitor_end.fileno(), agent_fd=agent_end.fileno())
+            command = argv(
+                machine.topology, machine.caps, machine.accelerator.name, machine.files, run
+            )
+            inherit = (monitor_end.fileno(), agent_end.fileno())
+            qemu = Qemu.launch(command, folder / "qemu.log", inherit)
+        guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor)
+        guest.channel.circumstances = guest.circumstances
+        return guest
+
+    @classmethod
+    def clone(cls, name: str, machine: Machine, folder: Path) -> Guest:
+        """Return an awake clone of a template.
+
+        Raises:
+            BootError: the clone did not wake; carries what QEMU said.
+        """
+        return cls.launch(name, machine, folder)._awake("clone", WAKE_TIMEOUT_S)
+
+    @classmethod
+    def boot(cls, name: str, machine: Machine, folder: Path) -> Guest:
+        """Return a guest booted from power-on, as soon as its agent answers.
+
+        Raises:
+            BootError: the agent did not announce itself; carries the console's tail.
+        """
+        guest = cls.launch(name, machine, folder)
+        try:
+            guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S))
+        except (GuestLost, DeadlineExceeded) as error:
+            raise guest._stillborn("boot", error) from error
+        except BaseException:
+            guest.close()
+            raise
+        return guest._awake("boot", WAKE_TIMEOUT_S)
+
+    def user(self, name: str, *, uid: int = 0, drop: Sequence[int] = ()) -> VfioUser:
+        """Start a user: a fresh process in the guest.
+
+        Args:
+            name: what transcripts call it.
+            uid: its user and group id.
+            drop: capabilities it gives up, by number.
+        """
+        about = f"start {name}"
+        answer = self.ask("spawn", about, name=name, uid=uid, drop=list(drop))
+        user = VfioUser(self.channel, answer["pid"], name, self.transcript.append)
+        self.users.append(user)
+        return user
+
+    @cached_property
+    def root(self) -> VfioUser:
+        """The guest's administrator: binds drivers, writes sysfs, holds no device."""
+        return self.user("root")
+
+    @cached_property
+    def qmp(self) -> Qmp:
+        """QEMU's monitor, connected on first use."""
+        return Qmp(self.monitor, self.name, self.folder / "qmp.jsonl")
+
+    @cached_property
+    def ssh(self) -> Ssh:
+        """An SSH connection into the guest, opened on first use."""
+        return Ssh(self.login, Deadline.after(SSH_TIMEOUT_S))
+
+    @cached_property
+    def login(self) -> Login:
+        """Where this guest's sshd listens, on the host's loopback."""
+        return Login(
+            "127.0.0.1",
+            self._forwarded_port(),
+            key=self.machine.keys / "user",
+            host_key=self.machine.keys / "host.pub",
+        )
+
+    def settled(self, deadline: Deadline) -> None:
+        """Wait until boot's last step, sshd, is done."""
+        wait_until("the end of boot", lambda: self.root.exists(SETTLED), deadline)
+
+    def kernel_log(self) -> list[str]:
+        """Return the kernel log's records since the guest woke, in /dev/kmsg form."""
+        self._log += self.ask("kernel_log", "read the kernel log")["records"]
+        return list(self._log)
+
+    def heard(self, text: str, *, level: str = "") -> list[str]:
+        """Return the readable kernel log lines since the guest woke that contain `text`.
+
+        Args:
+            text: part of the line.
+            level: the line's level by its kernel name (`warn`, `info`), if it matters.
+        """
+        lines = [readable(record) for record in self.kernel_log()]
+        return [line for line in lines if text in line and f"] {level}" in line]
+
+    def taints(self) -> frozenset[int]:
+        """Return the bits set in the kernel's taint mask."""
+        mask = int(self.root.read_file("/proc/sys/kernel/tainted"))
+        return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
+
+    def function(self, role: str) -> PciFunction:
+        """Return the PCI function that plays a role in the topology, such as `pf0`."""
+        return PciFunction(self.machine.topology.function(role).bdf, self.root)
+
+    def load(self, module: str, *options: str) -> None:
+        """Load a kernel module.
+
+        Raises:
+            AgentError: modprobe failed; carries what it said.
+        """
+        done = self.root.run("modprobe", module, *options)
+        if done.exit:
+            raise AgentError(f"modprobe {module} failed", guest=self.name, tail=done.stderr)
+
+    def ask(self, op: str, about: str, **args: object) -> dict[str, Any]:
+        """Ask the agent's router, not a user."""
+        deadline = Deadline.after(CALL_TIMEOUT_S)
+        return self.channel.call(ROUTER, op, about, deadline=deadline, **args)
+
+    @property
+    def console(self) -> Path:
+        """The file QEMU writes the serial console to."""
+        return self.folder / "console.log"
+
+    def circumstances(self) -> dict[str, Any]:
+        """Return what an error about this guest should carry, gathered now."""
+        self.qemu.await_end(Deadline.after(ENDING_TIMEOUT_S))
+        seen = self.qemu.how_it_ended()
+        if (headline := console.headline(self.console)) is not None:
+            seen = f"{headline} ({seen})"
+        return {"seen": seen, "tail": console.tail(self.console), "where": self.console}
+
+    def close(self) -> None:
+        """Throw the guest away; idempotent."""
+        if "ssh" in self.__dict__:
+            self.ssh.close()
+        if "qmp" in self.__dict__:
+            self.qmp.close()
+        self.qemu.kill()
+        self.channel.close()
+        self.monitor.close()
+
+    def paste(self) -> str:
+        """Return a command line that boots the same machine at a person's terminal."""
+        files = self.machine.files.without_state()
+        by_hand = RunFiles(self.folder, self.name, interactive=True)
+        command = argv(
+            self.machine.topology, self.machine.caps, self.machine.accelerator.name, files, by_hand
+        )
+        return shlex.join(command)
+
+    def _awake(self, how: str, timeout_s: float) -> Guest:
+        seed = secrets.token_bytes(SEED_BYTES)
+        try:
+            self.channel.call(
+                ROUTER,
+                "wake",
+                "wake the agent",
+                deadline=Deadline.after(timeout_s),
+                now_ns=time.time_ns(),
+                seed=base64.b64encode(seed).decode(),
+                mac=_random_mac(seed),
+                interface=MANAGEMENT_NIC,
+            )
+        except (GuestLost, DeadlineExceeded) as error:
+            raise self._stillborn(how, error) from error
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _stillborn(self, how: str, error: LabError) -> BootError:
+        self.close()
+        return BootError(
+            f"the {how} of {self.name} never became ready",
+            guest=f"{self.machine.topology.name} on kernel {self.machine.kernel.name}",
+            expected="an answer from the agent",
+            seen=error.seen or error.what,
+            tail=error.tail,
+            where=self.folder,
+        )
+
+    def _forwarded_port(self) -> int:
+        deadline = Deadline.after(CALL_TIMEOUT_S)
+        text = self.qmp.execute(
+            "human-monitor-command", deadline=deadline, command_line="info usernet"
+        )
+        return forwarded_port(text)
+
+
+def forwarded_port(usernet: str) -> int:
+    """Return the host port that QEMU forwards to the guest's sshd.
+
+    Args:
+        usernet: the text of HMP's `info usernet`.
+    """
+    for line in usernet.splitlines():
+        words = line.split()
+        if words and words[0].startswith("TCP[HOST_FORWARD]"):
+            return int(words[3])
+    raise LabError("QEMU forwards no port to the guest's sshd", seen=usernet)
+
+
+def _random_mac(seed: bytes) -> str:
+    # Locally administered, unicast; QEMU's own prefix says what it is in a packet dump.
+    return "525400" + seed[:3].hex()

@@ -1,0 +1,233 @@
+"""What takes long says so on stderr: what, how far, how long.
+
+A bar for people at a terminal, one line now and then for logs. A step that ends within
+`QUIET_S` says nothing at all, so a warm cache stays silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+QUIET_S = 2.0
+LINE_EVERY_S = 15.0
+LEAST_FRACTION = 0.02
+MINUTE_S = 60
+HOUR_S = 3600
+BAR_COLUMNS = 24
+REDRAWS_A_SECOND = 5
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read them: `4.2 s`, `1 min 07 s`, `2 h 03 min`."""
+    if seconds < MINUTE_S - 0.05:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min {whole % MINUTE_S:02d} s"
+    return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02d} min"
+
+
+class Task:
+    """One step: how far it is, and since when."""
+
+    def __init__(self, title: str, total: float | None) -> None:
+        """Start the clock."""
+        self.title = title
+        self.total = total
+        self.done = 0.0
+        self.note = ""
+        self.shown = False
+        self._started_at = time.monotonic()
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Record how far the step is; cheap enough for every line of a compiler's output.
+
+        Args:
+            done: work done so far, in the caller's own unit.
+            total: all the work, if that is better known now.
+            note: what is being done right now.
+        """
+        self.done = done
+        self.note = note
+        if total is not None:
+            self.total = total
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the step began."""
+        return time.monotonic() - self._started_at
+
+    @property
+    def fraction(self) -> float | None:
+        """How far the step is, 0 to 1; None while nobody can tell."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds left at the pace so far; None while it is too early to say."""
+        fraction = self.fraction
+        if fraction is None or fraction < LEAST_FRACTION:
+            return None
+        return self.elapsed_s * (1 - fraction) / fraction
+
+
+class Display(Protocol):
+    """Where steps are shown once they have lasted `QUIET_S`."""
+
+    def begin(self, task: Task) -> None:
+        """Show that a step runs."""
+
+    def tick(self, task: Task) -> None:
+        """Show how far it is; called every `LINE_EVERY_S`."""
+
+    def end(self, task: Task, outcome: str) -> None:
+        """Show how it ended and how long it took."""
+
+
+class Lines:
+    """Plain lines, for logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+
+    def begin(self, task: Task) -> None:
+        """Print the title."""
+        self._print(f"{task.title} ...")
+
+    def tick(self, task: Task) -> None:
+        """Print how far and how long."""
+        parts = [] if task.fraction is None else [f"{task.fraction:.0%}"]
+        parts.append(f"{duration(task.elapsed_s)} so far")
+        if task.remaining_s is not None:
+            parts.append(f"about {duration(task.remaining_s)} left")
+        if task.note:
+            parts.append(task.note)
+        self._print(f"{task.title}: {', '.join(parts)}")
+
+    def end(self, task: Task, outcome: str) -> None:
+        """Print the outcome."""
+        self._print(f"{task.title}: {outcome} {duration(task.elapsed_s)}")
+
+    def _print(self, line: str) -> None:
+        # A log that has gone away is no reason to lose the build it told about.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+
+class Bars:
+    """Live bars, for a terminal; steps inside steps share one display."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Draw on `stream`, a terminal."""
+        self._console = Console(file=stream)
+        self._lock = threading.Lock()
+        self._tasks: list[Task] = []
+        self._live: Live | None = None
+
+    def begin(self, task: Task) -> None:
+        """Add a bar."""
+        with self._lock:
+            self._tasks = [*self._tasks, task]
+            if self._live is None:
+                self._live = Live(
+                    get_renderable=self._table,
+                    console=self._console,
+                    refresh_per_second=REDRAWS_A_SECOND,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                self._live.start()
+
+    def tick(self, task: Task) -> None:
+        """Do nothing: the live display reads the tasks by itself."""
+
+    def end(self, task: Task, outcome: str) -> None:
+        """Replace the bar by a line that stays."""
+        with self._lock:
+            self._tasks = [other for other in self._tasks if other is not task]
+            line = Text(f"{task.title}: {outcome} {duration(task.elapsed_s)}")
+            if self._live is not None and not self._tasks:
+                self._live.stop()
+                self._live = None
+            self._console.print(line)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        for task in self._tasks:
+            fraction = task.fraction
+            left = task.remaining_s
+            table.add_row(
+                Text(task.title),
+                ProgressBar(
+                    total=1.0, completed=fraction or 0.0, pulse=fraction is None, width=BAR_COLUMNS
+                ),
+                Text("" if fraction is None else f"{fraction:4.0%}"),
+                Text(duration(task.elapsed_s)),
+                Text("" if left is None else f"about {duration(left)} left"),
+                Text(task.note, style="dim", no_wrap=True, overflow="ellipsis"),
+            )
+        return table
+
+
+_displays: dict[TextIO, Display] = {}
+_displays_lock = threading.Lock()
+
+
+def display() -> Display:
+    """Return the display of what is stderr just now; one live display a stream."""
+    stream = sys.stderr
+    with _displays_lock:
+        if stream not in _displays:
+            _displays.clear()
+            _displays[stream] = Bars(stream) if stream.isatty() else Lines(stream)
+        return _displays[stream]
+
+
+@contextlib.contextmanager
+def task(title: str, total: float | None = None) -> Iterator[Task]:
+    """Show a step while the body runs, from `QUIET_S` on.
+
+    Args:
+        title: what is being done, as a sentence without a full stop.
+        total: all the work in the caller's own unit, if known.
+    """
+    step = Task(title, total)
+    shown = display()
+    over = threading.Event()
+    teller = threading.Thread(target=_tell, args=(step, shown, over), daemon=True)
+    teller.start()
+    outcome = "failed after"
+    try:
+        yield step
+        outcome = "done in"
+    except KeyboardInterrupt:
+        outcome = "interrupted after"
+        raise
+    finally:
+        over.set()
+        teller.join()
+        if step.shown:
+            shown.end(step, outcome)
+
+
+def _tell(step: Task, shown: Display, over: threading.Event) -> None:
+    if over.wait(QUIET_S):
+        return
+    step.shown = True
+    shown.begin(step)
+    while not over.wait(LINE_EVERY_S):
+        shown.tick(step)

@@ -1,0 +1,92 @@
+"""The lifetime of a QEMU process, and nothing else.
+
+It dies with the thread that started it: by the kernel's hand (PR_SET_PDEATHSIG), so that even
+`kill -9` of a test run leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.deadline import Deadline
+from lab.errors import LaunchError
+
+# The parent may die between fork and prctl; then the signal would never come.
+GUARD = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A running QEMU.
+
+    Args:
+        process: the child.
+        argv: its command line.
+        log: what it wrote to stdout and stderr.
+    """
+
+    process: subprocess.Popen[bytes]
+    argv: tuple[str, ...]
+    log: Path
+
+    @classmethod
+    def launch(cls, argv: Sequence[str], log: Path, inherit: Sequence[int]) -> Qemu:
+        """Start QEMU.
+
+        Args:
+            argv: the command line, the binary first.
+            log: file for its stdout and stderr.
+            inherit: descriptors that the command line names.
+
+        Raises:
+            LaunchError: the binary cannot be executed.
+        """
+        guarded = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", GUARD, str(os.getpid())]
+        try:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [*guarded, *argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=tuple(inherit),
+                    start_new_session=True,  # Ctrl-C is for us; we decide when the guest ends
+                )
+        except OSError as error:
+            raise LaunchError(f"cannot start {argv[0]}", seen=str(error)) from error
+        return cls(process, tuple(argv), log)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self.process.poll() is not None
+
+    def await_end(self, deadline: Deadline) -> bool:
+        """Wait for the process to end by itself; return whether it did."""
+        try:
+            self.process.wait(deadline.remaining_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def how_it_ended(self) -> str:
+        """Return the exit in words, with what QEMU printed."""
+        code = self.process.poll()
+        output = self.log.read_text(errors="replace").strip()
+        if code is None:
+            ending = "still running"
+        elif code < 0:
+            ending = f"killed by signal {-code}"
+        else:
+            ending = f"exited with code {code}"
+        return f"QEMU {ending}" + (f", saying: {output[-2000:]}" if output else "")
+
+    def kill(self) -> None:
+        """End the process at once and reap it; a clone has nothing worth saving."""
+        if not self.ended:
+            self.process.kill()
+        self.process.wait()

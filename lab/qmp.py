@@ -1,0 +1,113 @@
+"""QEMU's monitor, made synchronous; the only importer of qemu.qmp."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qemu.qmp import ExecuteError, Message, QMPClient, QMPError
+
+from lab.deadline import Deadline
+from lab.errors import DeadlineExceeded, GuestLost, LabError
+
+T = TypeVar("T")
+GREETING_TIMEOUT_S = 10.0
+
+
+class QmpRefusal(LabError):
+    """QEMU answered a command with an error."""
+
+
+class Qmp:
+    """A monitor connection that belongs to one thread.
+
+    Args:
+        sock: our end of the socket that QEMU inherited.
+        name: the guest's name, for errors.
+        log: file that gets every message, a JSON line each with its time.
+    """
+
+    def __init__(self, sock: socket.socket, name: str, log: Path) -> None:
+        self.name = name
+        self.events: list[dict[str, Any]] = []
+        self._log = log.open("a", buffering=1)
+        self._loop = asyncio.new_event_loop()
+        self._client = QMPClient(name)
+        sock.setblocking(False)
+        self._run(self._client.connect(sock), "greeting", Deadline.after(GREETING_TIMEOUT_S))
+
+    def execute(self, command: str, *, deadline: Deadline, **arguments: object) -> Any:
+        """Return what QEMU returns for a command; `_` in argument names means `-`.
+
+        Raises:
+            QmpRefusal: QEMU says no.
+            DeadlineExceeded: QEMU says nothing.
+            GuestLost: QEMU is gone.
+        """
+        sent = {name.replace("_", "-"): value for name, value in arguments.items()}
+        self._note({"execute": command, "arguments": sent})
+        try:
+            value = self._run(self._client.execute(command, sent), command, deadline)
+        except ExecuteError as error:
+            self._note({"error": str(error)})
+            raise QmpRefusal(
+                f"QEMU refused {command}", guest=self.name, seen=str(error), where=self.log_path
+            ) from error
+        self._note({"return": value})
+        return value
+
+    def await_event(self, event: str, *, deadline: Deadline) -> dict[str, Any]:
+        """Return the first event of that name not yet returned, waiting for it if need be."""
+        while True:
+            for index, seen in enumerate(self.events):
+                if seen["event"] == event:
+                    return self.events.pop(index)
+            self._take(self._run(self._client.events.get(), event, deadline))
+
+    @property
+    def log_path(self) -> Path:
+        """The file with every message."""
+        return Path(self._log.name)
+
+    def close(self) -> None:
+        """Disconnect and forget; QEMU runs on."""
+        try:
+            self._run(self._client.disconnect(), "disconnect", Deadline.after(1))
+        except (LabError, QMPError, EOFError):
+            pass  # it was dying before we hung up, which is all we wanted
+        finally:
+            self._loop.close()
+            self._log.close()
+
+    def _run(self, work: Coroutine[Any, Any, T], what: str, deadline: Deadline) -> T:
+        try:
+            result = self._loop.run_until_complete(asyncio.wait_for(work, deadline.remaining_s))
+        except asyncio.TimeoutError as error:
+            raise DeadlineExceeded(
+                f"QEMU's monitor did not answer {what}",
+                guest=self.name,
+                seen=f"last event: {self.events[-1] if self.events else '<none>'}",
+                where=self.log_path,
+            ) from error
+        except ExecuteError:
+            raise
+        except (QMPError, EOFError, OSError) as error:
+            raise GuestLost(
+                f"QEMU's monitor closed during {what}", guest=self.name, seen=repr(error)
+            ) from error
+        while not self._client.events.empty():
+            self._take(self._loop.run_until_complete(self._client.events.get()))
+        return result
+
+    def _take(self, message: Message) -> None:
+        event = dict(message)
+        self.events.append(event)
+        self._note(event)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        self._log.write(json.dumps({"at": time.time(), **message}, default=str) + "\n")

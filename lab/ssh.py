@@ -1,0 +1,159 @@
+"""SSH into a guest or a real machine; the only importer of paramiko."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from lab.deadline import Deadline
+from lab.errors import DeadlineExceeded, LabError
+from lab.user import CommandResult
+
+READ_BYTES = 1 << 16
+POLL_S = 0.02
+KEEPALIVE_S = 15
+
+
+class SshError(LabError):
+    """The connection could not be made or broke."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where and as whom to connect.
+
+    Args:
+        host: address, for guests always loopback.
+        port: TCP port.
+        user: account.
+        key: private key file; None uses the user's own agent and keys.
+        host_key: the one public host key to accept; None takes those of known_hosts.
+    """
+
+    host: str
+    port: int
+    user: str = "root"
+    key: Path | None = None
+    host_key: Path | None = None
+
+    def command(self) -> list[str]:
+        """Return the ssh command line a person would type."""
+        options = [f"-p{self.port}"]
+        if self.key is not None:
+            options += ["-i", str(self.key), "-o", "IdentitiesOnly=yes"]
+        if self.host_key is not None:
+            options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        return ["ssh", *options, f"{self.user}@{self.host}"]
+
+
+class Ssh:
+    """An open connection.
+
+    Args:
+        login: where to.
+        deadline: bounds connecting and authenticating.
+
+    Raises:
+        SshError: no connection; says what the other side did.
+    """
+
+    def __init__(self, login: Login, deadline: Deadline) -> None:
+        self.login = login
+        self._client = paramiko.SSHClient()
+        if login.host_key is None:
+            self._client.load_system_host_keys()
+        else:
+            kind, text = login.host_key.read_text().split()[:2]
+            key = paramiko.PKey.from_type_string(kind, base64.b64decode(text))
+            name = login.host if login.port == paramiko.config.SSH_PORT else _bracketed(login)
+            self._client.get_host_keys().add(name, kind, key)
+        self._client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        try:
+            self._client.connect(
+                login.host,
+                login.port,
+                login.user,
+                key_filename=str(login.key) if login.key else None,
+                look_for_keys=login.key is None,
+                allow_agent=login.key is None,
+                timeout=deadline.remaining_s,
+                banner_timeout=deadline.remaining_s,
+                auth_timeout=deadline.remaining_s,
+            )
+        except (OSError, paramiko.SSHException) as error:
+            self._client.close()
+            raise SshError(
+                f"no SSH connection to {login.user}@{login.host} port {login.port}",
+                seen=repr(error),
+                hint="is sshd up there? try: " + shlex.join(login.command()),
+            ) from error
+
+    def run(self, *argv: str, deadline: Deadline) -> CommandResult:
+        """Run a command and return what it left, both streams drained as they come.
+
+        Raises:
+            DeadlineExceeded: it did not end; it is hung up on.
+        """
+        channel = self._channel()
+        output: dict[str, list[bytes]] = {"out": [], "err": []}
+        with channel:
+            channel.exec_command(shlex.join(argv))
+            channel.settimeout(POLL_S)
+            while not (channel.exit_status_ready() and channel.eof_received):
+                _drain(channel, output)
+                if deadline.passed:
+                    raise DeadlineExceeded(
+                        f"no end of: {shlex.join(argv)}",
+                        guest=self.login.host,
+                        tail=b"".join(output["out"] + output["err"]).decode(errors="replace"),
+                    )
+            while channel.recv_ready() or channel.recv_stderr_ready():
+                _drain(channel, output)
+            text = {
+                name: b"".join(parts).decode(errors="replace") for name, parts in output.items()
+            }
+            return CommandResult(argv, channel.recv_exit_status(), text["out"], text["err"])
+
+    def carrier(self, *argv: str) -> paramiko.Channel:
+        """Start a command and return its stdin and stdout as one stream."""
+        channel = self._channel()
+        channel.exec_command(shlex.join(argv))
+        return channel
+
+    def put(self, source: Path, target: str) -> None:
+        """Copy a file to the other side."""
+        with self._client.open_sftp() as sftp:
+            sftp.put(str(source), target)
+
+    @property
+    def client(self) -> paramiko.SSHClient:
+        """The paramiko client, for libraries that speak paramiko."""
+        return self._client
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def _channel(self) -> paramiko.Channel:
+        transport = self._client.get_transport()
+        if transport is None:
+            raise SshError(f"the SSH connection to {self.login.host} is closed")
+        transport.set_keepalive(KEEPALIVE_S)
+        return transport.open_session()
+
+
+def _bracketed(login: Login) -> str:
+    return f"[{login.host}]:{login.port}"
+
+
+def _drain(channel: paramiko.Channel, output: dict[str, list[bytes]]) -> None:
+    while channel.recv_stderr_ready():
+        output["err"].append(channel.recv_stderr(READ_BYTES))
+    try:
+        output["out"].append(channel.recv(READ_BYTES))
+    except TimeoutError:
+        return

@@ -1,0 +1,161 @@
+"""Templates: a guest booted once, frozen on disk, cloned in a fraction of a second.
+
+Memory lives in a shared file while the template boots. Stopped, its devices are migrated to a
+small state file with the memory left where it is (`x-ignore-shared`). A clone maps the same file
+privately and loads the state: the kernel copies pages only as they are written.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lab import image, kernel, payload, progress, qemucaps
+from lab.argv import BootFiles, RunFiles, argv
+from lab.cache import Cache, digest
+from lab.deadline import Deadline
+from lab.errors import BuildError
+from lab.guest import Guest, Machine
+from lab.host import Accelerator, accelerator
+from lab.image import Image
+from lab.inventory import check
+from lab.kernel import Kernel
+from lab.qemucaps import QemuCaps
+from lab.topology import Topology
+
+SETTLE_TIMEOUT_S = 60.0
+FREEZE_TIMEOUT_S = 60.0
+RECIPE = 1  # raise when this module freezes differently
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every template of a run is made with.
+
+    Args:
+        cache: where templates live.
+        kernel: what they boot.
+        image: their root file system.
+        caps: what this QEMU can do.
+        accelerator: kvm or tcg.
+    """
+
+    cache: Cache
+    kernel: Kernel
+    image: Image
+    caps: QemuCaps
+    accelerator: Accelerator
+
+    @classmethod
+    def open(cls, cache: Cache, kernel_name: str | None = None) -> Workshop:
+        """Return the workshop for a kernel, building what the cache lacks.
+
+        Args:
+            cache: where everything built lives.
+            kernel_name: the newest packaged one if not given.
+
+        Raises:
+            HostError: this host cannot run or build it.
+            UsageError: there is no kernel of that name.
+        """
+        caps = qemucaps.probe()
+        built = kernel.obtain(kernel_name or kernel.default(), cache.open())
+        root_fs = image.obtain(cache)
+        return cls(cache, built, root_fs, caps, accelerator(caps, cache, built))
+
+    def machine(self, topology: Topology) -> Machine:
+        """Return what a guest with that hardware boots from, cold."""
+        content = payload.files(self.cache)
+        key = payload.payload_digest(content)[:16]
+        folder = self.cache.obtain(
+            "payload", key, lambda scratch: payload.pack(content, scratch / "payload.tar")
+        )
+        files = BootFiles(
+            kernel=self.kernel.bzimage,
+            image=self.image.path,
+            fstype=self.image.fstype,
+            modules=self.kernel.modules,
+            payload=folder / "payload.tar",
+        )
+        keys = payload.keys(self.cache)
+        return Machine(topology, self.kernel, self.caps, self.accelerator, files, keys)
+
+    def template(self, topology: Topology) -> Machine:
+        """Return what a clone with that hardware starts from, freezing it first if need be.
+
+        Raises:
+            BuildError: the guest could not be frozen, or is not what the topology says.
+            BootError: it did not boot.
+        """
+        cold = self.machine(topology)
+        title = f"Freezing template {topology.name} on kernel {self.kernel.name}"
+        entry = self.cache.obtain(
+            "template",
+            self._key(cold),
+            lambda scratch: _freeze(cold, scratch, title),
+            on_wait=lambda: None,
+        )
+        files = replace(cold.files, ram=entry / "ram", state=entry / "state")
+        return replace(cold, files=files)
+
+    def _key(self, cold: Machine) -> str:
+        """Return the digest of all that goes into a template."""
+        nowhere = RunFiles(Path("/run"), "guest", qmp_fd=3, agent_fd=4)
+        command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
+        inputs = {
+            "recipe": RECIPE,
+            "argv": command,
+            "qemu": self.caps.digest,
+            "kernel": self.kernel.digest,
+            "image": self.image.digest,
+            "payload": cold.files.payload.parent.name,
+        }
+        return f"{cold.topology.name}-{digest(inputs)[:16]}"
+
+
+def _freeze(cold: Machine, scratch: Path, title: str) -> None:
+    ram, state = scratch / "ram", scratch / "state"
+    booting = replace(cold, files=replace(cold.files, ram=ram))
+    with progress.task(title):
+        guest = Guest.boot(f"template-{cold.topology.name}", booting, scratch)
+        try:
+            guest.settled(Deadline.after(SETTLE_TIMEOUT_S))
+            check(guest)
+            _warm_up(guest)
+            _save(guest, state)
+        finally:
+            guest.close()
+    facts = {"topology": cold.topology.name, "kernel": cold.kernel.name}
+    (scratch / "template.json").write_text(json.dumps(facts))
+
+
+def _warm_up(guest: Guest) -> None:
+    """Walk once through what every scenario does, so that clones find it in memory."""
+    user = guest.user("warm-up")
+    user.read_file("/proc/sys/kernel/tainted")
+    user.close(user.open_path("/dev/null"))
+    user.run("true")
+    for each in list(guest.users):
+        each.kill()
+    guest.kernel_log()
+
+
+def _save(guest: Guest, state: Path) -> None:
+    deadline = Deadline.after(FREEZE_TIMEOUT_S)
+    qmp = guest.qmp
+    qmp.execute("stop", deadline=deadline)
+    capabilities = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
+    qmp.execute("migrate-set-capabilities", deadline=deadline, capabilities=capabilities)
+    qmp.execute("migrate", deadline=deadline, uri=f"file:{state}")
+    while True:
+        status = qmp.await_event("MIGRATION", deadline=deadline)["data"]["status"]
+        if status == "completed":
+            return
+        if status == "failed":
+            raise BuildError(
+                f"QEMU could not freeze {guest.name}",
+                seen=str(qmp.execute("query-migrate", deadline=deadline)),
+                where=qmp.log_path,
+                hint="a device of this topology cannot be migrated: mark it not freezable",
+            )

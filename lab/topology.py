@@ -1,0 +1,284 @@
+"""The hardware of a guest as a frozen value, and the topologies that the lab knows."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+from lab.errors import UsageError
+from lab.pcitree import (
+    Bridge,
+    DownstreamPort,
+    Endpoint,
+    Function,
+    Model,
+    Node,
+    RootPort,
+    Sriov,
+    Switch,
+    grouped,
+    numbered,
+)
+
+VIRTIO = 0x1AF4
+REDHAT = 0x1B36
+INTEL = 0x8086
+
+IGB = Model(
+    "igb",
+    INTEL,
+    0x10C9,
+    sriov=Sriov(total_vfs=8, offset=0x80, stride=2, device=0x10CA),
+)
+E1000E = Model("e1000e", INTEL, 0x10D3, options=("romfile=",))
+E1000 = Model("e1000", INTEL, 0x100E, options=("romfile=",))
+# A VF gets its queues and vectors from the PF's flexible ones: 8 and 4 make 2 and 1 for each.
+NVME = Model(
+    "nvme",
+    REDHAT,
+    0x0010,
+    options=(
+        "serial=vfio-lab",
+        "subsys=nvme-subsys",
+        "sriov_max_vfs=4",
+        "sriov_vq_flexible=8",
+        "sriov_vi_flexible=4",
+        "max_ioqpairs=26",
+        "msix_qsize=27",
+    ),
+    needs=("nvme-subsys",),
+    sriov=Sriov(total_vfs=4, offset=1, stride=1, device=0x0010),
+    unfreezable="QEMU saves no state of its nvme device",
+)
+
+DISK = Model("virtio-blk-pci", VIRTIO, 0x1042)
+SERIAL = Model("virtio-serial-pci", VIRTIO, 0x1043, needs=("virtserialport",))
+NET = Model("virtio-net-pci", VIRTIO, 0x1041)
+RNG = Model("virtio-rng-pci", VIRTIO, 0x1044)
+PANIC = Model("pvpanic-pci", REDHAT, 0x0011)
+VIRTIO_IOMMU = Model("virtio-iommu-pci", VIRTIO, 0x1057)
+HOST_BRIDGE = Model("", INTEL, 0x29C0)
+LPC = Model("", INTEL, 0x2918)
+
+# Away from the low slots, so that what is under test has the same addresses in every lab.
+FURNITURE: Mapping[int, Endpoint] = MappingProxyType(
+    {
+        0x00: Endpoint("host", HOST_BRIDGE),
+        0x10: Endpoint("image", DISK),
+        0x11: Endpoint("modules", DISK),
+        0x12: Endpoint("payload", DISK),
+        0x13: Endpoint("agent", SERIAL),
+        0x14: Endpoint("net", NET),
+        0x15: Endpoint("rng", RNG),
+        0x16: Endpoint("panic", PANIC),
+        0x1F: Endpoint("lpc", LPC),
+    }
+)
+VIRTIO_IOMMU_SLOT = 0x17
+FURNITURE_ROLES = frozenset(node.role for node in FURNITURE.values()) | {"iommu"}
+
+
+class Viommu(enum.Enum):
+    """What translates the guest's DMA, by QEMU's name for the device."""
+
+    INTEL = "intel-iommu"
+    VIRTIO = "virtio-iommu-pci"
+    NONE = ""
+
+
+_KERNEL_ARGS: Mapping[Viommu, tuple[str, ...]] = {
+    Viommu.INTEL: ("intel_iommu=on",),
+    # It remaps no interrupts, so VFIO refuses it unless told otherwise; a scenario about that
+    # refusal writes N to the parameters in sysfs.
+    Viommu.VIRTIO: (
+        "vfio_iommu_type1.allow_unsafe_interrupts=1",
+        "iommufd.allow_unsafe_interrupts=1",
+    ),
+    # VFIO's own no-IOMMU switch stays off: that it is needed is for scenarios to show.
+    Viommu.NONE: ("intel_iommu=off",),
+}
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The hardware of a guest.
+
+    Args:
+        name: as on the command line.
+        summary: what it is good for, one line.
+        below: what is on the root bus, from device 1 up.
+        viommu: what translates DMA.
+        cpus: virtual CPUs; under TCG a second one makes nothing faster.
+        memory_mib: RAM, in MiB.
+    """
+
+    name: str
+    summary: str
+    below: tuple[Node, ...]
+    viommu: Viommu = Viommu.INTEL
+    cpus: int = 1
+    memory_mib: int = 512
+
+    @cached_property
+    def functions(self) -> tuple[Function, ...]:
+        """All PCI functions that the guest finds before any VF exists, in bus order."""
+        own: dict[int, Node] = dict(enumerate(self.below, start=1))
+        iommu: dict[int, Node] = {}
+        if self.viommu is Viommu.VIRTIO:
+            iommu[VIRTIO_IOMMU_SLOT] = Endpoint("iommu", VIRTIO_IOMMU)
+        return numbered({**FURNITURE, **iommu, **own})
+
+    @property
+    def under_test(self) -> tuple[Function, ...]:
+        """The functions that are not the lab's own furniture."""
+        return tuple(each for each in self.functions if each.role not in FURNITURE_ROLES)
+
+    @property
+    def pfs(self) -> tuple[Function, ...]:
+        """The functions that can have VFs."""
+        return tuple(each for each in self.functions if each.model.sriov)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[Function, ...], ...]:
+        """The IOMMU groups that the guest makes of them; none without a vIOMMU."""
+        if self.viommu is Viommu.NONE:
+            return ()
+        return grouped([function for function in self.functions if function.role != "iommu"])
+
+    @property
+    def kernel_args(self) -> tuple[str, ...]:
+        """What the kernel's command line says about this hardware."""
+        return _KERNEL_ARGS[self.viommu]
+
+    @property
+    def unfreezable(self) -> str:
+        """Why QEMU cannot save a guest of this kind, empty if it can."""
+        reasons = {function.model.unfreezable for function in self.functions}
+        return "; ".join(sorted(reasons - {""}))
+
+    @property
+    def freezable(self) -> bool:
+        """Whether a template can be made of it; if not, its guests boot afresh."""
+        return not self.unfreezable
+
+    @property
+    def qemu_devices(self) -> frozenset[str]:
+        """The device types that QEMU must have."""
+        models = {function.model for function in self.functions}
+        names = {name for model in models for name in (model.qemu, *model.needs)}
+        return frozenset(names | {self.viommu.value, "vmgenid", "isa-serial"}) - {""}
+
+    def function(self, role: str) -> Function:
+        """Return the function that plays a role, such as `pf0`.
+
+        Raises:
+            UsageError: there is none; names those that are close.
+        """
+        by_role = {function.role: function for function in self.functions}
+        if role not in by_role:
+            raise _unknown(f"topology {self.name} has no function", role, by_role)
+        return by_role[role]
+
+
+def _igb(
+    name: str, summary: str, *, hotplug: bool = True, viommu: Viommu = Viommu.INTEL
+) -> Topology:
+    port = RootPort("port0", (Endpoint("pf0", IGB),), hotplug=hotplug)
+    return Topology(name, summary, (port,), viommu=viommu)
+
+
+_ALL = (
+    _igb("igb", "an igb PF in a hotplug slot: its resets are slot resets"),
+    _igb(
+        "igb-bus",
+        "an igb PF below a port without hotplug: its resets are bus resets",
+        hotplug=False,
+    ),
+    Topology(
+        "igb-pair",
+        "two igb PFs and a NIC that is neither PF nor VF, a slot each",
+        (
+            RootPort("port0", (Endpoint("pf0", IGB),)),
+            RootPort("port1", (Endpoint("pf1", IGB),)),
+            RootPort("port2", (Endpoint("nic0", E1000E),)),
+        ),
+    ),
+    Topology(
+        "multifunction",
+        "two NIC functions in one group, and a NIC on the root bus",
+        (
+            RootPort("port0", (Endpoint("nic0", E1000E), Endpoint("nic1", E1000E))),
+            Endpoint("nic2", E1000E),
+        ),
+    ),
+    Topology(
+        "bridge",
+        "two conventional NICs behind a bridge, all in one group",
+        (
+            RootPort(
+                "port0",
+                (Bridge("bridge0", (Endpoint("nic0", E1000), Endpoint("nic1", E1000))),),
+            ),
+        ),
+    ),
+    Topology(
+        "switch",
+        "an igb PF and a NIC, each in the group of its switch port",
+        (
+            RootPort(
+                "port0",
+                (
+                    Switch(
+                        "up0",
+                        (
+                            DownstreamPort("down0", (Endpoint("pf0", IGB),)),
+                            DownstreamPort("down1", (Endpoint("nic0", E1000E),)),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Topology(
+        "nvme-sriov",
+        "an NVMe PF, whose VFs follow it function by function",
+        (RootPort("port0", (Endpoint("nvme0", NVME),)),),
+    ),
+    _igb("virtio-iommu", "an igb PF behind a virtio-iommu", viommu=Viommu.VIRTIO),
+    Topology(
+        "noiommu",
+        "an igb PF and a two-function NIC without any vIOMMU",
+        (
+            RootPort("port0", (Endpoint("pf0", IGB),)),
+            RootPort("port1", (Endpoint("nic0", E1000E), Endpoint("nic1", E1000E))),
+        ),
+        viommu=Viommu.NONE,
+    ),
+)
+
+TOPOLOGIES: Mapping[str, Topology] = MappingProxyType({value.name: value for value in _ALL})
+
+
+def topology(name: str) -> Topology:
+    """Return the topology of that name.
+
+    Raises:
+        UsageError: there is none; names those that are close.
+    """
+    if name not in TOPOLOGIES:
+        raise _unknown("there is no topology", name, TOPOLOGIES)
+    return TOPOLOGIES[name]
+
+
+def _unknown(what: str, name: str, known: Mapping[str, object]) -> UsageError:
+    close = difflib.get_close_matches(name, known)
+    return UsageError(
+        f"{what} {name!r}",
+        expected=f"one of {', '.join(known)}",
+        seen=repr(name),
+        hint=f"did you mean {' or '.join(close)}?" if close else None,
+    )

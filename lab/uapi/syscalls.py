@@ -1,0 +1,50 @@
+"""System call numbers and flags of x86-64 Linux.
+
+Source: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/{fcntl,mman-common}.h.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+NUMBERS = MappingProxyType(
+    {
+        "read": 0,
+        "write": 1,
+        "close": 3,
+        "poll": 7,
+        "mmap": 9,
+        "mprotect": 10,
+        "munmap": 11,
+        "ioctl": 16,
+        "pread64": 17,
+        "pwrite64": 18,
+        "access": 21,
+        "dup": 32,
+        "fcntl": 72,
+        "chown": 92,
+        "capset": 126,
+        "prctl": 157,
+        "setrlimit": 160,
+        "openat": 257,
+        "eventfd2": 290,
+    }
+)
+
+AT_FDCWD = -100
+O_RDONLY = 0o0
+O_WRONLY = 0o1
+O_RDWR = 0o2
+O_NONBLOCK = 0o4000
+O_CLOEXEC = 0o2000000
+EFD_NONBLOCK = O_NONBLOCK
+EFD_CLOEXEC = O_CLOEXEC
+PROT_READ = 1
+PROT_WRITE = 2
+MAP_SHARED = 0x01
+MAP_PRIVATE = 0x02
+MAP_ANONYMOUS = 0x20
+POLLIN = 0x001
+POLLHUP = 0x010
+CAP_SYS_RAWIO = 17
+CAP_SYS_ADMIN = 21

@@ -1,0 +1,43 @@
+"""The client: what a user holds of vfio and iommufd, as objects that act at call and close.
+
+Every object opens in its constructor, so a refusal is raised where the user acts, and closes
+with `close()` or at the end of a `with` block. Methods carry the kernel's names; `argsz`,
+`flags` and `pointer` bend an argument for those who ask what the kernel makes of it.
+"""
+
+from lab.vfio.capabilities import Capability
+from lab.vfio.cdev import Cdev
+from lab.vfio.container import Container
+from lab.vfio.device import Device
+from lab.vfio.group import Group, GroupDevice
+from lab.vfio.handle import Handle
+from lab.vfio.hot_reset import Affected, HotResetInfo
+from lab.vfio.iommufd import Iommufd
+from lab.vfio.paths import (
+    cdev_node,
+    group_node,
+    open_cdev_path,
+    open_group_path,
+    with_options,
+)
+from lab.vfio.user import Access, VfioUser
+
+__all__ = [
+    "Access",
+    "Affected",
+    "Capability",
+    "Cdev",
+    "Container",
+    "Device",
+    "Group",
+    "GroupDevice",
+    "Handle",
+    "HotResetInfo",
+    "Iommufd",
+    "VfioUser",
+    "cdev_node",
+    "group_node",
+    "open_cdev_path",
+    "open_group_path",
+    "with_options",
+]

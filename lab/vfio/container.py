@@ -1,0 +1,119 @@
+"""The container of groups: /dev/vfio/vfio and its type1 IOMMU."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+
+from lab.uapi import vfio, vfio_type1
+from lab.uapi.layout import offset_of
+from lab.uapi.names import Kind
+from lab.user import Buffer, User
+from lab.vfio.capabilities import Capability, capabilities
+from lab.vfio.handle import Handle
+
+VFIO_PATH = "/dev/vfio/vfio"
+READ_WRITE = vfio_type1.VFIO_DMA_MAP_FLAG_READ | vfio_type1.VFIO_DMA_MAP_FLAG_WRITE
+INFO_BYTES = 1024
+BITS_A_BYTE = 8
+BITMAP_ALIGNMENT_BYTES = 8
+
+
+class Container(Handle):
+    """An open container.
+
+    Args:
+        user: who opens it.
+        path: its node; /dev/iommu is iommufd standing in for one.
+    """
+
+    kind = Kind.CONTAINER
+
+    def __init__(self, user: User, path: str = VFIO_PATH) -> None:
+        """Open it."""
+        super().__init__(user, user.open_path(path), path)
+
+    def get_api_version(self) -> int:
+        """VFIO_GET_API_VERSION."""
+        return self.ioctl(vfio.VFIO_GET_API_VERSION).value
+
+    def check_extension(self, extension: int) -> int:
+        """VFIO_CHECK_EXTENSION."""
+        return self.ioctl(vfio.VFIO_CHECK_EXTENSION, extension, about=str(extension)).value
+
+    def set_iommu(self, iommu_type: int) -> None:
+        """VFIO_SET_IOMMU."""
+        self.ioctl(vfio.VFIO_SET_IOMMU, iommu_type, about=str(iommu_type))
+
+    def get_info(self, *, argsz: int | None = None) -> vfio_type1.vfio_iommu_type1_info:
+        """VFIO_IOMMU_GET_INFO."""
+        return self._info(argsz)[0]
+
+    def capabilities(self) -> tuple[Capability, ...]:
+        """Return the capability chain of VFIO_IOMMU_GET_INFO."""
+        info, tail = self._info(INFO_BYTES)
+        return capabilities(bytes(info) + tail, info.cap_offset)
+
+    def map_dma(
+        self, vaddr: int, iova: int, size: int, flags: int = READ_WRITE, *, argsz: int | None = None
+    ) -> None:
+        """VFIO_IOMMU_MAP_DMA."""
+        fixed = vfio_type1.vfio_iommu_type1_dma_map(
+            argsz=_told(argsz, vfio_type1.vfio_iommu_type1_dma_map),
+            flags=flags,
+            vaddr=vaddr,
+            iova=iova,
+            size=size,
+        )
+        self.exchange(vfio_type1.VFIO_IOMMU_MAP_DMA, fixed)
+
+    def unmap_dma(self, iova: int, size: int, flags: int = 0, *, argsz: int | None = None) -> int:
+        """VFIO_IOMMU_UNMAP_DMA; return how many bytes were unmapped."""
+        fixed = vfio_type1.vfio_iommu_type1_dma_unmap(
+            argsz=_told(argsz, vfio_type1.vfio_iommu_type1_dma_unmap),
+            flags=flags,
+            iova=iova,
+            size=size,
+        )
+        return self.exchange(vfio_type1.VFIO_IOMMU_UNMAP_DMA, fixed)[0].size
+
+    def dirty_pages(self, flags: int, data: bytes = b"", *, argsz: int | None = None) -> None:
+        """VFIO_IOMMU_DIRTY_PAGES."""
+        fixed = vfio_type1.vfio_iommu_type1_dirty_bitmap(argsz=0, flags=flags)
+        fixed.argsz = len(bytes(fixed) + data) if argsz is None else argsz
+        self.exchange(vfio_type1.VFIO_IOMMU_DIRTY_PAGES, fixed, data)
+
+    def dirty_bitmap(self, iova: int, size: int, pgsize: int) -> bytes:
+        """VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP; return the bitmap, a bit a page."""
+        bits = size // pgsize
+        words = -(-bits // (BITS_A_BYTE * BITMAP_ALIGNMENT_BYTES))
+        bitmap = Buffer(bytes(max(1, words) * BITMAP_ALIGNMENT_BYTES), out=True)
+        wanted = vfio_type1.vfio_iommu_type1_dirty_bitmap_get(iova=iova, size=size)
+        wanted.bitmap.pgsize = pgsize
+        wanted.bitmap.size = len(bitmap.data)
+        fixed = vfio_type1.vfio_iommu_type1_dirty_bitmap(
+            flags=vfio_type1.VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
+        )
+        raw = bytearray(bytes(fixed) + bytes(wanted))
+        struct.pack_into("<I", raw, 0, len(raw))
+        data_offset = (
+            ctypes.sizeof(fixed)
+            + offset_of(vfio_type1.vfio_iommu_type1_dirty_bitmap_get, "bitmap")
+            + offset_of(vfio_type1.vfio_bitmap, "data")
+        )
+        reply = self.ioctl(
+            vfio_type1.VFIO_IOMMU_DIRTY_PAGES,
+            Buffer(bytes(raw), pointers=((data_offset, bitmap),)),
+            about=f"GET_BITMAP iova={iova:#x} size={size:#x} pgsize={pgsize:#x}",
+        )
+        return reply.out[0]
+
+    def _info(self, argsz: int | None) -> tuple[vfio_type1.vfio_iommu_type1_info, bytes]:
+        fixed = vfio_type1.vfio_iommu_type1_info(
+            argsz=_told(argsz, vfio_type1.vfio_iommu_type1_info)
+        )
+        return self.exchange(vfio_type1.VFIO_IOMMU_GET_INFO, fixed)
+
+
+def _told(argsz: int | None, struct_type: type[ctypes.Structure]) -> int:
+    return ctypes.sizeof(struct_type) if argsz is None else argsz

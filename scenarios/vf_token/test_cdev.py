@@ -1,0 +1,128 @@
+"""What does VFIO_DEVICE_BIND_IOMMUFD make of a token?
+
+No thread asked for it: the cdev path came without the check (6.6) and got it later (6.17).
+Kernel: drivers/vfio/device_cdev.c, vfio_df_ioctl_bind_iommufd() and vfio_df_check_token();
+drivers/iommu/iommufd/main.c, iommufd_ctx_from_fd().
+"""
+
+from errno import E2BIG, EACCES, EBADF, EBADFD, EFAULT, EINVAL
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.tokens import OTHER, TOKEN
+from fixtures.verdicts import refused
+from lab.uapi.vfio import VFIO_DEVICE_BIND_FLAG_TOKEN
+from lab.vfio import Cdev, Iommufd
+
+NOWHERE = 0x10  # an address no process maps
+NO_FD = 999  # a descriptor no user has
+
+
+@pytest.fixture
+def iommufd(vf_user):
+    """The VF user's iommufd."""
+    return Iommufd(vf_user)
+
+
+@pytest.fixture
+def cdev(pf_user, vf_user, pf, vf):
+    """The VF's cdev, open and not bound; the PF's user has set TOKEN."""
+    pf_user.open(pf, TOKEN)
+    return Cdev(vf_user, vf.cdev)
+
+
+@claim("A38")
+def test_a_vf_binds_without_any_token(cdev, iommufd):
+    """Before the check came, the cdev path let anybody have the VF."""
+    assert cdev.bind_iommufd(iommufd) > 0
+
+
+@claim("A38")
+def test_a_pf_of_a_used_vf_binds_without_any_token(pf_user, vf_user, pf, vf):
+    """Before the check came, the cdev path let anybody have the PF under its VFs."""
+    pf_user.open(pf, TOKEN).close()
+    vf_user.open(vf, TOKEN)
+    assert pf_user.open(pf, access="cdev")
+
+
+@claim("A39")
+@pytest.mark.parametrize("presented", [None, OTHER], ids=["no token", "wrong token"])
+def test_a_bind_needs_the_token(cdev, iommufd, presented):
+    """A bind is judged like an open by the group; one that was refused may be tried again."""
+    with refused(EACCES):
+        cdev.bind_iommufd(iommufd, presented)
+    assert cdev.bind_iommufd(iommufd, TOKEN) > 0
+
+
+@claim("A39")
+def test_a_pf_takes_its_token_from_a_bind(pf_user, vf_user, pf, vf):
+    """The PF's user sets the token by binding with it, for users of either path."""
+    pf_user.open(pf, TOKEN, access="cdev")
+    with refused(EACCES):
+        vf_user.open(vf, OTHER)
+    assert vf_user.open(vf, TOKEN)
+
+
+@claim("A40")
+def test_the_token_flag_is_unknown(cdev, iommufd):
+    """A kernel without the check says so by refusing the flag, and takes the bind without it."""
+    with refused(EINVAL):
+        cdev.bind_iommufd(iommufd, TOKEN)
+    assert cdev.bind_iommufd(iommufd) > 0
+
+
+@claim("A41")
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        pytest.param(EINVAL, {"argsz": 15}, id="argsz below the first struct"),
+        pytest.param(EINVAL, {"argsz": 0}, id="no argsz"),
+        pytest.param(E2BIG, {"tail": b"\1" * 8}, id="non-zero bytes beyond the struct"),
+        pytest.param(EFAULT, {"argsz": 16}, id="token flag without a pointer"),
+        pytest.param(EFAULT, {"token": None, "token_pointer": NOWHERE}, id="pointer to nowhere"),
+        pytest.param(EINVAL, {"flags": VFIO_DEVICE_BIND_FLAG_TOKEN | 2}, id="unknown flag"),
+        pytest.param(EINVAL, {"iommufd": -1}, id="negative iommufd"),
+        pytest.param(EBADF, {"iommufd": NO_FD}, id="closed iommufd"),
+    ],
+)
+def test_malformed_binds_are_refused(cdev, iommufd, number, arguments):
+    """Each malformed argument has its errno, and none of them spoils the bind that follows."""
+    with refused(number):
+        cdev.bind_iommufd(**{"iommufd": iommufd, "token": TOKEN, **arguments})
+    assert cdev.bind_iommufd(iommufd, TOKEN) > 0
+
+
+@claim("A41")
+def test_zero_bytes_beyond_the_struct_are_accepted(cdev, iommufd):
+    """A user built for a later kernel may pass a longer struct as long as the rest is zero."""
+    assert cdev.bind_iommufd(iommufd, TOKEN, tail=bytes(8)) > 0
+
+
+@claim("A41")
+def test_a_bind_to_what_is_no_iommufd_is_refused(vf_user, cdev, iommufd):
+    """A descriptor of another kind is EBADFD."""
+    with refused(EBADFD):
+        cdev.bind_iommufd(vf_user.open_path("/dev/null"), TOKEN)
+    assert cdev.bind_iommufd(iommufd, TOKEN) > 0
+
+
+@claim("A41")
+def test_a_device_of_a_group_cannot_be_bound(pf_user, vf_user, pf, vf, iommufd):
+    """BIND is for descriptors of the cdev only."""
+    pf_user.open(pf, TOKEN)
+    by_group = vf_user.open(vf, TOKEN)
+    with refused(EINVAL):
+        Cdev.bind_iommufd(by_group, iommufd, TOKEN)
+    by_group.close()
+    assert vf_user.open(vf, TOKEN, access="cdev")
+
+
+@claim("A42")
+def test_a_pf_takes_the_token_of_a_bind_that_fails(pf_user, vf_user, pf, vf):
+    """The token is stored before the iommufd is looked up."""
+    with refused(EBADF):
+        Cdev(pf_user, pf.cdev).bind_iommufd(NO_FD, TOKEN)
+    with refused(EACCES):
+        vf_user.open(vf, OTHER)
+    assert vf_user.open(vf, TOKEN)

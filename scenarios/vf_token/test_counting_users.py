@@ -1,0 +1,116 @@
+"""When does a VF count as used?
+
+Thread: 2020-vf-token. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_finish_enable() and
+vfio_pci_core_close_device(). The witness is the PF: it opens without a token when, and only when,
+no VF counts as used.
+"""
+
+from errno import EACCES
+
+from fixtures.claims import claim
+from fixtures.tokens import TOKEN
+from fixtures.verdicts import refused
+
+
+@claim("A17")
+def test_two_opens_of_a_vf_count_until_the_last_close(pf_user, pf, vf, used_vf):
+    """A VF is used from its first open to its last close."""
+    second = used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}")
+    used_vf.user.close(used_vf.fd)
+    with refused(EACCES):
+        pf_user.open(pf)
+    second.close()
+    assert pf_user.open(pf)
+
+
+@claim("A17")
+def test_a_vf_closed_and_opened_again_counts_once(pf_user, vf_user, pf, vf, used_vf):
+    """Each close takes back what its open counted, over and over."""
+    used_vf.close()
+    vf_user.open(vf, TOKEN).close()
+    again = vf_user.open(vf, TOKEN)
+    with refused(EACCES):
+        pf_user.open(pf)
+    again.close()
+    assert pf_user.open(pf)
+
+
+@claim("A17")
+def test_a_refused_open_of_a_vf_counts_nobody(pf_user, vf_user, pf, vf):
+    """Who was turned away at the VF does not keep the PF shut."""
+    pf_user.open(pf, TOKEN).close()
+    with refused(EACCES):
+        vf_user.open(vf)
+    assert pf_user.open(pf)
+
+
+@claim("A18")
+def test_a_duplicate_of_a_vf_descriptor_counts_until_it_is_closed(pf_user, pf, used_vf):
+    """dup() shares the open file, so the count falls with the last descriptor."""
+    duplicate = used_vf.dup()
+    used_vf.close()
+    with refused(EACCES):
+        pf_user.open(pf)
+    duplicate.close()
+    assert pf_user.open(pf)
+
+
+@claim("A18")
+def test_a_forked_child_keeps_a_vf_used_after_its_parent(pf_user, vf_user, pf, used_vf):
+    """A child inherits the open file; closing in the parent is not the last close."""
+    child = vf_user.fork()
+    used_vf.close()
+    with refused(EACCES):
+        pf_user.open(pf)
+    child.kill()
+    assert pf_user.open(pf)
+
+
+@claim("A18")
+def test_a_killed_vf_user_counts_no_longer(pf_user, vf_user, pf, used_vf):
+    """kill -9 closes what the user held."""
+    with refused(EACCES):
+        pf_user.open(pf)
+    vf_user.kill()
+    assert pf_user.open(pf)
+
+
+@claim("A18")
+def test_a_killed_parent_leaves_the_vf_to_its_child(pf_user, vf_user, pf, used_vf):
+    """The VF stays used while any process has it open."""
+    child = vf_user.fork()
+    vf_user.kill()
+    with refused(EACCES):
+        pf_user.open(pf)
+    used_vf.inherited_by(child).close()
+    assert pf_user.open(pf)
+
+
+@claim("A19")
+def test_every_open_of_a_used_vf_needs_the_token(vf, used_vf):
+    """Having the VF open excuses nobody from the token."""
+    with refused(EACCES):
+        used_vf.group.get_device_fd(str(vf))
+    assert used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}")
+
+
+@claim("A20")
+def test_the_pf_stays_shut_until_no_vf_is_used(pf_user, vf_user, pf, other_vf, used_vf):
+    """Each used VF counts for itself."""
+    other = vf_user.open(other_vf, TOKEN)
+    used_vf.close()
+    with refused(EACCES):
+        pf_user.open(pf)
+    other.close()
+    assert pf_user.open(pf)
+
+
+@claim("A38", "A39")
+def test_a_vf_bound_by_cdev_counts_as_used(pf_user, vf_user, pf, vf):
+    """The count does not ask by which path the VF was opened."""
+    pf_user.open(pf, TOKEN).close()
+    bound = vf_user.open(vf, TOKEN, access="cdev")
+    with refused(EACCES):
+        pf_user.open(pf)
+    bound.close()
+    assert pf_user.open(pf)

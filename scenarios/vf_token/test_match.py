@@ -1,0 +1,120 @@
+"""Who may open a VF whose PF is in a user's hands?
+
+Thread: 2020-vf-token. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match_token_uuid()
+(before 6.17: vfio_pci_validate_vf_token()).
+"""
+
+from errno import EACCES, EINVAL
+from uuid import UUID, uuid4
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.tokens import OTHER, TOKEN
+from fixtures.verdicts import refused
+
+NIL = UUID(int=0)
+
+by_group_and_cdev = pytest.mark.parametrize(
+    "access", ["group", pytest.param("cdev", marks=claim("A39"))]
+)
+
+
+@claim("A04")
+@by_group_and_cdev
+def test_vf_opens_with_the_token_its_pf_user_set(pf_user, vf_user, pf, vf, access):
+    """A user who presents the token that the PF's user set gets the VF."""
+    pf_user.open(pf, TOKEN, access=access)
+    assert vf_user.open(vf, TOKEN, access=access).get_info().num_regions > 0
+
+
+@claim("A02", "A03", "A04")
+@by_group_and_cdev
+@pytest.mark.parametrize("presented", [None, OTHER], ids=["no token", "wrong token"])
+def test_vf_stays_shut_to_users_who_lack_the_pf_users_token(
+    pf_user, vf_user, pf, vf, presented, access
+):
+    """A VF opens only for a user who presents the token that the PF's user set."""
+    pf_user.open(pf, TOKEN, access=access)
+    with refused(EACCES):
+        vf_user.open(vf, presented, access=access)
+    assert vf_user.open(vf, TOKEN, access=access)
+
+
+@claim("A02", "A03", "A04")
+@pytest.mark.parametrize("topology", ["igb-bus", "virtio-iommu", "nvme-sriov"], indirect=True)
+@pytest.mark.parametrize("presented", [None, OTHER], ids=["no token", "wrong token"])
+def test_the_token_guards_vfs_whatever_the_hardware(pf_user, vf_user, pf, vf, presented):
+    """Reset scope, vIOMMU and the kind of PF make no difference to the token."""
+    pf_user.open(pf, TOKEN)
+    with refused(EACCES):
+        vf_user.open(vf, presented)
+    assert vf_user.open(vf, TOKEN)
+
+
+@claim("A01")
+@pytest.mark.parametrize("presented", [None, OTHER], ids=["no token", "a guess"])
+def test_a_pf_has_a_token_before_anybody_sets_one(pf_user, vf_user, pf, vf, presented):
+    """From its probe by vfio-pci on a PF has a random token, so its VFs are shut to all."""
+    with refused(EACCES):
+        vf_user.open(vf, presented)
+    pf_user.open(pf, OTHER)
+    assert vf_user.open(vf, OTHER)
+
+
+@claim("A01")
+def test_the_nil_uuid_is_not_the_default_token(pf_user, vf_user, pf, vf):
+    """The token a PF starts with is random, not zero; zero can be set like any other."""
+    with refused(EACCES):
+        vf_user.open(vf, NIL)
+    pf_user.open(pf, NIL)
+    assert vf_user.open(vf, NIL)
+
+
+@claim("A05")
+def test_pf_without_vf_users_opens_without_a_token(pf_user, vf_user, pf, vf):
+    """The PF of VFs that nobody uses opens with no token, and its VFs stay shut."""
+    assert pf_user.open(pf)
+    with refused(EACCES):
+        vf_user.open(vf, uuid4())
+
+
+@claim("A05", "A09")
+def test_pf_opened_without_a_token_keeps_the_one_it_had(pf_user, vf_user, pf, vf):
+    """Opening the PF with no token does not touch the token."""
+    pf_user.open(pf, TOKEN).close()
+    pf_user.open(pf)
+    with refused(EACCES):
+        vf_user.open(vf)
+    assert vf_user.open(vf, TOKEN)
+
+
+@claim("A06")
+def test_pf_user_sets_the_token_by_opening_the_pf_with_it(pf_user, vf_user, pf, vf):
+    """While no VF is in use, the token presented for the PF becomes the token."""
+    pf_user.open(pf, TOKEN).close()
+    pf_user.open(pf, OTHER)
+    with refused(EACCES):
+        vf_user.open(vf, TOKEN)
+    assert vf_user.open(vf, OTHER)
+
+
+@claim("A07")
+def test_the_token_is_stored_even_when_the_pf_does_not_open(pf_user, vf_user, pf, vf):
+    """Matching the name stores the token before the open that then fails."""
+    with refused(EINVAL):
+        pf_user.open_group(pf).get_device_fd(f"{pf} vf_token={TOKEN}")
+    with refused(EACCES):
+        vf_user.open(vf, OTHER)
+    assert vf_user.open(vf, TOKEN)
+
+
+@claim("A08")
+def test_the_token_is_judged_before_the_container(pf_user, vf_user, pf, vf):
+    """On a group without container a missing token is the first thing wrong."""
+    pf_user.open(pf, TOKEN)
+    bare_group = vf_user.open_group(vf)
+    with refused(EACCES):
+        bare_group.get_device_fd(str(vf))
+    with refused(EINVAL):
+        bare_group.get_device_fd(f"{vf} vf_token={TOKEN}")

@@ -1,0 +1,80 @@
+"""What is a token worth on devices other than a PF and its own VFs?
+
+Thread: 2020-vf-token (native PF drivers are trusted; a token where none applies is an error).
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match_token_uuid(), vfio_pci_bus_notifier().
+"""
+
+from errno import EACCES, EINVAL
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.tokens import OTHER, TOKEN
+from fixtures.verdicts import refused
+
+
+@claim("A31", "A45")
+@pytest.mark.parametrize(("driver", "module"), [("igb", "igb"), ("pci-pf-stub", "pci-pf-stub")])
+def test_vf_of_a_pf_on_a_host_driver_takes_no_token(guest, vf_user, driver, module):
+    """The host's own PF driver is trusted: its VFs open without a token and not with one."""
+    guest.load(module)
+    pf = guest.function("pf0")
+    pf.bind(driver)
+    (vf,) = pf.enable_vfs(1)
+    vf.bind("vfio-pci")
+    with refused(EINVAL):
+        vf_user.open(vf, TOKEN)
+    assert vf_user.open(vf)
+
+
+@claim("A32")
+@pytest.mark.topology("igb-pair")
+def test_a_device_without_sriov_takes_no_token(vf_user, nic):
+    """A token for what is neither PF nor VF is an error."""
+    with refused(EINVAL):
+        vf_user.open(nic, TOKEN)
+    assert vf_user.open(nic)
+
+
+@claim("A43")
+@pytest.mark.topology("igb-pair")
+def test_a_device_without_sriov_takes_no_token_by_cdev(vf_user, nic):
+    """The cdev path agrees: a token for what is neither PF nor VF is an error."""
+    with refused(EINVAL):
+        vf_user.open(nic, TOKEN, access="cdev")
+    assert vf_user.open(nic, access="cdev")
+
+
+@claim("A44")
+@pytest.mark.topology("igb-pair")
+def test_the_token_of_one_pf_opens_no_vf_of_another(pf_user, vf_user, pf, other_pf):
+    """Every PF has a token of its own."""
+    (vf,), (foreign_vf,) = pf.enable_vfs(1), other_pf.enable_vfs(1)
+    pf_user.open(pf, TOKEN)
+    pf_user.open(other_pf, OTHER)
+    with refused(EACCES):
+        vf_user.open(foreign_vf, TOKEN)
+    assert vf_user.open(foreign_vf, OTHER)
+    assert vf_user.open(vf, TOKEN)
+
+
+@claim("A44")
+@pytest.mark.topology("igb-pair")
+def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
+    """Users are counted per PF."""
+    (vf,) = pf.enable_vfs(1)
+    pf_user.open(pf, TOKEN).close()
+    vf_user.open(vf, TOKEN)
+    with refused(EACCES):
+        pf_user.open(pf)
+    assert pf_user.open(other_pf)
+
+
+@claim("A46")
+def test_a_vf_on_a_host_driver_is_nobodys_use(guest, pf_user, pf, vf):
+    """A VF handed to igbvf holds no token; the kernel only remarks on the pair of drivers."""
+    guest.load("igbvf")
+    vf.bind("igbvf")
+    assert pf_user.open(pf, TOKEN)
+    remark = f"VF {vf} bound to driver igbvf while PF bound to driver vfio-pci"
+    assert guest.heard(f"{pf}: {remark}", level="warn")

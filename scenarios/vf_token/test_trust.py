@@ -1,0 +1,43 @@
+"""What did the thread leave to trust?
+
+Thread: 2020-vf-token and 2018-unmanaged-sriov, where taints and reset restrictions were discussed.
+"""
+
+from errno import EACCES
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.tokens import TOKEN
+from fixtures.verdicts import refused_each_time
+
+LOG_BURST = 10  # include/linux/ratelimit_types.h, DEFAULT_RATELIMIT_BURST
+
+
+@claim("A47")
+def test_sriov_under_a_users_pf_taints_nothing(taints, guest, pf_user, vf_user, pf, vf):
+    """Bind, SR-IOV and open leave the taint mask as it was: the token took the taint's place."""
+    pf_user.open(pf, TOKEN)
+    vf_user.open(vf, TOKEN)
+    assert guest.taints() == taints
+
+
+@claim("A48")
+@pytest.mark.parametrize("who", ["pf", "vf"])
+def test_an_administrator_resets_devices_in_use_without_a_token(request, pf_user, vf_user, who):
+    """Resets by sysfs need privilege, not a token, and the VF's user stays."""
+    pf, vf = request.getfixturevalue("pf"), request.getfixturevalue("vf")
+    pf_user.open(pf, TOKEN)
+    held = vf_user.open(vf, TOKEN)
+    {"pf": pf, "vf": vf}[who].write("reset", 1)
+    assert held.get_info().num_regions > 0
+
+
+@claim("A02", "A50")
+def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf):
+    """A user who tries all day cannot fill the log: ten lines, then silence for five seconds."""
+    pf_user.open(pf, TOKEN)
+    group = vf_user.open_group(vf)
+    refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(str(vf)))
+    line = f"vfio-pci {vf}: VF token required to access device"
+    assert len(guest.heard(line, level="info")) == LOG_BURST
