@@ -111,7 +111,15 @@ class Guest:
         Raises:
             BootError: the clone did not wake; carries what QEMU said.
         """
-        return cls.launch(name, machine, folder)._awake("clone", WAKE_TIMEOUT_S)
+        guest = cls.launch(name, machine, folder)
+        try:
+            guest._load(Deadline.after(WAKE_TIMEOUT_S))
+        except LabError as error:
+            raise guest._stillborn("clone", error) from error
+        except BaseException:
+            guest.close()
+            raise
+        return guest._awake("clone", WAKE_TIMEOUT_S)
 
     @classmethod
     def boot(cls, name: str, machine: Machine, folder: Path) -> Guest:
@@ -243,6 +251,13 @@ class Guest:
             self.machine.topology, self.machine.caps, self.machine.accelerator.name, files, by_hand
         )
         return shlex.join(command)
+
+    def _load(self, deadline: Deadline) -> None:
+        """Load the template's state; the guest then runs by itself."""
+        ignore_shared = [{"capability": "x-ignore-shared", "state": True}]
+        self.qmp.execute("migrate-set-capabilities", deadline=deadline, capabilities=ignore_shared)
+        uri = f"file:{self.machine.files.state}"
+        self.qmp.execute("migrate-incoming", deadline=deadline, uri=uri)
 
     def _awake(self, how: str, timeout_s: float) -> Guest:
         seed = secrets.token_bytes(SEED_BYTES)

@@ -35,7 +35,17 @@ COMPILE = (
     ' --invalidation-mode unchecked-hash /usr/lib/python3*"'
 )
 # TCG would decompress in software what the host's page cache can simply hand over.
-SQUASHFS_OPTIONS = ("-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-no-progress", "-quiet")
+SQUASHFS_OPTIONS = (
+    "-comp",
+    "lz4",
+    "-noI",
+    "-noD",
+    "-noF",
+    "-noX",
+    "-no-xattrs",
+    "-no-progress",
+    "-quiet",
+)
 
 
 @dataclass(frozen=True)

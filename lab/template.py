@@ -1,7 +1,7 @@
 """Templates: a guest booted once, frozen on disk, cloned in a fraction of a second.
 
-Memory lives in a shared file while the template boots. Stopped, its devices are migrated to a
-small state file with the memory left where it is (`x-ignore-shared`). A clone maps the same file
+Memory lives in a shared file while the template boots. Its devices are then migrated to a small
+state file with the memory left where it is (`x-ignore-shared`). A clone maps the same file
 privately and loads the state: the kernel copies pages only as they are written.
 """
 
@@ -142,9 +142,10 @@ def _warm_up(guest: Guest) -> None:
 
 
 def _save(guest: Guest, state: Path) -> None:
+    # The guest runs until the migration itself stops it: saved as running, a clone needs no
+    # `cont` when its state is loaded.
     deadline = Deadline.after(FREEZE_TIMEOUT_S)
     qmp = guest.qmp
-    qmp.execute("stop", deadline=deadline)
     capabilities = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
     qmp.execute("migrate-set-capabilities", deadline=deadline, capabilities=capabilities)
     qmp.execute("migrate", deadline=deadline, uri=f"file:{state}")

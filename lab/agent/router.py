@@ -20,7 +20,6 @@ import traceback
 
 import user
 
-ADDRESS = b"\0vfio-lab"
 RNDADDENTROPY = 0x40085203
 RNDRESEEDCRNG = 0x5207
 SIOCSIFHWADDR = 0x8924
@@ -46,7 +45,7 @@ class Router:
         self.selector = selectors.DefaultSelector()
         # Forked users meet the router here; users it forks itself inherit their socket.
         self.door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.door.bind(ADDRESS)
+        self.door.bind(b"")  # the kernel picks an abstract address nobody else has
         self.door.listen(16)
         self.log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -151,7 +150,9 @@ class Router:
         pid = os.fork()
         if pid == 0:
             try:
-                user.run(theirs, name, uid, drop)
+                user.run(theirs, self.door.getsockname(), name, uid, drop)
+            except BaseException:
+                traceback.print_exc()  # to the console: there is nobody left to answer
             finally:
                 os._exit(70)
         theirs.close()

@@ -13,20 +13,20 @@ import socket
 import subprocess
 import traceback
 
-ADDRESS = b"\0vfio-lab"
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_KEEPCAPS = 8
+READ_BYTES = 1 << 16  # sysctl files allocate what is asked for
 CAPABILITY_VERSION_3 = 0x20080522
+SYS_CAPGET = 125
 SYS_CAPSET = 126
-ALL_CAPABILITIES = (1 << 41) - 1
 WIDTHS = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 
-def run(control, name, uid, drop):
+def run(control, door, name, uid, drop):
     """Become the user and serve `control` until it closes; never returns to the caller's code."""
     keep = control.fileno()
     os.closerange(3, keep)
@@ -35,37 +35,42 @@ def run(control, name, uid, drop):
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
     become(uid, drop)
-    User(control, name).serve()
+    User(control, door, name).serve()
 
 
 def become(uid, drop):
-    """Take the uid and give up capabilities (numbers); a foreign uid keeps what is not dropped."""
-    remaining = ALL_CAPABILITIES
-    for capability in drop:
-        remaining &= ~(1 << capability)
-        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "PR_CAPBSET_DROP")
+    """Take the uid and give up capabilities (numbers); a foreign uid keeps the others."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; low words, high words
+    check("capget", libc.syscall(SYS_CAPGET, header, data))
+    permitted = (data[1] | data[4] << 32) & ~sum(1 << number for number in drop)
+    for number in drop:
+        check("PR_CAPBSET_DROP", libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0))
     if uid:
-        libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        check("PR_SET_KEEPCAPS", libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     if uid or drop:
-        header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-        low, high = remaining & 0xFFFFFFFF, remaining >> 32
+        low, high = permitted & 0xFFFFFFFF, permitted >> 32
         data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
-        if libc.syscall(SYS_CAPSET, header, data):
-            raise OSError(ctypes.get_errno(), "capset")
+        check("capset", libc.syscall(SYS_CAPSET, header, data))
+
+
+def check(call, value):
+    """Raise what a libc call left in errno."""
+    if value:
+        raise OSError(ctypes.get_errno(), call)
 
 
 class User:
     """The loop of one user process."""
 
-    def __init__(self, control, name):
-        """Serve requests from the `control` socket."""
+    def __init__(self, control, door, name):
+        """Serve requests from the `control` socket; forked children knock at `door`."""
         self.control = control
+        self.door = door
         self.name = name
-        self.memory = {}
 
     def serve(self):
         with self.control.makefile("rb") as requests:
@@ -122,12 +127,12 @@ class User:
                 self.control.close()
                 os.close(hear)
                 control = socket.socket(socket.AF_UNIX)
-                control.connect(ADDRESS)
+                control.connect(self.door)
                 if control.recv(8) != b"welcome\n":
                     os._exit(71)
                 os.write(tell, b"!")
                 os.close(tell)
-                User(control, self.name).serve()
+                User(control, self.door, self.name).serve()
             finally:
                 os._exit(70)
         os.close(tell)
@@ -139,7 +144,7 @@ class User:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             parts = []
-            while size > 0 and (part := os.read(fd, size)):
+            while size > 0 and (part := os.read(fd, min(size, READ_BYTES))):
                 parts.append(part)
                 size -= len(part)
         finally:

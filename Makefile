@@ -1,0 +1,37 @@
+# Everything runs in .venv; `setup` makes it, and the host packages, on a machine that has neither.
+PYTEST = .venv/bin/pytest
+JOBS = 2
+KERNELS = 7.3 6.12 6.1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup scenarios check matrix lock clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install what is missing: host packages, Python environment
+	@./bootstrap
+
+scenarios: setup ## the main job: prove the claims on the default kernel
+	$(PYTEST) scenarios/ -n $(JOBS)
+
+check: setup ## lint, types, the lab's own tests, scenarios on the default kernel
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	$(PYTEST) tests/ -n $(JOBS)
+	$(PYTEST) scenarios/ -n $(JOBS)
+
+matrix: setup ## the scenarios on all three kernels
+	@failed=; for kernel in $(KERNELS); do \
+	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
+	done; [ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }
+
+lock: setup ## pin what pyproject.toml asks for, with hashes (delete the lock first to upgrade)
+	.venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --all-extras --universal --python-version 3.11 \
+	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+clean: ## remove the environment, evidence and caches of this checkout (not the lab's own cache)
+	rm -rf .venv .artifacts .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
