@@ -6,7 +6,6 @@ version when its mainline release or the backport to that version's own series i
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 import tomllib
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from lab.errors import UsageError
+from lab.named import Named
 
 Version = tuple[int, ...]
 DATA = "changes.toml"
@@ -77,41 +77,11 @@ class Change:
         return f'{self.id} ("{self.subject}", {self.first_release()})'
 
 
-class Registry(Mapping[str, Change]):
-    """All changes by ID; an unknown ID is the caller's mistake and is answered with guesses."""
-
-    def __init__(self, changes: Mapping[str, Change]) -> None:
-        """Hold `changes`."""
-        self._changes = dict(changes)
-
-    def __getitem__(self, key: str) -> Change:
-        """Return a change.
-
-        Raises:
-            UsageError: there is none by that ID.
-        """
-        if key in self._changes:
-            return self._changes[key]
-        raise UsageError(f"there is no change {key}", hint=suggestion(key, self._changes))
-
-    def __contains__(self, key: object) -> bool:
-        """Whether there is a change by that ID."""
-        return key in self._changes
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the IDs in the order of the data file."""
-        return iter(self._changes)
-
-    def __len__(self) -> int:
-        """Return how many changes there are."""
-        return len(self._changes)
-
-
 @functools.cache
-def load() -> Registry:
+def load() -> Named[Change]:
     """Return the changes of `lab/data/changes.toml`."""
     entries = tomllib.loads((resources.files("lab") / "data" / DATA).read_text())["change"]
-    return Registry({entry["id"]: _change(entry) for entry in entries})
+    return Named("change", {entry["id"]: _change(entry) for entry in entries})
 
 
 def releases_carrying(changelog: str, subject: str) -> set[str]:
@@ -127,12 +97,6 @@ def releases_carrying(changelog: str, subject: str) -> set[str]:
         if release and wanted in entry:
             found.add(release)
     return found
-
-
-def suggestion(wrong: str, known: Mapping[str, object]) -> str:
-    """Return a hint: the known names that resemble a wrong one, or how to see them all."""
-    close = difflib.get_close_matches(wrong, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else "`vfio-lab claims` lists all"
 
 
 def _entries(changelog: str) -> Iterator[tuple[str | None, str]]:

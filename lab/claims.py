@@ -8,30 +8,36 @@ from __future__ import annotations
 import enum
 import functools
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
 from lab import changes
-from lab.changes import Change, Version, suggestion
-from lab.errors import UsageError
+from lab.changes import Change, Version
+from lab.named import Named
 
-AREAS: Mapping[str, str] = {
-    "A": "VF token",
-    "B": "SR-IOV under vfio-pci",
-    "C": "hot reset",
-    "D": "no-IOMMU",
-    "E": "groups",
-    "F": "the rest of vfio-pci",
-}
-THREADS: Mapping[str, str] = {
-    "2013-groups": "VFIO device groups and libvirt",
-    "2018-unmanaged-sriov": "pci-iov: Add support for unmanaged SR-IOV",
-    "2019-noiommu": "VFIO/VMBUS: Add VFIO VMBUS driver support",
-    "2020-vf-token": "vfio/pci: Introduce VF token",
-    "2023-hot-reset-info": "vfio/pci: Report dev_id in VFIO_DEVICE_GET_PCI_HOT_RESET_INFO",
-    "mainline": "what the kernel does and no thread asked for",
-}
+AREAS = Named(
+    "area",
+    {
+        "A": "VF token",
+        "B": "SR-IOV under vfio-pci",
+        "C": "hot reset",
+        "D": "no-IOMMU",
+        "E": "groups",
+        "F": "the rest of vfio-pci",
+    },
+)
+THREADS = Named(
+    "thread",
+    {
+        "2013-groups": "VFIO device groups and libvirt",
+        "2018-unmanaged-sriov": "pci-iov: Add support for unmanaged SR-IOV",
+        "2019-noiommu": "VFIO/VMBUS: Add VFIO VMBUS driver support",
+        "2020-vf-token": "vfio/pci: Introduce VF token",
+        "2023-hot-reset-info": "vfio/pci: Report dev_id in VFIO_DEVICE_GET_PCI_HOT_RESET_INFO",
+        "mainline": "what the kernel does and no thread asked for",
+    },
+)
 
 
 class Status(enum.Enum):
@@ -82,7 +88,9 @@ class Claim:
 
     def kernels(self) -> str:
         """Return the range of kernels in words, as changes."""
-        words = [f"since {one.id}" for one in self.since] + [f"until {one.id}" for one in self.until]
+        words = [f"since {one.id}" for one in self.since] + [
+            f"until {one.id}" for one in self.until
+        ]
         return ", ".join(words) or "all"
 
 
@@ -139,67 +147,37 @@ def holds(claim: Claim, version: Version) -> Verdict:
     return judge(claim, lambda change: change.in_version(version))
 
 
-class Catalogue(Mapping[str, Claim]):
-    """All claims by ID; an unknown ID is the caller's mistake and is answered with guesses."""
-
-    def __init__(self, claims: Mapping[str, Claim]) -> None:
-        """Hold `claims`."""
-        self._claims = dict(claims)
-
-    def __getitem__(self, key: str) -> Claim:
-        """Return a claim.
-
-        Raises:
-            UsageError: there is none by that ID.
-        """
-        if key in self._claims:
-            return self._claims[key]
-        raise UsageError(f"there is no claim {key}", hint=suggestion(key, self._claims))
-
-    def __contains__(self, key: object) -> bool:
-        """Whether there is a claim by that ID."""
-        return key in self._claims
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the IDs in order."""
-        return iter(self._claims)
-
-    def __len__(self) -> int:
-        """Return how many claims there are."""
-        return len(self._claims)
-
-    def select(self, thread: str | None = None, area: str | None = None) -> list[Claim]:
-        """Return the claims of a thread, of an area, or of both.
-
-        Raises:
-            UsageError: there is no such thread or area.
-        """
-        if thread is not None and thread not in THREADS:
-            raise UsageError(f"there is no thread {thread}", hint=_guess(thread, THREADS))
-        letter = area.upper() if area is not None else None
-        if letter is not None and letter not in AREAS:
-            raise UsageError(f"there is no area {area}", hint=_guess(letter, AREAS))
-        return [
-            claim
-            for claim in self.values()
-            if thread in (None, claim.thread) and letter in (None, claim.area)
-        ]
-
-
 @functools.cache
-def load() -> Catalogue:
+def load() -> Named[Claim]:
     """Return the claims of the data files, in order of their IDs."""
     found: dict[str, Claim] = {}
     for area in AREAS:
         path = resources.files("lab") / "data" / f"claims-{area.lower()}.toml"
         for entry in tomllib.loads(path.read_text())["claim"]:
             found[entry["id"]] = _claim(entry)
-    return Catalogue(found)
+    return Named("claim", found)
 
 
-def _guess(wrong: str, known: Mapping[str, str]) -> str:
-    close = suggestion(wrong, known)
-    return close if close.startswith("did") else f"known are {', '.join(known)}"
+def select(thread: str | None = None, area: str | None = None) -> list[Claim]:
+    """Return the claims of a thread, of an area, of both, or all.
+
+    Args:
+        thread: a key of `THREADS`.
+        area: a letter of `AREAS`, in either case.
+
+    Raises:
+        UsageError: there is no such thread or area.
+    """
+    letter = area.upper() if area is not None else None
+    if thread is not None:
+        _ = THREADS[thread]
+    if letter is not None:
+        _ = AREAS[letter]
+    return [
+        claim
+        for claim in load().values()
+        if thread in (None, claim.thread) and letter in (None, claim.area)
+    ]
 
 
 def _claim(entry: Mapping[str, str | list[str]]) -> Claim:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 import shlex
 import socket
@@ -148,7 +147,7 @@ class Guest:
         """
         about = f"start {name}"
         answer = self.ask("spawn", about, name=name, uid=uid, drop=list(drop))
-        user = VfioUser(self.channel, answer["pid"], name, self.transcript.append)
+        user = VfioUser(self.channel, answer["value"], name, self.transcript.append)
         self.users.append(user)
         return user
 
@@ -268,7 +267,7 @@ class Guest:
                 "wake the agent",
                 deadline=Deadline.after(timeout_s),
                 now_ns=time.time_ns(),
-                seed=base64.b64encode(seed).decode(),
+                seed=seed.hex(),
                 mac=_random_mac(seed),
                 interface=MANAGEMENT_NIC,
             )

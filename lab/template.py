@@ -23,9 +23,11 @@ from lab.inventory import check
 from lab.kernel import Kernel
 from lab.qemucaps import QemuCaps
 from lab.topology import Topology
+from lab.vfio import VfioUser
 
 SETTLE_TIMEOUT_S = 60.0
 FREEZE_TIMEOUT_S = 60.0
+USERS_IN_RESERVE = 4
 RECIPE = 1  # raise when this module freezes differently
 
 
@@ -60,7 +62,7 @@ class Workshop:
             UsageError: there is no kernel of that name.
         """
         caps = qemucaps.probe()
-        built = kernel.obtain(kernel_name or kernel.default(), cache.open())
+        built = kernel.obtain(kernel_name or kernel.catalogue().default, cache.open())
         root_fs = image.obtain(cache)
         return cls(cache, built, root_fs, caps, accelerator(caps, cache, built))
 
@@ -132,12 +134,13 @@ def _freeze(cold: Machine, scratch: Path, title: str) -> None:
 
 def _warm_up(guest: Guest) -> None:
     """Walk once through what every scenario does, so that clones find it in memory."""
-    user = guest.user("warm-up")
-    user.read_file("/proc/sys/kernel/tainted")
-    user.close(user.open_path("/dev/null"))
-    user.run("true")
-    for each in list(guest.users):
-        each.kill()
+    guest.user("warm-up").run("true")
+    for user in guest.users:
+        user.kill()
+    for pid in guest.ask("reserve", "fork users ahead of need", count=USERS_IN_RESERVE)["pids"]:
+        user = VfioUser(guest.channel, pid, "reserve")
+        user.close(user.open_path("/dev/vfio/vfio"))
+        user.read_file("/proc/sys/kernel/tainted")
     guest.kernel_log()
 
 

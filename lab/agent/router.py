@@ -5,12 +5,10 @@ the request's `id`; `{"event": "exit", ...}` comes unasked. The router opens no 
 a user holds, only that user holds.
 """
 
-import base64
 import ctypes
 import fcntl
 import json
 import os
-import random
 import selectors
 import socket
 import struct
@@ -20,7 +18,6 @@ import traceback
 
 import user
 
-RNDADDENTROPY = 0x40085203
 RNDRESEEDCRNG = 0x5207
 SIOCSIFHWADDR = 0x8924
 ARPHRD_ETHER = 1
@@ -40,6 +37,7 @@ class Router:
         self.users = {}  # pid -> socket
         self.tails = {}  # pid -> answer received in part
         self.pidfds = {}  # pid -> pidfd
+        self.reserve = []  # pids of users without an identity yet
         self.waiting = {}  # pid -> ids of requests answered when it is gone
         self.partial = b""
         self.selector = selectors.DefaultSelector()
@@ -145,19 +143,31 @@ class Router:
             self.answer({"id": request, "exit": code})
         self.answer({"event": "exit", "pid": pid, "exit": code})
 
-    def do_spawn(self, _request, name, uid, drop):
+    def do_reserve(self, _request, count):
+        """Fork users ahead of need: they wait, warm, for `spawn` to give them an identity."""
+        self.reserve += [self.fork() for _ in range(count)]
+        return {"pids": self.reserve}
+
+    def do_spawn(self, request, name, uid, drop):
+        pid = self.reserve.pop() if self.reserve else self.fork()
+        identity = {"name": name, "uid": uid, "drop": drop}
+        body = json.dumps({"id": request, "op": "become", "args": identity})
+        self.users[pid].sendall(body.encode() + b"\n")
+
+    def fork(self):
+        """Fork a user that serves requests; return its pid."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
             try:
-                user.run(theirs, self.door.getsockname(), name, uid, drop)
+                user.run(theirs, self.door.getsockname())
             except BaseException:
                 traceback.print_exc()  # to the console: there is nobody left to answer
             finally:
                 os._exit(70)
         theirs.close()
         self.adopt(pid, ours)
-        return {"pid": pid}
+        return pid
 
     def do_kill(self, request, pid, signal):
         os.kill(pid, signal)
@@ -170,12 +180,10 @@ class Router:
         """Make this clone differ from its siblings: clock, random state, MAC; mark the log."""
         os.lseek(self.log, 0, os.SEEK_END)
         time.clock_settime_ns(time.CLOCK_REALTIME, now_ns)
-        entropy = base64.b64decode(seed)
-        with open("/dev/urandom", "wb", buffering=0) as pool:
-            header = struct.pack("ii", len(entropy) * 8, len(entropy))
-            fcntl.ioctl(pool, RNDADDENTROPY, header + entropy)
-            fcntl.ioctl(pool, RNDRESEEDCRNG)
-        random.seed(entropy)
+        pool = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(pool, bytes.fromhex(seed))
+        fcntl.ioctl(pool, RNDRESEEDCRNG)
+        os.close(pool)
         if interface:
             request = struct.pack("16sH6s8x", interface.encode(), ARPHRD_ETHER, bytes.fromhex(mac))
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:

@@ -26,16 +26,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 
-def run(control, door, name, uid, drop):
-    """Become the user and serve `control` until it closes; never returns to the caller's code."""
+def run(control, door):
+    """Serve `control` until it closes; never returns to the caller's code."""
     keep = control.fileno()
     os.closerange(3, keep)
     os.closerange(keep + 1, 1024)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-    become(uid, drop)
-    User(control, door, name).serve()
+    User(control, door).serve()
 
 
 def become(uid, drop):
@@ -66,11 +64,10 @@ def check(call, value):
 class User:
     """The loop of one user process."""
 
-    def __init__(self, control, door, name):
+    def __init__(self, control, door):
         """Serve requests from the `control` socket; forked children knock at `door`."""
         self.control = control
         self.door = door
-        self.name = name
 
     def serve(self):
         with self.control.makefile("rb") as requests:
@@ -86,6 +83,11 @@ class User:
         except BaseException:
             answer = {"error": traceback.format_exc()}
         self.control.sendall(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
+
+    def do_become(self, name, uid, drop):
+        libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+        become(uid, drop)
+        return {"value": os.getpid(), "errno": 0}
 
     def do_syscall(self, number, args):
         buffers = []
@@ -132,7 +134,7 @@ class User:
                     os._exit(71)
                 os.write(tell, b"!")
                 os.close(tell)
-                User(control, self.door, self.name).serve()
+                User(control, self.door).serve()
             finally:
                 os._exit(70)
         os.close(tell)

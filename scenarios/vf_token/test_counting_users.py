@@ -105,7 +105,7 @@ def test_the_pf_stays_shut_until_no_vf_is_used(pf_user, vf_user, pf, other_vf, u
     assert pf_user.open(pf)
 
 
-@claim("A38", "A39")
+@claim("A39")
 def test_a_vf_bound_by_cdev_counts_as_used(pf_user, vf_user, pf, vf):
     """The count does not ask by which path the VF was opened."""
     pf_user.open(pf, TOKEN).close()

@@ -1,0 +1,146 @@
+"""The claims: whether the data is sound, and what is expected of which kernel."""
+
+import json
+import re
+import string
+
+import pytest
+from click.testing import CliRunner
+
+from lab.changes import Change
+from lab.claims import AREAS, THREADS, Claim, Outcome, Status, Verdict, holds, judge, load, select
+from lab.cli.claims import claims as command
+from lab.cli.claims import listing
+from lab.errors import UsageError
+
+COUNTS = {"A": 50, "B": 42, "C": 38, "D": 35, "E": 35, "F": 60}
+EARLY = Change("early", "an early change", (6, 6), None, (), "made up.")
+LATE = Change("late", "a late change", (6, 17), None, ((6, 12, 50),), "made up.")
+LONGEST_SENTENCE = 260
+
+
+def made_up(since=(), until=()):
+    return Claim("Z01", "It is so.", "mainline", "nowhere", Status.SHOWN, since, until)
+
+
+def test_every_area_is_complete_and_in_order():
+    ids = [f"{area}{number:02}" for area, count in COUNTS.items() for number in range(1, count + 1)]
+    assert list(load()) == ids
+
+
+@pytest.mark.parametrize("claim", load().values(), ids=lambda one: one.id)
+def test_the_data_is_sound(claim):
+    assert claim.thread in THREADS
+    assert claim.area in AREAS
+    assert claim.sentence[0] in string.ascii_letters
+    assert claim.sentence.endswith(".")
+    assert len(claim.sentence) <= LONGEST_SENTENCE
+    assert claim.source
+    assert all(re.fullmatch(r"[A-Z0-9_]+", option) for option in claim.needs)
+    assert (claim.status is Status.NOT_HERE) <= bool(claim.why)
+    assert not set(claim.since) & set(claim.until)
+
+
+def test_no_sentence_is_said_twice():
+    sentences = [claim.sentence for claim in load().values()]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_each_claim_could_hold_on_some_kernel():
+    for claim in load().values():
+        since = max((one.mainline for one in claim.since), default=(0,))
+        until = min((one.mainline for one in claim.until), default=(99,))
+        assert since < until, claim.id
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome"),
+    [
+        ((6, 1, 192), Outcome.NOT_YET),
+        ((6, 12, 49), Outcome.HOLDS),
+        ((6, 12, 50), Outcome.ENDED),
+        ((6, 16, 9), Outcome.HOLDS),
+        ((7, 3, 4), Outcome.ENDED),
+    ],
+)
+def test_a_range_is_made_of_changes(version, outcome):
+    verdict = holds(made_up(since=(EARLY,), until=(LATE,)), version)
+    assert verdict.outcome is outcome
+    assert bool(verdict) is (outcome is Outcome.HOLDS)
+
+
+def test_a_kernel_that_knows_its_changes_is_asked_itself():
+    claim = made_up(until=(LATE,))
+    assert judge(claim, has=lambda _: False)
+    assert judge(claim, has=lambda change: change is LATE) == Verdict(Outcome.ENDED, LATE)
+
+
+def test_a_verdict_names_the_change_that_explains_it():
+    assert str(holds(made_up(since=(LATE,)), (6, 1))) == (
+        'not yet true: before late ("a late change", 6.17)'
+    )
+    assert str(holds(made_up(until=(LATE,)), (7, 3))) == (
+        'no longer true: since late ("a late change", 6.17)'
+    )
+    assert str(holds(made_up(), (7, 3))) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("claim", "packaged"),
+    [
+        ("A02", "111"),
+        ("A38", "010"),
+        ("A39", "001"),
+        ("A40", "010"),
+        ("C03", "110"),
+        ("D11", "010"),
+    ],
+)
+def test_the_packaged_kernels_get_the_verdicts_their_sources_call_for(claim, packaged):
+    versions = ((6, 1, 192), (6, 12, 117), (7, 3, 4))
+    assert "".join(str(int(bool(holds(load()[claim], one)))) for one in versions) == packaged
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("A2", "A20"), ("a02", "A02"), ("AO2", "A02")])
+def test_an_unknown_claim_is_answered_with_a_guess(wrong, right):
+    with pytest.raises(UsageError, match=right):
+        load()[wrong]
+
+
+def test_claims_are_selected_by_thread_and_area():
+    chosen = select("2018-unmanaged-sriov", "b")
+    assert chosen
+    assert {(one.thread, one.area) for one in chosen} == {("2018-unmanaged-sriov", "B")}
+    assert len(select()) == sum(COUNTS.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [({"thread": "2020-vf-tokens"}, "2020-vf-token"), ({"area": "G"}, "A, B, C, D, E, F")],
+)
+def test_an_unknown_thread_or_area_is_answered_with_what_there_is(arguments, told):
+    with pytest.raises(UsageError, match=told):
+        select(**arguments)
+
+
+def test_the_listing_says_who_holds_and_why_not():
+    lines = list(listing([load()["A38"], load()["F55"]], 80))
+    text = "\n".join(lines)
+    assert "since 5fcc26969a16, until 86624ba3b522" in text
+    assert "not here: QEMU emulates none" in text
+    assert lines[-1] == "2 claims: 1 shown, 1 not here"
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_command_prints_json_for_programs():
+    result = CliRunner().invoke(command, ["--json", "--area", "A"])
+    records = json.loads(result.output)
+    assert result.exit_code == 0
+    assert [one["id"] for one in records] == [f"A{number:02}" for number in range(1, 51)]
+    assert records[37]["until"] == ["86624ba3b522"]
+
+
+def test_the_command_lists_all_by_default():
+    result = CliRunner().invoke(command)
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1].startswith("260 claims: ")
