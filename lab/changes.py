@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -48,6 +48,7 @@ class Change:
         mainline: the first release known to carry it.
         after: the newest release known to lack it, where the first one is not pinned down.
         stable: the releases in which stable series got it.
+        reverted: the releases in which stable series lost it again.
         evidence: where all that is known from.
     """
 
@@ -56,14 +57,14 @@ class Change:
     mainline: Version
     after: Version | None
     stable: tuple[Version, ...]
+    reverted: tuple[Version, ...]
     evidence: str
 
     def in_version(self, version: Version) -> bool:
         """Whether a kernel of that version carries the change."""
         if version >= self.mainline:
             return True
-        series = version[:SERIES_PARTS]
-        return any(one[:SERIES_PARTS] == series and version >= one for one in self.stable)
+        return _reached(self.stable, version) and not _reached(self.reverted, version)
 
     def first_release(self) -> str:
         """Return the mainline release in words: `6.17`, or `6.13 to 7.2` if not pinned down."""
@@ -94,7 +95,7 @@ def releases_carrying(changelog: str, subject: str) -> set[str]:
     wanted = " ".join(subject.split())
     found: set[str] = set()
     for release, entry in _entries(changelog):
-        if release and wanted in entry:
+        if release and wanted in entry and f'Revert "{wanted}' not in entry:
             found.add(release)
     return found
 
@@ -120,6 +121,12 @@ def _entries(changelog: str) -> Iterator[tuple[str | None, str]]:
     yield release, " ".join(entry)
 
 
+def _reached(releases: Iterable[Version], version: Version) -> bool:
+    """Whether a version is that of its own series among the releases, or a later one."""
+    series = version[:SERIES_PARTS]
+    return any(one[:SERIES_PARTS] == series and version >= one for one in releases)
+
+
 def _change(entry: Mapping[str, str | list[str]]) -> Change:
     after = entry.get("after")
     return Change(
@@ -128,5 +135,6 @@ def _change(entry: Mapping[str, str | list[str]]) -> Change:
         mainline=parse_version(str(entry["mainline"])),
         after=None if after is None else parse_version(str(after)),
         stable=tuple(parse_version(one) for one in entry.get("stable", ())),
+        reverted=tuple(parse_version(one) for one in entry.get("reverted", ())),
         evidence=str(entry["evidence"]),
     )

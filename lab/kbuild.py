@@ -26,13 +26,23 @@ KEPT = {"arch/x86/boot/bzImage": BZIMAGE, ".config": CONFIG, "System.map": SYSTE
 # ccache and the product are blind to where the tree was unpacked.
 OUT = "lab-out"
 SCRATCH_BYTES = 4 << 30
-CCACHE_SIZE = "3G"
+CCACHE_SIZE = "1G"
 TAR_RECORD_BYTES = 10240
 TAR_RECORDS_A_NOTE = 2000
 # What one make prints for a step of work: "  CC [M]  drivers/vfio/vfio_main.o".
 STEP = re.compile(r"  ([A-Z][A-Z_0-9]*)(?: \[M\])? +(\S+)")
 # The guest maps modules straight from the host's page cache; decompressing would cost it time.
-SQUASHFS_OPTIONS = ("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-all-root", "-no-progress")
+SQUASHFS_OPTIONS = (
+    "-comp",
+    "lz4",
+    "-noI",
+    "-noD",
+    "-noF",
+    "-noX",
+    "-no-xattrs",
+    "-all-root",
+    "-no-progress",
+)
 SQUASHFS_TIMES = ("-mkfs-time", "0", "-all-time", "0")
 IDENTITY = {
     "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",

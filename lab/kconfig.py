@@ -184,10 +184,12 @@ def check(
                 f"{option.where}: CONFIG_{option.name}={option.value} became {got}"
                 " (what it depends on is missing, or another option forces it)"
             )
+    # What nothing can switch on, because a series lacks it or lacks what it depends on, kconfig
+    # leaves out of the result.
     complaints += [
-        f"{option.where}: CONFIG_{option.name} exists here, against its mark"
+        f"{option.where}: CONFIG_{option.name} could be had here, against its mark"
         for option in unasked
-        if _reachable(option, final, known)
+        if option.name in final
     ]
     if complaints:
         raise BuildError(
@@ -195,9 +197,3 @@ def check(
             seen="; ".join(complaints),
             hint="mark options that come or go with a series: `# since 6.6: reason`",
         )
-
-
-def _reachable(option: Option, final: Mapping[str, str], known: frozenset[str]) -> bool:
-    # An option often outlives its use: defined, but nothing can switch it on any more. Then
-    # kconfig leaves it out of the result.
-    return option.name in (final if option.until is not None else known)

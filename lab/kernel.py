@@ -5,6 +5,7 @@ Source: images/kernels.toml names them, images/config/ says what they are asked 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab import kbuild, kconfig, ksource
+from lab import kbuild, kconfig, ksource, progress
 from lab.cache import MANIFEST, Cache, digest, file_digest
 from lab.errors import BuildError, UsageError
 
@@ -193,8 +194,14 @@ def obtain(name: str, cache: Cache) -> Kernel:
     if (kernel := _find(spec, cache)) is not None:
         return kernel
     package, archive = ksource.obtain(cache, spec.source)
+    waiting = contextlib.ExitStack()
+
+    def wait() -> None:
+        title = f"Waiting for another run that builds kernel {name}"
+        waiting.enter_context(progress.task(title))
 
     def build(scratch: Path) -> None:
+        waiting.close()
         job = kbuild.Job(spec.name, spec.asked, spec.unasked, spec.steps)
         made = kbuild.build(job, archive, scratch, cache)
         facts = {
@@ -209,7 +216,8 @@ def obtain(name: str, cache: Cache) -> Kernel:
         }
         (scratch / FACTS).write_text(json.dumps(facts, indent=1))
 
-    return _load(cache.obtain(KIND, spec.key(package.sha256), build))
+    with waiting:
+        return _load(cache.obtain(KIND, spec.key(package.sha256), build, on_wait=wait))
 
 
 def remove(name: str, cache: Cache) -> int:

@@ -279,6 +279,5 @@ def _unknown(what: str, name: str, known: Mapping[str, object]) -> UsageError:
     return UsageError(
         f"{what} {name!r}",
         expected=f"one of {', '.join(known)}",
-        seen=repr(name),
         hint=f"did you mean {' or '.join(close)}?" if close else None,
     )

@@ -28,6 +28,7 @@ linux (6.12.43-1) unstable; urgency=medium
       VF dev_set (CVE-2025-00000)
     https://www.kernel.org/pub/linux/kernel/v6.x/ChangeLog-6.12.43
     - vfio/type1: conditional rescheduling while pinning
+    - Revert "vfio/pci: Separate SR-IOV VF dev_set"
 
   [ Somebody ]
   * vfio: Prevent open_count decrement to negative
@@ -66,10 +67,18 @@ releases = st.tuples(st.integers(5, 8), st.integers(0, 20), st.integers(0, 200))
 
 
 @given(mainline=releases, stable=st.lists(releases, max_size=4), version=releases)
-def test_a_change_never_leaves_a_series_again(mainline, stable, version):
-    change = Change("x", "x", mainline, None, tuple(stable), "")
+def test_a_change_leaves_no_series_unless_it_is_reverted(mainline, stable, version):
+    change = Change("x", "x", mainline, None, tuple(stable), (), "")
     later = (version[0], version[1], version[2] + 1)
     assert change.in_version(later) or not change.in_version(version)
+
+
+@pytest.mark.parametrize(
+    ("version", "carried"),
+    [("6.12.74", False), ("6.12.75", True), ("6.12.83", False), ("6.12.117", False), ("7.0", True)],
+)
+def test_a_reverted_backport_is_gone_again(version, carried):
+    assert load()["acs-at-bind"].in_version(parse_version(version)) is carried
 
 
 @pytest.mark.parametrize(
@@ -102,6 +111,7 @@ def test_the_data_is_sound(change):
     assert change.after is None or change.after < change.mainline
     assert all(one < change.mainline and len(one) == 3 for one in change.stable)
     assert len({one[:2] for one in change.stable}) == len(change.stable)
+    assert {one[:2] for one in change.reverted} <= {one[:2] for one in change.stable}
     looks_like_hash = set(change.id) <= set("0123456789abcdef")
     assert bool(HASH.fullmatch(change.id)) is looks_like_hash
 

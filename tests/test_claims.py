@@ -14,8 +14,8 @@ from lab.cli.claims import listing
 from lab.errors import UsageError
 
 COUNTS = {"A": 50, "B": 42, "C": 38, "D": 35, "E": 35, "F": 60}
-EARLY = Change("early", "an early change", (6, 6), None, (), "made up.")
-LATE = Change("late", "a late change", (6, 17), None, ((6, 12, 50),), "made up.")
+EARLY = Change("early", "an early change", (6, 6), None, (), (), "made up.")
+LATE = Change("late", "a late change", (6, 17), None, ((6, 12, 50),), (), "made up.")
 LONGEST_SENTENCE = 260
 
 
