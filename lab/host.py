@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from lab.cache import Cache, digest
 from lab.deadline import Deadline
 from lab.errors import HostError
-from lab.process import SYSTEM_PATH
+from lab.process import SYSTEM_PATH, how_it_ended
 
 if TYPE_CHECKING:
     from lab.kernel import Kernel
@@ -242,7 +242,7 @@ def try_kvm(qemu: Path, bzimage: Path, patience_s: float = TRIAL_S) -> Accelerat
     said = output.decode(errors="replace").strip().splitlines()
     if ended is not None:
         last = said[-1] if said else "<no output>"
-        return Accelerator("tcg", f"{KVM} opens but QEMU ended with code {ended}: {last}")
+        return Accelerator("tcg", f"{KVM} opens but QEMU {how_it_ended(ended)}: {last}")
     return Accelerator("tcg", f"{KVM} opens but a kernel stayed silent for {took_s:.1f} s")
 
 

@@ -34,17 +34,13 @@ COMPILE = (
     'PYTHONHASHSEED=0 chroot "$1" sh -c "python3 -m compileall -q -f'
     ' --invalidation-mode unchecked-hash /usr/lib/python3*"'
 )
-# TCG would decompress in software what the host's page cache can simply hand over.
+# TCG would decompress in software what the host's page cache can simply hand over; of the
+# kernel's decompressors only lz4 is built in, and the superblock must name one.
 SQUASHFS_OPTIONS = (
-    "-comp",
-    "lz4",
-    "-noI",
-    "-noD",
-    "-noF",
-    "-noX",
-    "-no-xattrs",
-    "-no-progress",
-    "-quiet",
+    *("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs"),
+    # mmdebstrap's tar has no entry for the root itself: it would be the caller's, mode 0777.
+    *("-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"),
+    *("-no-progress", "-quiet"),
 )
 
 

@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import host, kconfig, progress
 from lab.cache import Cache
-from lab.errors import BuildError
+from lab.errors import BuildError, HostError
 from lab.process import environment, pipeline
 
 Follow = Callable[[str], None]
@@ -50,6 +50,15 @@ IDENTITY = {
     "KBUILD_BUILD_HOST": "lab",
     "KBUILD_BUILD_VERSION": "1",
 }
+
+
+# Variables that steer kbuild from outside, or that a `make` above us hands down.
+STEERING = frozenset(
+    "ARCH CROSS_COMPILE LLVM LOCALVERSION KCFLAGS KCPPFLAGS KAFLAGS"
+    " MAKEFLAGS MFLAGS GNUMAKEFLAGS MAKELEVEL MAKEFILES".split()
+)
+STEERING_PREFIXES = ("KBUILD_", "KCONFIG_", "INSTALL_")
+DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
@@ -260,11 +269,30 @@ class Bench:
     def _run(self, stage: str, command: list[str], follow: Follow = _ignore) -> None:
         name = self.job.name.replace(":", "-")
         log = self.cache.open().root / "logs" / f"kernel-{name}-{stage}.log"
-        env = environment(**IDENTITY, **_ccache(self.cache))
-        pipeline(f"{stage} kernel {self.job.name}", command, log=log, on_line=follow, env=env)
+        what = f"{stage} kernel {self.job.name}"
+        try:
+            pipeline(what, command, log=log, on_line=follow, env=_environment(self.cache))
+        except BuildError as error:
+            if not any(words in (error.tail or "") for words in DISK_FULL):
+                raise
+            raise HostError(
+                f"the disk filled up: cannot {what}",
+                seen=error.seen,
+                where=log,
+                hint=f"free some space below {self.cache.root}, or move XDG_CACHE_HOME",
+            ) from error
 
 
-def _ccache(cache: Cache) -> Mapping[str, str]:
+def _environment(cache: Cache) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in environment().items()
+        if name not in STEERING and not name.startswith(STEERING_PREFIXES)
+    }
+    return inherited | IDENTITY | _ccache(cache)
+
+
+def _ccache(cache: Cache) -> dict[str, str]:
     return {
         "CCACHE_DIR": os.fspath(cache.root / "ccache"),
         "CCACHE_MAXSIZE": CCACHE_SIZE,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ LEAST_FRACTION = 0.02
 MINUTE_S = 60
 HOUR_S = 3600
 BAR_COLUMNS = 24
+NOTE_COLUMNS = 60
 REDRAWS_A_SECOND = 5
 
 
@@ -113,7 +115,7 @@ class Lines:
         if task.remaining_s is not None:
             parts.append(f"about {duration(task.remaining_s)} left")
         if task.note:
-            parts.append(task.note)
+            parts.append(textwrap.shorten(task.note, NOTE_COLUMNS, placeholder="..."))
         self._print(f"{task.title}: {', '.join(parts)}")
 
     def end(self, task: Task, outcome: str) -> None:

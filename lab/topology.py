@@ -150,6 +150,16 @@ class Topology:
         return grouped([function for function in self.functions if function.role != "iommu"])
 
     @property
+    def groups_wait_for_drivers(self) -> bool:
+        """Whether a function may be in no group yet until a driver has probed it.
+
+        With a virtio-iommu it is so on 6.1 and 6.12, and no longer on 7.3.
+
+        Source: drivers/acpi/scan.c, acpi_dma_configure_id(); drivers/acpi/viot.c.
+        """
+        return self.viommu is Viommu.VIRTIO
+
+    @property
     def kernel_args(self) -> tuple[str, ...]:
         """What the kernel's command line says about this hardware."""
         return _KERNEL_ARGS[self.viommu]

@@ -41,13 +41,17 @@ class Refusal(OSError):
         user: name of the user that called.
         call: system call or ioctl, by its kernel name.
         arguments: the arguments in words.
+        out: what the call left in its `out` buffers all the same.
     """
 
-    def __init__(self, number: int, user: str, call: str, arguments: str) -> None:
+    def __init__(
+        self, number: int, user: str, call: str, arguments: str, out: tuple[bytes, ...] = ()
+    ) -> None:
         super().__init__(number, os.strerror(number))
         self.user = user
         self.call = call
         self.arguments = arguments
+        self.out = out
 
     def __str__(self) -> str:
         """Return `pf_user: VFIO_SET_IOMMU(3): EINVAL (Invalid argument)`."""
@@ -58,6 +62,8 @@ class Refusal(OSError):
 
 def name_of(number: int | None) -> str:
     """Return the kernel's name of an errno."""
+    if number == errno_module.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # which Python calls ENOTSUP
     return errno_module.errorcode.get(number or 0, f"errno {number}")
 
 
@@ -321,10 +327,10 @@ class User:
 
     def settle(self, answer: Answer, call: str, arguments: str) -> Reply:
         """Record an answer and turn it into a reply or a refusal."""
+        out = tuple(bytes.fromhex(part) for part in answer.get("out", ()))
         if answer["errno"]:
             self._note(call, arguments, name_of(answer["errno"]))
-            raise Refusal(answer["errno"], self.name, call, arguments)
-        out = tuple(bytes.fromhex(part) for part in answer.get("out", ()))
+            raise Refusal(answer["errno"], self.name, call, arguments, out)
         shown = " ".join([str(answer["value"]), *(part[:64].hex() for part in out)])
         self._note(call, arguments, shown)
         return Reply(answer["value"], out)

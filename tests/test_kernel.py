@@ -224,6 +224,27 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(
         os.kill(int(pid.read_text()), 0)
 
 
+def test_a_disk_that_fills_up_is_the_hosts_fault(cache: Cache, tree: Path) -> None:
+    full = MAKEFILE.replace("init/main.c:1: error: no such luck", "cc1: No space left on device")
+    (tree / "Makefile").write_text(full)
+    (tree / "BROKEN").touch()
+    give_source(cache, tree)
+    with pytest.raises(HostError, match="the disk filled up") as refusal:
+        kernel.obtain("7.3", cache)
+    assert refusal.value.hint is not None
+    assert leftovers(cache) == []
+
+
+def test_the_callers_environment_does_not_steer_the_build(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAKEFLAGS", "n")
+    monkeypatch.setenv("INSTALL_MOD_PATH", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("KBUILD_BUILD_USER", "someone")
+    assert kernel.obtain("7.3", cache).bzimage.read_text() == "vfio@lab\n"
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_disk_without_room_is_said_before_anything_is_done(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from lab.topology import (
 
 ALL = pytest.mark.parametrize("each", TOPOLOGIES.values(), ids=TOPOLOGIES)
 
-# As the guests of the kernels 6.12 and 7.3 numbered and grouped them.
+# As guests of the kernels 6.1, 6.12 and 7.3 numbered and grouped them.
 SEEN = {
     "igb": {"port0": "00:01.0", "pf0": "01:00.0"},
     "igb-bus": {"port0": "00:01.0", "pf0": "01:00.0"},
@@ -219,3 +219,8 @@ def test_a_function_knows_its_ids() -> None:
     assert (pf.vendor, pf.device, pf.parent) == (0x8086, 0x10C9, "port0")
     assert pf.bdf == Bdf(0, 1, 0)
     assert topology("igb").function("port0").parent is None
+
+
+def test_only_a_virtio_iommu_groups_functions_late() -> None:
+    late = [each.name for each in TOPOLOGIES.values() if each.groups_wait_for_drivers]
+    assert late == ["virtio-iommu"]
