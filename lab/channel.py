@@ -22,6 +22,20 @@ READ_BYTES = 1 << 16
 Answer = dict[str, Any]
 
 
+class UserGone(AgentError):
+    """A user's process ended while it was asked for something.
+
+    Args:
+        about: the request in words.
+        guest: the guest's name.
+        code: the process's exit code, -N for signal N, None if another process has it.
+    """
+
+    def __init__(self, about: str, guest: str, code: int | None) -> None:
+        super().__init__(f"the user died at: {about}", guest=guest, seen=f"exit {code}")
+        self.exit = code
+
+
 class Carrier(Protocol):
     """What a channel needs of a stream: a socket or a paramiko channel."""
 
@@ -43,6 +57,7 @@ class Pending:
     """A request whose answer has not been taken yet."""
 
     channel: Channel
+    pid: int
     id: int
     about: str
 
@@ -58,9 +73,12 @@ class Pending:
         Raises:
             DeadlineExceeded: no answer in time; the request stays pending.
             GuestLost: the carrier closed.
+            UserGone: the user ended without answering.
             AgentError: the agent failed at the request.
         """
         while self.id not in self.channel.answers:
+            if self.pid in self.channel.ended:
+                raise UserGone(self.about, self.channel.name, self.channel.ended[self.pid])
             if not self.channel.pump(deadline):
                 raise DeadlineExceeded(
                     f"no answer to: {self.about}",
@@ -115,7 +133,7 @@ class Channel:
             self.carrier.sendall(f"{pid} {body}\n".encode())
         except OSError as error:
             raise self._lost(f"the guest went away before: {about}") from error
-        return Pending(self, number, about)
+        return Pending(self, pid, number, about)
 
     def call(
         self, pid: int, op: str, about: str, /, *, deadline: Deadline, **args: object

@@ -12,15 +12,15 @@ TAIL_BYTES = 1 << 16
 REPORT_LINES = 30
 LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 
-# Kernel sources of the first lines: kernel/panic.c (WARNING), lib/bug.c and mm (BUG),
-# arch/x86/kernel/dumpstack.c (Oops), kernel/locking/lockdep.c (possible ...), mm/kasan, lib/ubsan.c,
-# kernel/rcu/tree_stall.h, kernel/hung_task.c, kernel/watchdog.c, mm/kmemleak.c, kernel/workqueue.c.
+# How reports begin in kernel/panic.c (WARNING), lib/bug.c and mm (BUG), arch/x86/kernel/dumpstack.c
+# (Oops), kernel/locking/lockdep.c, mm/kasan, lib/ubsan.c, kernel/rcu/tree_stall.h,
+# kernel/hung_task.c, kernel/watchdog.c and mm/kmemleak.c.
 _COMPLAINTS = {
     "panic": r"Kernel panic - not syncing",
     "KASAN": r"BUG: KASAN:",
     "UBSAN": r"UBSAN: ",
     "kmemleak": r"kmemleak: \d+ new suspected memory leaks",
-    "lockdep": r"WARNING: (?:possible|bad|inconsistent|suspicious|held|lock|Nested|HARDIRQ|SOFTIRQ|chain)"
+    "lockdep": r"WARNING: (?:possible|bad|inconsistent|suspicious|held|lock|Nested|\w+IRQ|chain)"
     r"|INFO: trying to register non-static key|BUG: Invalid wait context|WARNING: suspicious RCU",
     "WARN": r"WARNING: (?:CPU: \d|.* at .*[:+])",
     "hung task": r"INFO: task .* blocked for more than",

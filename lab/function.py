@@ -55,6 +55,11 @@ class PciFunction:
         return self._link("driver")
 
     @property
+    def grouped(self) -> bool:
+        """Whether it is in an IOMMU group."""
+        return self._link("iommu_group") is not None
+
+    @property
     def group(self) -> int:
         """Number of its IOMMU group.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shlex
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from lab.argv import BootFiles, RunFiles, argv
 from lab.channel import ROUTER, Channel
 from lab.console import readable
 from lab.deadline import Deadline, wait_until
-from lab.errors import AgentError, BootError, DeadlineExceeded, GuestLost, LabError
+from lab.errors import AgentError, BootError, LabError
 from lab.function import PciFunction
 from lab.host import Accelerator
 from lab.kernel import Kernel
@@ -111,14 +112,10 @@ class Guest:
             BootError: the clone did not wake; carries what QEMU said.
         """
         guest = cls.launch(name, machine, folder)
-        try:
+        with guest._delivery("clone"):
             guest._load(Deadline.after(WAKE_TIMEOUT_S))
-        except LabError as error:
-            raise guest._stillborn("clone", error) from error
-        except BaseException:
-            guest.close()
-            raise
-        return guest._awake("clone", WAKE_TIMEOUT_S)
+            guest._wake(Deadline.after(WAKE_TIMEOUT_S))
+        return guest
 
     @classmethod
     def boot(cls, name: str, machine: Machine, folder: Path) -> Guest:
@@ -128,14 +125,10 @@ class Guest:
             BootError: the agent did not announce itself; carries the console's tail.
         """
         guest = cls.launch(name, machine, folder)
-        try:
+        with guest._delivery("boot"):
             guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S))
-        except (GuestLost, DeadlineExceeded) as error:
-            raise guest._stillborn("boot", error) from error
-        except BaseException:
-            guest.close()
-            raise
-        return guest._awake("boot", WAKE_TIMEOUT_S)
+            guest._wake(Deadline.after(WAKE_TIMEOUT_S))
+        return guest
 
     def user(self, name: str, *, uid: int = 0, drop: Sequence[int] = ()) -> VfioUser:
         """Start a user: a fresh process in the guest.
@@ -258,36 +251,38 @@ class Guest:
         uri = f"file:{self.machine.files.state}"
         self.qmp.execute("migrate-incoming", deadline=deadline, uri=uri)
 
-    def _awake(self, how: str, timeout_s: float) -> Guest:
+    def _wake(self, deadline: Deadline) -> None:
+        """Make the guest differ from its siblings: clock, random state, MAC."""
         seed = secrets.token_bytes(SEED_BYTES)
+        self.channel.call(
+            ROUTER,
+            "wake",
+            "wake the agent",
+            deadline=deadline,
+            now_ns=time.time_ns(),
+            seed=seed.hex(),
+            mac=_random_mac(seed),
+            interface=MANAGEMENT_NIC,
+        )
+
+    @contextlib.contextmanager
+    def _delivery(self, how: str) -> Iterator[None]:
+        """Throw the guest away, and say why, if it does not become ready."""
         try:
-            self.channel.call(
-                ROUTER,
-                "wake",
-                "wake the agent",
-                deadline=Deadline.after(timeout_s),
-                now_ns=time.time_ns(),
-                seed=seed.hex(),
-                mac=_random_mac(seed),
-                interface=MANAGEMENT_NIC,
-            )
-        except (GuestLost, DeadlineExceeded) as error:
-            raise self._stillborn(how, error) from error
+            yield
+        except LabError as error:
+            self.close()
+            raise BootError(
+                f"the {how} of {self.name} never became ready",
+                guest=f"{self.machine.topology.name} on kernel {self.machine.kernel.name}",
+                expected="an answer from the agent",
+                seen=error.seen or error.what,
+                tail=error.tail,
+                where=self.folder,
+            ) from error
         except BaseException:
             self.close()
             raise
-        return self
-
-    def _stillborn(self, how: str, error: LabError) -> BootError:
-        self.close()
-        return BootError(
-            f"the {how} of {self.name} never became ready",
-            guest=f"{self.machine.topology.name} on kernel {self.machine.kernel.name}",
-            expected="an answer from the agent",
-            seen=error.seen or error.what,
-            tail=error.tail,
-            where=self.folder,
-        )
 
     def _forwarded_port(self) -> int:
         deadline = Deadline.after(CALL_TIMEOUT_S)

@@ -38,8 +38,7 @@ COMPILE = (
 # kernel's decompressors only lz4 is built in, and the superblock must name one.
 SQUASHFS_OPTIONS = (
     *("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs"),
-    # mmdebstrap's tar has no entry for the root itself: it would be the caller's, mode 0777.
-    *("-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"),
+    *("-root-mode", "0755"),  # sqfstar takes the root's own entry from no tar: it would be 0777
     *("-no-progress", "-quiet"),
 )
 
@@ -216,7 +215,7 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
     pipeline(
         "build the guest image",
         command(made, apt.mirror(), scratch),
-        ["sqfstar", *SQUASHFS_OPTIONS, os.fspath(squashfs), *made.drop],
+        [*_as_root(), "sqfstar", *SQUASHFS_OPTIONS, os.fspath(squashfs), *made.drop],
         log=log,
         on_line=follow,
         env=environment(SOURCE_DATE_EPOCH=str(made.epoch)),
@@ -229,6 +228,11 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
     }
     status.unlink()
     (scratch / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
+
+
+def _as_root() -> list[str]:
+    # sqfstar 4.5 gives the root folder to whoever runs it, whatever -root-uid says.
+    return [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--"]
 
 
 def installed(status: str) -> dict[str, str]:

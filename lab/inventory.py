@@ -46,7 +46,10 @@ def _groups(guest: Guest) -> list[str]:
     wrong = []
     for promised in topology.groups:
         expected = {str(function.bdf) for function in promised}
-        number = PciFunction(promised[0].bdf, guest.root).group
+        leader = PciFunction(promised[0].bdf, guest.root)
+        if topology.groups_wait_for_drivers and not leader.grouped:
+            continue
+        number = leader.group
         found = set(guest.root.listdir(f"/sys/kernel/iommu_groups/{number}/devices"))
         if found != expected:
             wrong.append(f"group {number} holds {sorted(found)}, not {sorted(expected)}")

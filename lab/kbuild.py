@@ -54,8 +54,20 @@ IDENTITY = {
 
 # Variables that steer kbuild from outside, or that a `make` above us hands down.
 STEERING = frozenset(
-    "ARCH CROSS_COMPILE LLVM LOCALVERSION KCFLAGS KCPPFLAGS KAFLAGS"
-    " MAKEFLAGS MFLAGS GNUMAKEFLAGS MAKELEVEL MAKEFILES".split()
+    [
+        "ARCH",
+        "CROSS_COMPILE",
+        "LLVM",
+        "LOCALVERSION",
+        "KCFLAGS",
+        "KCPPFLAGS",
+        "KAFLAGS",
+        "MAKEFLAGS",
+        "MFLAGS",
+        "GNUMAKEFLAGS",
+        "MAKELEVEL",
+        "MAKEFILES",
+    ]
 )
 STEERING_PREFIXES = ("KBUILD_", "KCONFIG_", "INSTALL_")
 DISK_FULL = ("No space left on device", "Disk quota exceeded")

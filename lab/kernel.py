@@ -221,22 +221,15 @@ def obtain(name: str, cache: Cache) -> Kernel:
 
 
 def remove(name: str, cache: Cache) -> int:
-    """Delete every build of a kernel, its source too if no other kernel uses it.
-
-    Returns:
-        How many builds there were.
+    """Delete every build of a kernel, outdated ones too, and return how many there were.
 
     Raises:
         UsageError: there is no such kernel.
     """
-    known = catalogue()
-    spec = known.spec(name)
+    catalogue().spec(name)
     keys = [key for key in cache.keys(KIND) if _facts(cache.path(KIND, key)).get("name") == name]
     for key in keys:
         cache.remove(KIND, key)
-    siblings = [other for other in known.specs.values() if other.source == spec.source]
-    if all(_find(other, cache) is None for other in siblings):
-        ksource.forget(cache, spec.source)
     return len(keys)
 
 

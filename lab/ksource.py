@@ -78,9 +78,8 @@ def fetch(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
     return package, entry
 
 
-def forget(cache: Cache, wanted: Wanted) -> None:
-    """Delete the kept file of a package and its pin."""
-    _pin(cache, wanted).unlink(missing_ok=True)
+def drop(cache: Cache, wanted: Wanted) -> None:
+    """Delete the kept file of a package; kernels built from it stay, and so does the pin."""
     for key in cache.keys(KIND):
         if key.startswith(f"{wanted.package}-"):
             cache.remove(KIND, key)

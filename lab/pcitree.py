@@ -190,28 +190,28 @@ def numbered(root_bus: Mapping[int, Node]) -> tuple[Function, ...]:
     pci_scan_bridge_extend().
     """
     buses = iter(range(1, 0x100))
-
-    def walk(node: Node, at: Function) -> Iterator[Function]:
-        yield at
-        if isinstance(node, Endpoint):
-            return
-        bus = next(buses)
-        for child, device, function in _places(node):
-            below = Function(
-                child.role,
-                child.model,
-                Bdf(0, bus, device, function),
-                parent=node.role,
-                multifunction=_is_port(node) and len(node.below) > 1,
-                hotplug=_has_pciehp(child),
-            )
-            yield from walk(child, below)
-
     found: list[Function] = []
     for slot, node in sorted(root_bus.items()):
         at = Function(node.role, node.model, Bdf(0, 0, slot), hotplug=_has_pciehp(node))
-        found += walk(node, at)
+        found += _walk(node, at, buses)
     return tuple(sorted(found, key=lambda function: function.bdf))
+
+
+def _walk(node: Node, at: Function, buses: Iterator[int]) -> Iterator[Function]:
+    yield at
+    if isinstance(node, Endpoint):
+        return
+    bus = next(buses)
+    for child, device, function in _places(node):
+        below = Function(
+            child.role,
+            child.model,
+            Bdf(0, bus, device, function),
+            parent=node.role,
+            multifunction=_is_port(node) and len(node.below) > 1,
+            hotplug=_has_pciehp(child),
+        )
+        yield from _walk(child, below, buses)
 
 
 def _is_port(node: Node) -> bool:

@@ -52,13 +52,13 @@ def pipeline(
         BuildError: a command failed.
         HostError: a command is not installed.
     """
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     env = environment() if env is None else env
     for stage in stages:
         if shutil.which(stage[0], path=env["PATH"]) is None:
             raise HostError(
                 f"cannot {what}", seen=f"no {stage[0]} on the PATH", hint="run `vfio-lab doctor`"
             )
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     children: list[subprocess.Popen[bytes]] = []
     said, saying = os.pipe()
     try:

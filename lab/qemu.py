@@ -16,7 +16,7 @@ from lab.deadline import Deadline
 from lab.errors import LaunchError
 
 # The parent may die between fork and prctl; then the signal would never come.
-GUARD = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
+GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Qemu:
         """
         guarded = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", GUARD, str(os.getpid())]
         try:
+            log.touch(mode=0o600)
             with log.open("wb") as output:
                 process = subprocess.Popen(
                     [*guarded, *argv],

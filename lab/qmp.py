@@ -35,6 +35,7 @@ class Qmp:
     def __init__(self, sock: socket.socket, name: str, log: Path) -> None:
         self.name = name
         self.events: list[dict[str, Any]] = []
+        log.touch(mode=0o600)
         self._log = log.open("a", buffering=1)
         self._loop = asyncio.new_event_loop()
         self._client = QMPClient(name)
@@ -87,7 +88,7 @@ class Qmp:
     def _run(self, work: Coroutine[Any, Any, T], what: str, deadline: Deadline) -> T:
         try:
             result = self._loop.run_until_complete(asyncio.wait_for(work, deadline.remaining_s))
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise DeadlineExceeded(
                 f"QEMU's monitor did not answer {what}",
                 guest=self.name,

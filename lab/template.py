@@ -11,7 +11,9 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab import image, kernel, payload, progress, qemucaps
+import click
+
+from lab import console, image, kernel, payload, progress, qemucaps
 from lab.argv import BootFiles, RunFiles, argv
 from lab.cache import Cache, digest
 from lab.deadline import Deadline
@@ -95,8 +97,8 @@ class Workshop:
         entry = self.cache.obtain(
             "template",
             self._key(cold),
-            lambda scratch: _freeze(cold, scratch, title),
-            on_wait=lambda: None,
+            lambda scratch: _freeze(cold, scratch, self.cache.root / "logs", title),
+            on_wait=lambda: click.echo(f"{title}: another run is at it; waiting", err=True),
         )
         files = replace(cold.files, ram=entry / "ram", state=entry / "state")
         return replace(cold, files=files)
@@ -116,20 +118,33 @@ class Workshop:
         return f"{cold.topology.name}-{digest(inputs)[:16]}"
 
 
-def _freeze(cold: Machine, scratch: Path, title: str) -> None:
+def _freeze(cold: Machine, scratch: Path, logs: Path, title: str) -> None:
     ram, state = scratch / "ram", scratch / "state"
     booting = replace(cold, files=replace(cold.files, ram=ram))
     with progress.task(title):
-        guest = Guest.boot(f"template-{cold.topology.name}", booting, scratch)
+        name = f"template-{cold.topology.name}-{cold.kernel.name.replace(':', '-')}"
+        guest = Guest.boot(name, booting, logs / name)
         try:
             guest.settled(Deadline.after(SETTLE_TIMEOUT_S))
             check(guest)
+            _check_log(guest)
             _warm_up(guest)
             _save(guest, state)
         finally:
             guest.close()
     facts = {"topology": cold.topology.name, "kernel": cold.kernel.name}
     (scratch / "template.json").write_text(json.dumps(facts))
+
+
+def _check_log(guest: Guest) -> None:
+    """Refuse to freeze a guest whose kernel complained while it booted."""
+    found = console.complaints(console.read(guest.console))
+    if found:
+        raise BuildError(
+            f"the kernel complained while {guest.name} booted: {found[0].headline}",
+            tail=found[0].report,
+            where=guest.console,
+        )
 
 
 def _warm_up(guest: Guest) -> None:

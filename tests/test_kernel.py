@@ -262,15 +262,21 @@ def test_what_is_no_kernel_source_is_refused(cache: Cache, tree: Path) -> None:
     assert refusal.value.expected == "SUBLEVEL in its Makefile"
 
 
-def test_removing_the_last_flavour_removes_the_source(cache: Cache) -> None:
-    kernel.obtain("7.3", cache)
-    kernel.obtain("7.3:debug", cache)
+def test_removing_a_kernel_spares_its_flavours_and_its_source(cache: Cache) -> None:
+    plain = kernel.obtain("7.3", cache)
+    debug = kernel.obtain("7.3:debug", cache)
     assert kernel.remove("7.3", cache) == 1
-    assert kernel.find("7.3:debug", cache) is not None
-    assert cache.keys(ksource.KIND) != []
-    assert kernel.remove("7.3:debug", cache) == 1
-    assert cache.keys(ksource.KIND) == []
     assert kernel.remove("7.3", cache) == 0
+    assert kernel.find("7.3:debug", cache) == debug
+    assert kernel.obtain("7.3", cache) == plain
+
+
+def test_outdated_builds_are_removed_too(cache: Cache, images: Path) -> None:
+    kernel.obtain("7.3", cache)
+    (images / "config/base.config").write_text(FRAGMENT.replace("VFIO=m", "VFIO=y"))
+    kernel.obtain("7.3", cache)
+    assert kernel.remove("7.3", cache) == 2
+    assert leftovers(cache) == []
 
 
 @pytest.mark.parametrize("name", ["7.4", "", "debug", "7.3:", "7.3:fast", "/boot/vmlinuz"])
@@ -349,6 +355,9 @@ def test_the_command_lists_builds_shows_and_removes(
     assert kernel.obtain("7.3", cache).digest in shown
     assert run("remove", "7.3") == "7.3: 1 build deleted\n"
     assert "built      no" in run("show", "7.3")
+    assert cache.keys(ksource.KIND) != []
+    assert run("remove", "--source", "7.3") == "7.3: 0 builds deleted\n"
+    assert cache.keys(ksource.KIND) == []
 
 
 def test_a_misspelt_name_is_refused_before_anything_is_built(

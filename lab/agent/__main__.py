@@ -1,9 +1,9 @@
-"""Entry point in the guest: `python3 -I -S agent PORT`, or `--stdio` behind an SSH channel."""
+"""Entry point in the guest: `python3 -S -m agent PORT`, or `--stdio` behind an SSH channel."""
 
 import os
 import sys
 
-from router import Router
+from .router import Router
 
 STDIN, STDOUT = 0, 1
 

@@ -15,8 +15,11 @@ import struct
 import sys
 import time
 import traceback
+from typing import Any
 
-import user
+from . import user
+
+Message = dict[str, Any]
 
 RNDRESEEDCRNG = 0x5207
 SIOCSIFHWADDR = 0x8924
@@ -30,15 +33,15 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Router:
     """Owns the carrier and knows every user by its pid."""
 
-    def __init__(self, incoming, outgoing):
+    def __init__(self, incoming: int, outgoing: int) -> None:
         """Serve `incoming`, answer on `outgoing` (file descriptors)."""
         self.incoming = incoming
         self.outgoing = outgoing
-        self.users = {}  # pid -> socket
-        self.tails = {}  # pid -> answer received in part
-        self.pidfds = {}  # pid -> pidfd
-        self.reserve = []  # pids of users without an identity yet
-        self.waiting = {}  # pid -> ids of requests answered when it is gone
+        self.users: dict[int, socket.socket] = {}  # pid -> socket
+        self.tails: dict[int, bytes] = {}  # pid -> answer received in part
+        self.pidfds: dict[int, int] = {}
+        self.reserve: list[int] = []  # pids of users without an identity yet
+        self.waiting: dict[int, list[int]] = {}  # pid -> ids of requests answered when it is gone
         self.partial = b""
         self.selector = selectors.DefaultSelector()
         # Forked users meet the router here; users it forks itself inherit their socket.
@@ -48,7 +51,7 @@ class Router:
         self.log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def serve(self):
+    def serve(self) -> None:
         """Run until the carrier closes, then take every user along."""
         self.selector.register(self.incoming, selectors.EVENT_READ, self.read_carrier)
         self.selector.register(self.door, selectors.EVENT_READ, self.admit)
@@ -61,15 +64,18 @@ class Router:
             for pid in list(self.users):
                 os.kill(pid, 9)
 
-    def answer(self, message):
+    def answer(self, message: Message) -> None:
+        """Send one message to the host."""
         self.send_raw(json.dumps(message).encode() + b"\n")
 
-    def send_raw(self, line):
+    def send_raw(self, line: bytes) -> None:
+        """Send whole lines to the host."""
         view = memoryview(line)
         while view:
             view = view[os.write(self.outgoing, view) :]
 
-    def read_carrier(self):
+    def read_carrier(self) -> None:
+        """Take in requests; the end of the carrier is the end of the agent."""
         data = os.read(self.incoming, READ_BYTES)
         if not data:
             raise EOFError
@@ -78,17 +84,23 @@ class Router:
             if line:
                 self.route(line)
 
-    def route(self, line):
+    def route(self, line: bytes) -> None:
+        """Hand a request to the user it is for, or do it."""
         address, _, body = line.partition(b" ")
         pid = int(address)
-        if pid in self.users:
-            self.users[pid].sendall(body + b"\n")
-            return
-        request = json.loads(body)
         try:
             if pid:
-                raise ProcessLookupError(f"no user with pid {pid}")
-            operation = getattr(self, "do_" + request["op"])
+                self.users[pid].sendall(body + b"\n")
+            else:
+                self.perform(json.loads(body))
+        except (KeyError, BrokenPipeError):
+            request = json.loads(body)["id"]
+            self.answer({"id": request, "error": f"there is no user with pid {pid}"})
+
+    def perform(self, request: Message) -> None:
+        """Do what is asked of the router itself, and answer unless that comes later."""
+        operation = getattr(self, "do_" + request["op"])
+        try:
             result = operation(request["id"], **request.get("args", {}))
         except BaseException:
             self.answer({"id": request["id"], "error": traceback.format_exc()})
@@ -96,44 +108,45 @@ class Router:
             if result is not None:
                 self.answer({"id": request["id"], **result})
 
-    def admit(self):
+    def admit(self) -> None:
         """A user forked a child, which now introduces itself."""
         peer, _ = self.door.accept()
         pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         self.adopt(pid, peer)
         peer.sendall(b"welcome\n")
 
-    def adopt(self, pid, peer):
+    def adopt(self, pid: int, peer: socket.socket) -> None:
+        """Listen to a user and watch for its end."""
         self.users[pid] = peer
         self.tails[pid] = b""
         pidfd = self.pidfds[pid] = os.pidfd_open(pid)
         self.selector.register(peer, selectors.EVENT_READ, lambda: self.read_user(pid))
         self.selector.register(pidfd, selectors.EVENT_READ, lambda: self.bury(pid))
 
-    def read_user(self, pid):
+    def read_user(self, pid: int) -> None:
+        """Pass a user's answers on, whole lines at a time."""
         peer = self.users.get(pid)
-        if peer is None:
+        if peer is None or pid not in self.tails:
             return
         try:
-            data = peer.recv(READ_BYTES)
-        except ConnectionResetError:
+            data = peer.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except (BlockingIOError, ConnectionResetError):
             data = b""
         if not data:
             self.selector.unregister(peer)
+            del self.tails[pid]
             return
         whole, newline, self.tails[pid] = (self.tails[pid] + data).rpartition(b"\n")
         self.send_raw(whole + newline)
 
-    def bury(self, pid):
+    def bury(self, pid: int) -> None:
         """Report a user's end; only now has the kernel released all that it held."""
         pidfd = self.pidfds.pop(pid)
         self.selector.unregister(pidfd)
         os.close(pidfd)
-        peer = self.users.pop(pid)
-        del self.tails[pid]
-        if peer.fileno() in self.selector.get_map():
-            self.selector.unregister(peer)
-        peer.close()
+        while pid in self.tails:
+            self.read_user(pid)  # its last answers come before the news of its end
+        self.users.pop(pid).close()
         try:
             status = os.waitpid(pid, os.WNOHANG)[1]
         except ChildProcessError:
@@ -143,18 +156,19 @@ class Router:
             self.answer({"id": request, "exit": code})
         self.answer({"event": "exit", "pid": pid, "exit": code})
 
-    def do_reserve(self, _request, count):
+    def do_reserve(self, _request: int, count: int) -> Message:
         """Fork users ahead of need: they wait, warm, for `spawn` to give them an identity."""
         self.reserve += [self.fork() for _ in range(count)]
         return {"pids": self.reserve}
 
-    def do_spawn(self, request, name, uid, drop):
+    def do_spawn(self, request: int, name: str, uid: int, drop: list[int]) -> None:
+        """Give a user in reserve an identity; the user itself answers."""
         pid = self.reserve.pop() if self.reserve else self.fork()
         identity = {"name": name, "uid": uid, "drop": drop}
         body = json.dumps({"id": request, "op": "become", "args": identity})
         self.users[pid].sendall(body.encode() + b"\n")
 
-    def fork(self):
+    def fork(self) -> int:
         """Fork a user that serves requests; return its pid."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
@@ -169,14 +183,15 @@ class Router:
         self.adopt(pid, ours)
         return pid
 
-    def do_kill(self, request, pid, signal):
+    def do_kill(self, request: int, pid: int, signal: int) -> Message | None:
+        """Send a signal; the answer comes when the user is gone."""
         os.kill(pid, signal)
         if pid not in self.users:
             return {"exit": None}
         self.waiting.setdefault(pid, []).append(request)
         return None
 
-    def do_wake(self, _request, now_ns, seed, mac, interface):
+    def do_wake(self, _request: int, now_ns: int, seed: str, mac: str, interface: str) -> Message:
         """Make this clone differ from its siblings: clock, random state, MAC; mark the log."""
         os.lseek(self.log, 0, os.SEEK_END)
         time.clock_settime_ns(time.CLOCK_REALTIME, now_ns)
@@ -190,7 +205,7 @@ class Router:
                 fcntl.ioctl(handle, SIOCSIFHWADDR, request)
         return {"python": sys.version.split()[0]}
 
-    def do_kernel_log(self, _request):
+    def do_kernel_log(self, _request: int) -> Message:
         """Return the kernel log's records since the last call or wake, in /dev/kmsg form."""
         records = []
         while True:

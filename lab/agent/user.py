@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import traceback
+from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -22,11 +23,14 @@ CAPABILITY_VERSION_3 = 0x20080522
 SYS_CAPGET = 125
 SYS_CAPSET = 126
 WIDTHS = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
+Answer = dict[str, Any]
+Memory = tuple[Any, int, bool]  # a ctypes buffer, its size, whether its content is wanted
+Argument = int | dict[str, Any]
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 
-def run(control, door):
+def run(control: socket.socket, door: str | bytes) -> NoReturn:
     """Serve `control` until it closes; never returns to the caller's code."""
     keep = control.fileno()
     os.closerange(3, keep)
@@ -36,7 +40,7 @@ def run(control, door):
     User(control, door).serve()
 
 
-def become(uid, drop):
+def become(uid: int, drop: list[int]) -> None:
     """Take the uid and give up capabilities (numbers); a foreign uid keeps the others."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; low words, high words
@@ -55,7 +59,7 @@ def become(uid, drop):
         check("capset", libc.syscall(SYS_CAPSET, header, data))
 
 
-def check(call, value):
+def check(call: str, value: int) -> None:
     """Raise what a libc call left in errno."""
     if value:
         raise OSError(ctypes.get_errno(), call)
@@ -64,18 +68,20 @@ def check(call, value):
 class User:
     """The loop of one user process."""
 
-    def __init__(self, control, door):
+    def __init__(self, control: socket.socket, door: str | bytes) -> None:
         """Serve requests from the `control` socket; forked children knock at `door`."""
         self.control = control
         self.door = door
 
-    def serve(self):
+    def serve(self) -> NoReturn:
+        """Answer until the router hangs up."""
         with self.control.makefile("rb") as requests:
             for line in requests:
                 self.serve_one(json.loads(line))
         os._exit(0)
 
-    def serve_one(self, request):
+    def serve_one(self, request: dict[str, Any]) -> None:
+        """Answer one request, whatever happens."""
         try:
             answer = getattr(self, "do_" + request["op"])(**request.get("args", {}))
         except OSError as error:
@@ -84,14 +90,16 @@ class User:
             answer = {"error": traceback.format_exc()}
         self.control.sendall(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
 
-    def do_become(self, name, uid, drop):
+    def do_become(self, name: str, uid: int, drop: list[int]) -> Answer:
+        """Take a name, a uid and fewer capabilities."""
         libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
         become(uid, drop)
         return {"value": os.getpid(), "errno": 0}
 
-    def do_syscall(self, number, args):
-        buffers = []
-        words = [ctypes.c_long(number)]
+    def do_syscall(self, number: int, args: list[Argument]) -> Answer:
+        """Make a system call."""
+        buffers: list[Memory] = []
+        words = [ctypes.c_ulong(number)]
         for arg in args:
             if isinstance(arg, int):
                 words.append(ctypes.c_ulong(arg & 0xFFFFFFFFFFFFFFFF))
@@ -103,30 +111,32 @@ class User:
         out = [memory.raw[:size].hex() for memory, size, wanted in buffers if wanted]
         return {"value": value, "errno": errno, "out": out}
 
-    def do_peek(self, address, size, width):
+    def do_peek(self, address: int, size: int, width: int) -> Answer:
+        """Load from mapped memory, in accesses of `width` bytes if that is not 0."""
         if not width:
             return {"value": 0, "errno": 0, "data": ctypes.string_at(address, size).hex()}
-        words = (WIDTHS[width] * (size // width)).from_address(address)
+        words: Any = (WIDTHS[width] * (size // width)).from_address(address)
         data = b"".join(int(word).to_bytes(width, "little") for word in words)
         return {"value": 0, "errno": 0, "data": data.hex()}
 
-    def do_poke(self, address, data, width):
+    def do_poke(self, address: int, data: str, width: int) -> Answer:
+        """Store to mapped memory, in accesses of `width` bytes if that is not 0."""
         raw = bytes.fromhex(data)
         if not width:
             ctypes.memmove(address, raw, len(raw))
         else:
-            words = (WIDTHS[width] * (len(raw) // width)).from_address(address)
+            words: Any = (WIDTHS[width] * (len(raw) // width)).from_address(address)
             for index in range(len(words)):
                 words[index] = int.from_bytes(raw[index * width : (index + 1) * width], "little")
         return {"value": 0, "errno": 0}
 
-    def do_fork(self):
+    def do_fork(self) -> Answer:
         """Fork: the child shares every open file and introduces itself to the router."""
         hear, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                self.control.close()
+                os.close(self.control.fileno())  # close() would wait for the file made of it
                 os.close(hear)
                 control = socket.socket(socket.AF_UNIX)
                 control.connect(self.door)
@@ -142,10 +152,11 @@ class User:
         os.close(hear)
         return {"value": pid if admitted else -1, "errno": 0 if admitted else 3}
 
-    def do_read_file(self, path, size):
+    def do_read_file(self, path: str, size: int) -> Answer:
+        """Read a file as far as `size` bytes."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            parts = []
+            parts: list[bytes] = []
             while size > 0 and (part := os.read(fd, min(size, READ_BYTES))):
                 parts.append(part)
                 size -= len(part)
@@ -153,25 +164,28 @@ class User:
             os.close(fd)
         return {"value": 0, "errno": 0, "data": b"".join(parts).hex()}
 
-    def do_write_file(self, path, data):
+    def do_write_file(self, path: str, data: str) -> Answer:
+        """Write to an existing file, in one write."""
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             return {"value": os.write(fd, bytes.fromhex(data)), "errno": 0}
         finally:
             os.close(fd)
 
-    def do_readlink(self, path):
+    def do_readlink(self, path: str) -> Answer:
+        """Return what a symbolic link points to."""
         return {"value": 0, "errno": 0, "text": os.readlink(path)}
 
-    def do_listdir(self, path):
+    def do_listdir(self, path: str) -> Answer:
+        """Return the names in a folder."""
         return {"value": 0, "errno": 0, "names": sorted(os.listdir(path))}
 
-    def do_run(self, argv, timeout_s):
+    def do_run(self, argv: list[str], timeout_s: float) -> Answer:
+        """Run a command to its end."""
         done = subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=timeout_s,
             check=False,
         )
@@ -183,14 +197,12 @@ class User:
         }
 
 
-def materialize(spec, buffers):
+def materialize(spec: dict[str, Any], buffers: list[Memory]) -> Any:
     """Allocate a buffer, its pointed-to buffers first patched in; note it in `buffers`."""
     raw = bytes.fromhex(spec["data"])
     memory = ctypes.create_string_buffer(raw, max(1, len(raw)))
     buffers.append((memory, len(raw), spec.get("out", False)))
     for offset, inner in spec.get("pointers", []):
         address = ctypes.addressof(materialize(inner, buffers))
-        ctypes.memmove(
-            ctypes.addressof(memory) + offset, address.to_bytes(8, "little"), 8
-        )
+        ctypes.memmove(ctypes.addressof(memory) + offset, address.to_bytes(8, "little"), 8)
     return memory

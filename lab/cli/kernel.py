@@ -64,10 +64,14 @@ def show(name: str) -> None:
 
 @kernel.command()
 @click.argument("name", metavar="NAME[:FLAVOUR]")
-def remove(name: str) -> None:
-    """Delete every build of a kernel; its source goes with the last flavour."""
-    count = kernels.remove(name, Cache.default().open())
+@click.option("--source", is_flag=True, help="Delete the kept source package too.")
+def remove(name: str, source: bool) -> None:
+    """Delete every build of a kernel, outdated ones too."""
+    cache = Cache.default().open()
+    count = kernels.remove(name, cache)
     click.echo(f"{name}: {count} build{'s' if count != 1 else ''} deleted")
+    if source:
+        ksource.drop(cache, kernels.catalogue().spec(name).source)
 
 
 @kernel.command()

@@ -26,6 +26,7 @@ NUMBERS = MappingProxyType(
         "capset": 126,
         "prctl": 157,
         "setrlimit": 160,
+        "sethostname": 170,
         "openat": 257,
         "eventfd2": 290,
     }

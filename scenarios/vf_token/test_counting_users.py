@@ -7,6 +7,8 @@ no VF counts as used.
 
 from errno import EACCES
 
+import pytest
+
 from fixtures.claims import claim
 from fixtures.tokens import TOKEN
 from fixtures.verdicts import refused
@@ -67,7 +69,8 @@ def test_a_forked_child_keeps_a_vf_used_after_its_parent(pf_user, vf_user, pf, u
 
 
 @claim("A18")
-def test_a_killed_vf_user_counts_no_longer(pf_user, vf_user, pf, used_vf):
+@pytest.mark.usefixtures("used_vf")
+def test_a_killed_vf_user_counts_no_longer(pf_user, vf_user, pf):
     """kill -9 closes what the user held."""
     with refused(EACCES):
         pf_user.open(pf)
