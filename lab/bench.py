@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from lab.guest import Guest
 from lab.template import Workshop
 from lab.topology import topology
 from lab.uapi import vfio as uapi
-from lab.user import User
+from lab.user import Refusal, User
 
 PROJECT = Path(__file__).parent.parent
-ONE_SCENARIO = "scenarios/vf_token/test_match.py::test_vf_opens_with_the_token_its_pf_user_set"
+ONE_SCENARIO = (
+    "scenarios/vf_token/test_match.py::test_vf_opens_with_the_token_its_pf_user_set[group]"
+)
 CLONES = 40
 COLD_BOOTS = 5
 CALLS = 400
@@ -53,16 +56,17 @@ class Figure:
         return self.bar is None or self.value <= self.bar
 
 
-def measure(workshop: Workshop, *, quick: bool = False) -> list[Figure]:
+def measure(workshop: Workshop, *, clones: int = CLONES, quick: bool = False) -> list[Figure]:
     """Take all figures in one run.
 
     Args:
         workshop: kernel, image and QEMU to measure with.
-        quick: a tenth of the repetitions, for a first look.
+        clones: how many guests to clone, one after the other.
+        quick: a tenth of the other repetitions, for a first look.
     """
     share = 10 if quick else 1
     figures = [
-        *_clones(workshop, max(3, CLONES // share)),
+        *_clones(workshop, clones),
         _cold_boots(workshop, max(1, COLD_BOOTS // share)),
         *_calls_and_weight(workshop, CALLS // share),
         _one_scenario(max(1, PROCESSES // share)),
@@ -136,6 +140,7 @@ def _calls_and_weight(workshop: Workshop, count: int) -> list[Figure]:
                 began = time.monotonic()
                 user.ioctl(fd, uapi.VFIO_GET_API_VERSION, name="VFIO_GET_API_VERSION")
                 times.append(time.monotonic() - began)
+            _token_scenario(guest)
             weight = private_bytes(guest.qemu.process.pid) / 1e6
         finally:
             guest.close()
@@ -143,6 +148,20 @@ def _calls_and_weight(workshop: Workshop, count: int) -> list[Figure]:
         Figure("call_p50_ms", statistics.median(times) * 1000, 5, count),
         Figure("private_mb_per_guest", weight, 200, 1),
     ]
+
+
+def _token_scenario(guest: Guest) -> None:
+    """Walk through set, denial and match of a VF token, as scenarios do."""
+    guest.root.write_file("/sys/module/vfio_pci/parameters/enable_sriov", "Y")
+    pf = guest.function("pf0")
+    pf.bind("vfio-pci")
+    (vf,) = pf.enable_vfs(1)
+    token = uuid.uuid4()
+    guest.user("pf_user").open(pf, token)
+    vf_user = guest.user("vf_user")
+    with contextlib.suppress(Refusal):
+        vf_user.open(vf)
+    vf_user.open(vf, token)
 
 
 def private_bytes(pid: int) -> int:
@@ -186,7 +205,6 @@ def _whole_process(command: list[str], count: int) -> float:
             subprocess.run(
                 command,
                 cwd=PROJECT,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=True,

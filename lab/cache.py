@@ -4,7 +4,8 @@ An entry is a folder `KIND/KEY` with a `manifest.json` of its files' sizes and S
 is built in a scratch folder under a lock and renamed into place, so that no run ever sees half
 of one. Hashing a template on every use would cost more than cloning it: a successful check
 leaves a *seal* with each file's inode, size, mtime and ctime, and only a broken seal is checked
-by content again. No user program can set a ctime.
+by content again. No user program can set a ctime; but one tick of the kernel's clock stamps all
+that happens within it alike, so what changed a moment ago gets no seal yet.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,12 @@ import platformdirs
 from lab.errors import HostError, UsageError
 
 CHUNK_BYTES = 1 << 20
+ZEROS = bytes(CHUNK_BYTES)
 KEY_HEX_DIGITS = 16
 MANIFEST = "manifest.json"
+# Two ticks of the slowest clock that Linux is built with (HZ=100).
+SETTLED_NS = 20_000_000
+Stamp = dict[str, list[int]]
 
 
 def digest(value: object) -> str:
@@ -41,32 +47,30 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content; holes are skipped but count by their place."""
     total = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        position = 0
+        fd = file.fileno()
+        size = os.fstat(fd).st_size
+        position = _data_from(fd, 0, size)
         while position < size:
-            try:
-                start = os.lseek(file.fileno(), position, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                break
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            for chunk, offset in _chunks(file.fileno(), start, end):
-                if any(chunk):
-                    total.update(f"{offset}:{len(chunk)}:".encode())
-                    total.update(chunk)
-            position = end
+            # Aligned to the file, not to the hole before, so that a copy that fills or digs
+            # holes (rsync, tar) keeps the digest.
+            offset = position - position % CHUNK_BYTES
+            chunk = os.pread(fd, CHUNK_BYTES, offset)
+            if chunk != ZEROS[: len(chunk)]:
+                total.update(f"{offset}:{len(chunk)}:".encode())
+                total.update(chunk)
+            position = _data_from(fd, offset + CHUNK_BYTES, size)
         total.update(f"size:{size}".encode())
     return total.hexdigest()
 
 
-def _chunks(fd: int, start: int, end: int) -> Iterator[tuple[bytes, int]]:
-    # Aligned to the file, not to the hole before them, so that a copy that fills or digs
-    # holes (rsync, tar) keeps the digest.
-    offset = start - start % CHUNK_BYTES
-    while offset < end:
-        yield os.pread(fd, CHUNK_BYTES, offset), offset
-        offset += CHUNK_BYTES
+def _data_from(fd: int, position: int, size: int) -> int:
+    """Return where the next data is, `size` if there is none."""
+    try:
+        return os.lseek(fd, position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class Cache:
         """Return the lock that guards the entry between runs."""
         folder = self.open().root / "locks"
         folder.mkdir(mode=0o700, exist_ok=True)
-        return filelock.FileLock(folder / f"{kind}-{key}.lock")
+        return filelock.FileLock(folder / f"{kind}-{key}.lock", mode=0o600)
 
     def find(self, kind: str, key: str) -> Path | None:
         """Return the entry if it is whole, else None."""
@@ -141,23 +145,16 @@ class Cache:
             on_wait: called once when another run holds the entry's lock.
 
         Raises:
+            UsageError: the cache belongs to another user.
             HostError: the disk is full.
             LabError: whatever `build` raises; nothing is left behind.
         """
-        if (entry := self.find(kind, key)) is not None:
+        if (entry := self.open().find(kind, key)) is not None:
             return entry
-        lock = self.lock(kind, key)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            on_wait()
-            lock.acquire()
-        try:
-            if (entry := self.find(kind, key)) is not None:
-                return entry
-            return self._build(kind, key, build)
-        finally:
-            lock.release()
+        with self._room_for(kind, key), self._locked(kind, key, on_wait):
+            if (entry := self.find(kind, key)) is None:
+                entry = self._build(kind, key, build)
+        return entry
 
     def remove(self, kind: str, key: str) -> None:
         """Delete the entry, if it is there."""
@@ -166,7 +163,8 @@ class Cache:
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of all entries of a kind that have a manifest."""
-        return sorted(path.parent.name for path in (self.root / kind).glob(f"*/{MANIFEST}"))
+        names = (path.parent.name for path in (self.root / kind).glob(f"*/{MANIFEST}"))
+        return sorted(name for name in names if not name.startswith("."))  # those are being built
 
     def _seal(self, kind: str, key: str) -> Path:
         return self.root / kind / f"{key}.seal"
@@ -175,31 +173,49 @@ class Cache:
         self._seal(kind, key).unlink(missing_ok=True)
         shutil.rmtree(self.path(kind, key), ignore_errors=True)
 
+    @contextlib.contextmanager
+    def _locked(self, kind: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
+        lock = self.lock(kind, key)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            on_wait()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _room_for(self, kind: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise HostError(
+                f"the disk filled up while building {kind} {key}",
+                seen=str(error),
+                where=self.root / kind,
+                hint=f"free some space below {self.root}, or move XDG_CACHE_HOME",
+            ) from error
+
     def _build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
         self._discard(kind, key)
-        parent = self.open().root / kind
+        parent = self.root / kind
         parent.mkdir(mode=0o700, exist_ok=True)
         for stale in parent.glob(f".{key}.*"):  # we hold the lock: its builder was killed
             shutil.rmtree(stale, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=parent))
+        entry = self.path(kind, key)
         try:
             build(scratch)
-            _write_manifest(scratch)
             _make_private(scratch)
-            scratch.rename(self.path(kind, key))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise HostError(
-                    f"the disk filled up while building {kind} {key}",
-                    seen=str(error),
-                    where=parent,
-                    hint=f"free some space below {self.root}, or move XDG_CACHE_HOME",
-                ) from error
-            raise
+            _write_manifest(scratch)
+            scratch.rename(entry)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        entry = self.path(kind, key)
-        _write_seal(entry, self._seal(kind, key))
+        _write_seal(_stamp(entry), self._seal(kind, key))
         return entry
 
 
@@ -221,10 +237,12 @@ def _write_manifest(scratch: Path) -> None:
         }
         for path in _files(scratch)
     }
-    (scratch / MANIFEST).write_text(json.dumps(files, indent=1, sort_keys=True))
+    path = scratch / MANIFEST
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(files, indent=1, sort_keys=True))
 
 
-def _stamp(entry: Path) -> dict[str, list[int]]:
+def _stamp(entry: Path) -> Stamp:
     paths = [*_files(entry), entry / MANIFEST]
     stats = {str(path.relative_to(entry)): path.stat() for path in paths}
     return {
@@ -233,19 +251,35 @@ def _stamp(entry: Path) -> dict[str, list[int]]:
     }
 
 
-def _write_seal(entry: Path, seal: Path) -> None:
+def _write_seal(stamp: Stamp, seal: Path) -> None:
+    """Seal an entry as it was when `stamp` was taken; without a seal it is as good, but slower."""
+    changed_ns = max((each[-1] for name, each in stamp.items() if name != MANIFEST), default=0)
+    if changed_ns > time.time_ns() - SETTLED_NS:
+        return
     scratch = seal.with_name(f"{seal.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(_stamp(entry)))
-    scratch.replace(seal)
+    try:
+        scratch.touch(mode=0o600)
+        scratch.write_text(json.dumps(stamp))
+        scratch.replace(seal)
+    except OSError:  # a full disk, say
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def _sealed(seal: Path) -> object:
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(seal.read_text())
+    return None
 
 
 def _whole(entry: Path, seal: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(seal.read_text()) == _stamp(entry):
-            return True
     try:
+        # Taken before the content is read: an edit in between breaks the seal that follows.
+        stamp = _stamp(entry)
+        if _sealed(seal) == stamp:
+            return True
         manifest: dict[str, dict[str, Any]] = json.loads((entry / MANIFEST).read_text())
-        whole = {str(p.relative_to(entry)) for p in _files(entry)} == set(manifest) and all(
+        whole = {*manifest, MANIFEST} == set(stamp) and all(
             (entry / name).stat().st_size == facts["size"]
             and file_digest(entry / name) == facts["sha256"]
             for name, facts in manifest.items()
@@ -253,5 +287,5 @@ def _whole(entry: Path, seal: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     if whole:
-        _write_seal(entry, seal)
+        _write_seal(stamp, seal)
     return whole

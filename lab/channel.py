@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,6 +18,8 @@ from lab.errors import AgentError, DeadlineExceeded, GuestLost
 
 ROUTER = 0
 READ_BYTES = 1 << 16
+SEND_TIMEOUT_S = 20.0
+SHOWN_CHARACTERS = 200
 Answer = dict[str, Any]
 
 
@@ -80,14 +81,7 @@ class Pending:
             if self.pid in self.channel.ended:
                 raise UserGone(self.about, self.channel.name, self.channel.ended[self.pid])
             if not self.channel.pump(deadline):
-                raise DeadlineExceeded(
-                    f"no answer to: {self.about}",
-                    guest=self.channel.name,
-                    **{
-                        "seen": f"last answer: {self.channel.last_seen or '<none>'}",
-                        **self.channel.circumstances(),
-                    },
-                )
+                raise self.channel.late(f"no answer to: {self.about}")
         answer = self.channel.answers.pop(self.id)
         if "error" in answer:
             raise AgentError(
@@ -125,12 +119,18 @@ class Channel:
             op: the agent's operation.
             about: the request in words, for errors.
             args: the operation's arguments.
+
+        Raises:
+            DeadlineExceeded: the guest takes in nothing any more.
+            GuestLost: the carrier closed.
         """
         number = next(self._ids)
         body = json.dumps({"id": number, "op": op, "args": args}, separators=(",", ":"))
         try:
-            self.carrier.settimeout(None)
+            self.carrier.settimeout(SEND_TIMEOUT_S)
             self.carrier.sendall(f"{pid} {body}\n".encode())
+        except TimeoutError as error:
+            raise self.late(f"the guest does not listen to: {about}") from error
         except OSError as error:
             raise self._lost(f"the guest went away before: {about}") from error
         return Pending(self, pid, number, about)
@@ -145,15 +145,14 @@ class Channel:
         """Wait until a freshly booted agent has announced itself."""
         while not self.ready:
             if not self.pump(deadline):
-                raise DeadlineExceeded(
-                    "the agent never announced itself", guest=self.name, **self.circumstances()
-                )
+                raise self.late("the agent never announced itself")
 
     def pump(self, deadline: Deadline, *, once: bool = False) -> bool:
         """Take in what has arrived; return whether anything did before the deadline.
 
         Raises:
             GuestLost: the carrier closed.
+            AgentError: what arrived is no answer.
         """
         try:
             # A timeout of zero would make the socket non-blocking and raise another error.
@@ -166,29 +165,38 @@ class Channel:
         if not data:
             raise self._lost("the guest went away")
         *lines, self._partial = (self._partial + data).split(b"\n")
-        for line in lines:
-            self._take(json.loads(line))
+        strange = [line for line in lines if not self._take(line)]
+        if strange:
+            seen = repr(strange[0][:SHOWN_CHARACTERS])
+            raise AgentError("the agent's port says what is no answer", guest=self.name, seen=seen)
         return bool(lines) or once or not deadline.passed
 
     def close(self) -> None:
         """Hang up; an agent on a virtio port then ends its guest."""
         self.carrier.close()
 
+    def late(self, what: str) -> DeadlineExceeded:
+        """Return the error for a wait that ran out, with the last thing seen."""
+        facts = self.circumstances()
+        last = f"last answer: {self.last_seen or '<none>'}"
+        facts["seen"] = "; ".join(filter(None, [last, facts.get("seen")]))
+        return DeadlineExceeded(what, guest=self.name, **facts)
+
     def _lost(self, what: str) -> GuestLost:
         return GuestLost(what, guest=self.name, **self.circumstances())
 
-    def _take(self, message: Answer) -> None:
-        self.last_seen = json.dumps(message)[:200]
-        match message.get("event"):
-            case "ready":
-                self.ready = True
-            case "exit":
-                self.ended[message["pid"]] = message["exit"]
-            case _:
-                self.answers[message["id"]] = message
-
-
-def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected stream sockets: ours, and one for a child to inherit."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    return ours, theirs
+    def _take(self, line: bytes) -> bool:
+        """Take in one message; return whether it is one."""
+        try:
+            message = json.loads(line)
+            match message.get("event"):
+                case "ready":
+                    self.ready = True
+                case "exit":
+                    self.ended[message["pid"]] = message["exit"]
+                case _:
+                    self.answers[message["id"]] = message
+        except (ValueError, AttributeError, KeyError):
+            return False
+        self.last_seen = line[:SHOWN_CHARACTERS].decode(errors="replace")
+        return True

@@ -18,19 +18,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab import console
+from lab.cache import digest
 from lab.console import Complaint, readable
 from lab.errors import LabError
 from lab.guest import Guest
 from lab.user import Entry
 
+_SEPARATORS = re.compile(r"/|::|[][]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
 LONGEST_NAME = 120
+MARK_DIGITS = 8
 PART_LINES = 25
 
 
 def folder_name(scenario: str) -> str:
-    """Return a scenario's ID as a folder name."""
-    return _UNSAFE.sub("-", scenario).strip("-")[-LONGEST_NAME:]
+    """Return a scenario's ID as a folder name, which no other scenario has."""
+    plain = _SEPARATORS.sub("-", scenario.removesuffix("]"))
+    name = _UNSAFE.sub("-", plain)[-LONGEST_NAME:].lstrip("-")
+    return name if name == plain else f"{name}-{digest(scenario)[:MARK_DIGITS]}"
 
 
 def collect(guest: Guest) -> list[Complaint]:

@@ -114,7 +114,7 @@ class Guest:
         guest = cls.launch(name, machine, folder)
         with guest._delivery("clone"):
             guest._load(Deadline.after(WAKE_TIMEOUT_S))
-            guest._wake(Deadline.after(WAKE_TIMEOUT_S))
+            guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
         return guest
 
     @classmethod
@@ -126,8 +126,8 @@ class Guest:
         """
         guest = cls.launch(name, machine, folder)
         with guest._delivery("boot"):
-            guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S))
-            guest._wake(Deadline.after(WAKE_TIMEOUT_S))
+            guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * machine.kernel.slowness))
+            guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
         return guest
 
     def user(self, name: str, *, uid: int = 0, drop: Sequence[int] = ()) -> VfioUser:

@@ -26,7 +26,9 @@ IMAGES = Path(__file__).resolve().parent.parent / "images"
 KIND = "image"
 SQUASHFS = "root.squashfs"
 FACTS = "image.json"
+SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 STEP_WORDS = ("Get:", "Unpacking ", "Setting up ")
+KEPT_VARIABLES = frozenset({"HOME", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TMPDIR", "USER"})
 SCRATCH_BYTES = 700 << 20
 IMAGE_BYTES = 200 << 20
 # Hash randomization orders constant sets, and an unchecked hash spares the guest a comparison.
@@ -218,7 +220,7 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
         [*_as_root(), "sqfstar", *SQUASHFS_OPTIONS, os.fspath(squashfs), *made.drop],
         log=log,
         on_line=follow,
-        env=environment(SOURCE_DATE_EPOCH=str(made.epoch)),
+        env=_environment(made),
     )
     status = scratch / "status"
     facts = {
@@ -228,6 +230,15 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
     }
     status.unlink()
     (scratch / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
+
+
+def _environment(made: Recipe) -> dict[str, str]:
+    # Maintainer scripts inherit it, and a stray PYTHON* or DPKG_* would show in what they make.
+    return {
+        name: value
+        for name, value in environment(SOURCE_DATE_EPOCH=str(made.epoch)).items()
+        if name in KEPT_VARIABLES or name.lower().endswith("_proxy")
+    }
 
 
 def _as_root() -> list[str]:
@@ -249,7 +260,7 @@ def need_namespaces() -> None:
     if os.geteuid() == 0:
         return
     user = pwd.getpwuid(os.geteuid()).pw_name
-    for table in (Path("/etc/subuid"), Path("/etc/subgid")):
+    for table in SUBORDINATE:
         owners = {line.split(":")[0] for line in _lines(table)}
         if not owners & {user, str(os.geteuid())}:
             raise HostError(

@@ -53,6 +53,11 @@ class Kernel:
         """The final configuration; options that are not set are `n` or not there."""
         return kconfig.read(self.config.read_text())
 
+    @property
+    def slowness(self) -> float:
+        """How much longer than a plain kernel it may take: sanitizers cost a multiple."""
+        return 6.0 if self.option("KASAN") else 1.0
+
     def option(self, name: str) -> str | None:
         """Return `y`, `m` or the value of an option, None if it is not set.
 

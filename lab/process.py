@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from lab.deadline import Deadline
 from lab.errors import TAIL_LINES, BuildError, HostError
 
 LAST_WORDS_S = 15.0
+CHUNK_BYTES = 1 << 16
 GUARD = ("setpriv", "--pdeathsig", "TERM", "--")
 # A user's PATH lacks what Debian keeps for the administrator: depmod, chroot, mke2fs.
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -70,6 +72,7 @@ def pipeline(
         codes = [child.wait() for child in children]
     except BaseException:
         _end(children)
+        _await_silence(said, Deadline.after(LAST_WORDS_S))
         raise
     finally:
         os.close(said)
@@ -119,6 +122,14 @@ def _drain(said: int, log: Path, on_line: Callable[[str], None]) -> str:
             tail.append(line)
             on_line(line.rstrip("\n"))
     return "".join(tail)
+
+
+def _await_silence(said: int, deadline: Deadline) -> None:
+    # Killed grandchildren are not ours to wait for, but the last of them closes the log.
+    with selectors.DefaultSelector() as ready:
+        ready.register(said, selectors.EVENT_READ)
+        while ready.select(deadline.remaining_s) and os.read(said, CHUNK_BYTES):
+            pass
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -7,6 +7,7 @@ It dies with the thread that started it: by the kernel's hand (PR_SET_PDEATHSIG)
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Qemu:
         Raises:
             LaunchError: the binary cannot be executed.
         """
+        if shutil.which(argv[0]) is None:  # the guard below would only exit with 127
+            raise LaunchError(f"cannot start {argv[0]}", seen="no such executable file")
         guarded = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", GUARD, str(os.getpid())]
         try:
             log.touch(mode=0o600)

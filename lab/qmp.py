@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qemu.qmp import ExecuteError, Message, QMPClient, QMPError
+from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from lab.deadline import Deadline
 from lab.errors import DeadlineExceeded, GuestLost, LabError
@@ -30,6 +30,10 @@ class Qmp:
         sock: our end of the socket that QEMU inherited.
         name: the guest's name, for errors.
         log: file that gets every message, a JSON line each with its time.
+
+    Raises:
+        GuestLost: QEMU is gone.
+        DeadlineExceeded: QEMU does not greet.
     """
 
     def __init__(self, sock: socket.socket, name: str, log: Path) -> None:
@@ -40,7 +44,11 @@ class Qmp:
         self._loop = asyncio.new_event_loop()
         self._client = QMPClient(name)
         sock.setblocking(False)
-        self._run(self._client.connect(sock), "greeting", Deadline.after(GREETING_TIMEOUT_S))
+        try:
+            self._run(self._client.connect(sock), "greeting", Deadline.after(GREETING_TIMEOUT_S))
+        except BaseException:
+            self.close()
+            raise
 
     def execute(self, command: str, *, deadline: Deadline, **arguments: object) -> Any:
         """Return what QEMU returns for a command; `_` in argument names means `-`.
@@ -63,12 +71,17 @@ class Qmp:
         return value
 
     def await_event(self, event: str, *, deadline: Deadline) -> dict[str, Any]:
-        """Return the first event of that name not yet returned, waiting for it if need be."""
+        """Return the first event of that name not yet returned, waiting for it if need be.
+
+        Raises:
+            DeadlineExceeded: it did not come.
+            GuestLost: QEMU is gone.
+        """
         while True:
             for index, seen in enumerate(self.events):
                 if seen["event"] == event:
                     return self.events.pop(index)
-            self._take(self._run(self._client.events.get(), event, deadline))
+            self._take(self._run(self._next_event(), event, deadline))
 
     @property
     def log_path(self) -> Path:
@@ -84,6 +97,22 @@ class Qmp:
         finally:
             self._loop.close()
             self._log.close()
+
+    async def _next_event(self) -> Message:
+        """Return the next event; unlike the client's own wait, end when the connection does."""
+        event = asyncio.ensure_future(self._client.events.get())
+        change = asyncio.ensure_future(self._client.runstate_changed())
+        try:
+            if self._client.runstate is Runstate.RUNNING:
+                await asyncio.wait((event, change), return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(0)  # an event that is there already is taken now
+            if not event.done():
+                raise EOFError("QEMU hung up")
+            return event.result()
+        finally:
+            event.cancel()
+            change.cancel()
 
     def _run(self, work: Coroutine[Any, Any, T], what: str, deadline: Deadline) -> T:
         try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import paramiko
 
@@ -20,6 +23,13 @@ KEEPALIVE_S = 15
 
 class SshError(LabError):
     """The connection could not be made or broke."""
+
+
+class Output(NamedTuple):
+    """What a command has written so far."""
+
+    out: list[bytes]
+    err: list[bytes]
 
 
 @dataclass(frozen=True)
@@ -97,32 +107,32 @@ class Ssh:
 
         Raises:
             DeadlineExceeded: it did not end; it is hung up on.
+            SshError: the connection broke.
         """
-        channel = self._channel()
-        output: dict[str, list[bytes]] = {"out": [], "err": []}
-        with channel:
-            channel.exec_command(shlex.join(argv))
-            channel.settimeout(POLL_S)
-            while not (channel.exit_status_ready() and channel.eof_received):
+        output = Output([], [])
+        with self._session(argv, deadline) as channel:
+            while not (channel.closed or (channel.exit_status_ready() and channel.eof_received)):
                 _drain(channel, output)
                 if deadline.passed:
                     raise DeadlineExceeded(
                         f"no end of: {shlex.join(argv)}",
                         guest=self.login.host,
-                        tail=b"".join(output["out"] + output["err"]).decode(errors="replace"),
+                        tail=_text(output.out + output.err),
                     )
             while channel.recv_ready() or channel.recv_stderr_ready():
                 _drain(channel, output)
-            text = {
-                name: b"".join(parts).decode(errors="replace") for name, parts in output.items()
-            }
-            return CommandResult(argv, channel.recv_exit_status(), text["out"], text["err"])
+            code = channel.recv_exit_status()
+            if code < 0 and not channel.get_transport().is_active():
+                raise SshError(f"the SSH connection to {self.login.host} broke: {argv[0]}")
+            return CommandResult(argv, code, _text(output.out), _text(output.err))
 
-    def carrier(self, *argv: str) -> paramiko.Channel:
-        """Start a command and return its stdin and stdout as one stream."""
-        channel = self._channel()
-        channel.exec_command(shlex.join(argv))
-        return channel
+    def carrier(self, *argv: str, deadline: Deadline) -> paramiko.Channel:
+        """Start a command and return its stdin and stdout as one stream.
+
+        Raises:
+            SshError: the connection broke.
+        """
+        return self._session(argv, deadline)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file to the other side."""
@@ -138,22 +148,36 @@ class Ssh:
         """Hang up."""
         self._client.close()
 
-    def _channel(self) -> paramiko.Channel:
+    def _session(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
         transport = self._client.get_transport()
         if transport is None:
             raise SshError(f"the SSH connection to {self.login.host} is closed")
         transport.set_keepalive(KEEPALIVE_S)
-        return transport.open_session()
+        try:
+            channel = transport.open_session(timeout=deadline.remaining_s)
+            channel.settimeout(POLL_S)
+            channel.exec_command(shlex.join(argv))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise SshError(
+                f"the SSH connection to {self.login.host} broke: {argv[0]}", seen=repr(error)
+            ) from error
+        return channel
 
 
 def _bracketed(login: Login) -> str:
     return f"[{login.host}]:{login.port}"
 
 
-def _drain(channel: paramiko.Channel, output: dict[str, list[bytes]]) -> None:
+def _text(parts: list[bytes]) -> str:
+    return b"".join(parts).decode(errors="replace")
+
+
+def _drain(channel: paramiko.Channel, output: Output) -> None:
+    """Take in what is there; wait a moment when nothing is."""
     while channel.recv_stderr_ready():
-        output["err"].append(channel.recv_stderr(READ_BYTES))
-    try:
-        output["out"].append(channel.recv(READ_BYTES))
-    except TimeoutError:
+        output.err.append(channel.recv_stderr(READ_BYTES))
+    if channel.eof_received and not channel.recv_ready():
+        channel.status_event.wait(POLL_S)  # a read would not wait any more
         return
+    with contextlib.suppress(TimeoutError):
+        output.out.append(channel.recv(READ_BYTES))

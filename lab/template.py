@@ -125,7 +125,7 @@ def _freeze(cold: Machine, scratch: Path, logs: Path, title: str) -> None:
         name = f"template-{cold.topology.name}-{cold.kernel.name.replace(':', '-')}"
         guest = Guest.boot(name, booting, logs / name)
         try:
-            guest.settled(Deadline.after(SETTLE_TIMEOUT_S))
+            guest.settled(Deadline.after(SETTLE_TIMEOUT_S * cold.kernel.slowness))
             check(guest)
             _check_log(guest)
             _warm_up(guest)

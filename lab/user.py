@@ -31,6 +31,8 @@ from lab.uapi.syscalls import (
 CALL_TIMEOUT_S = 20.0
 RUN_TIMEOUT_S = 60.0
 LARGEST_FILE_BYTES = 1 << 22
+# Python knows these by their other names.
+KERNEL_NAMES = {errno_module.EOPNOTSUPP: "EOPNOTSUPP", errno_module.EDEADLK: "EDEADLK"}
 
 
 class Refusal(OSError):
@@ -62,8 +64,8 @@ class Refusal(OSError):
 
 def name_of(number: int | None) -> str:
     """Return the kernel's name of an errno."""
-    if number == errno_module.EOPNOTSUPP:
-        return "EOPNOTSUPP"  # which Python calls ENOTSUP
+    if number in KERNEL_NAMES:
+        return KERNEL_NAMES[number]
     return errno_module.errorcode.get(number or 0, f"errno {number}")
 
 
@@ -256,7 +258,8 @@ class User:
     def await_event(self, fd: int, timeout_s: float) -> int:
         """Wait for an eventfd to be signalled and return its count, 0 if it never was."""
         poll = struct.pack("<ihh", fd, POLLIN, 0)
-        ready = self.syscall("poll", Buffer(poll, out=True), 1, int(timeout_s * 1000)).value
+        waiting = self.start("poll", Buffer(poll, out=True), 1, int(timeout_s * 1000))
+        ready = waiting.wait(timeout_s + CALL_TIMEOUT_S).value
         return int.from_bytes(self.read(fd, 8), "little") if ready else 0
 
     def fork(self) -> Self:
@@ -275,7 +278,7 @@ class User:
         return self.channel.start(ROUTER, "kill", about, pid=self.pid, signal=int(signal))
 
     def read_file(self, path: str, size: int = LARGEST_FILE_BYTES) -> str:
-        """Return a text file's content without its last newline."""
+        """Return a text file's content without the newlines at its end."""
         answer = self._ask("read_file", path, path=path, size=size)
         return bytes.fromhex(answer["data"]).decode(errors="replace").rstrip("\n")
 

@@ -271,9 +271,9 @@ def test_no_path_can_add_an_option(name: Path) -> None:
     boot = dataclasses.replace(BOOT, ram=Path("/t") / name, image=Path("/i") / name)
     words = argv(topology("igb"), CAPS, "tcg", boot, RunFiles(Path("/r") / name, "g", 3, 4))
     assert len(words) == len(argv(topology("igb"), CAPS, "tcg", BOOT, RUN))
-    escaped = str(name).replace(",", ",,")
-    assert f"memory-backend-file,id=mem,size=512M,mem-path=/t/{escaped},share=on" in words
-    assert f"file,id=console,path=/r/{escaped}/console.log,append=off" in words
+    ram, console = (str(path).replace(",", ",,") for path in (Path("/t") / name, Path("/r") / name))
+    assert f"memory-backend-file,id=mem,size=512M,mem-path={ram},share=on" in words
+    assert f"file,id=console,path={console}/console.log,append=off" in words
 
 
 def test_a_qemu_that_lacks_a_device_is_refused() -> None:

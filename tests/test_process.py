@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.deadline import Deadline, wait_until
 from lab.errors import BuildError, HostError
 from lab.process import environment, how_it_ended, pipeline
 
@@ -58,7 +59,7 @@ def test_an_interrupt_ends_the_whole_family(log: Path) -> None:
     script = "sleep 60 & echo $!; echo $$; wait"
     with pytest.raises(KeyboardInterrupt):
         pipeline("wait", ["sh", "-c", script], log=log, on_line=interrupt)
-    assert not [pid for pid in family if _runs(pid)]
+    wait_until("their end", lambda: not any(map(_runs, family)), Deadline.after(1))
 
 
 def test_other_threads_may_run_tools_too(tmp_path: Path) -> None:

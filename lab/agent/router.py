@@ -5,6 +5,7 @@ the request's `id`; `{"event": "exit", ...}` comes unasked. The router opens no 
 a user holds, only that user holds.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -42,13 +43,14 @@ class Router:
         self.pidfds: dict[int, int] = {}
         self.reserve: list[int] = []  # pids of users without an identity yet
         self.waiting: dict[int, list[int]] = {}  # pid -> ids of requests answered when it is gone
+        self.statuses: dict[int, int] = {}  # pid -> wait status of a user not yet buried
         self.partial = b""
         self.selector = selectors.DefaultSelector()
         # Forked users meet the router here; users it forks itself inherit their socket.
         self.door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.door.bind(b"")  # the kernel picks an abstract address nobody else has
         self.door.listen(16)
-        self.log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.log = -1
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def serve(self) -> None:
@@ -60,9 +62,12 @@ class Router:
             while True:
                 for key, _ in self.selector.select():
                     key.data()
-        except EOFError:
-            for pid in list(self.users):
-                os.kill(pid, 9)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            pass  # the host has hung up
+        finally:
+            for pid in self.users:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 9)
 
     def answer(self, message: Message) -> None:
         """Send one message to the host."""
@@ -88,19 +93,19 @@ class Router:
         """Hand a request to the user it is for, or do it."""
         address, _, body = line.partition(b" ")
         pid = int(address)
+        if not pid:
+            self.perform(json.loads(body))
+            return
         try:
-            if pid:
-                self.users[pid].sendall(body + b"\n")
-            else:
-                self.perform(json.loads(body))
-        except (KeyError, BrokenPipeError):
+            self.users[pid].sendall(body + b"\n")
+        except (KeyError, BrokenPipeError, ConnectionResetError):
             request = json.loads(body)["id"]
             self.answer({"id": request, "error": f"there is no user with pid {pid}"})
 
     def perform(self, request: Message) -> None:
         """Do what is asked of the router itself, and answer unless that comes later."""
-        operation = getattr(self, "do_" + request["op"])
         try:
+            operation = getattr(self, "do_" + request["op"])
             result = operation(request["id"], **request.get("args", {}))
         except BaseException:
             self.answer({"id": request["id"], "error": traceback.format_exc()})
@@ -112,14 +117,17 @@ class Router:
         """A user forked a child, which now introduces itself."""
         peer, _ = self.door.accept()
         pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        self.adopt(pid, peer)
-        peer.sendall(b"welcome\n")
+        try:
+            self.adopt(pid, peer)
+            peer.sendall(b"welcome\n")
+        except (ProcessLookupError, BrokenPipeError, ConnectionResetError):
+            pass  # it is gone already; adopted, it will be buried
 
     def adopt(self, pid: int, peer: socket.socket) -> None:
         """Listen to a user and watch for its end."""
+        pidfd = self.pidfds[pid] = os.pidfd_open(pid)
         self.users[pid] = peer
         self.tails[pid] = b""
-        pidfd = self.pidfds[pid] = os.pidfd_open(pid)
         self.selector.register(peer, selectors.EVENT_READ, lambda: self.read_user(pid))
         self.selector.register(pidfd, selectors.EVENT_READ, lambda: self.bury(pid))
 
@@ -146,15 +154,23 @@ class Router:
         os.close(pidfd)
         while pid in self.tails:
             self.read_user(pid)  # its last answers come before the news of its end
+        self.reap()
         self.users.pop(pid).close()
-        try:
-            status = os.waitpid(pid, os.WNOHANG)[1]
-        except ChildProcessError:
-            status = None  # its parent, another user, has the status
+        status = self.statuses.pop(pid, None)  # none if its parent, another user, has it
         code = None if status is None else os.waitstatus_to_exitcode(status)
         for request in self.waiting.pop(pid, []):
             self.answer({"id": request, "exit": code})
         self.answer({"event": "exit", "pid": pid, "exit": code})
+
+    def reap(self) -> None:
+        """Reap who has ended, those too whose parent was a user that is no more."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                if pid in self.users:
+                    self.statuses[pid] = status
 
     def do_reserve(self, _request: int, count: int) -> Message:
         """Fork users ahead of need: they wait, warm, for `spawn` to give them an identity."""
@@ -193,6 +209,7 @@ class Router:
 
     def do_wake(self, _request: int, now_ns: int, seed: str, mac: str, interface: str) -> Message:
         """Make this clone differ from its siblings: clock, random state, MAC; mark the log."""
+        self.open_log()
         os.lseek(self.log, 0, os.SEEK_END)
         time.clock_settime_ns(time.CLOCK_REALTIME, now_ns)
         pool = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
@@ -207,6 +224,7 @@ class Router:
 
     def do_kernel_log(self, _request: int) -> Message:
         """Return the kernel log's records since the last call or wake, in /dev/kmsg form."""
+        self.open_log()
         records = []
         while True:
             try:
@@ -215,3 +233,8 @@ class Router:
                 return {"records": records}
             except BrokenPipeError:
                 continue  # overwritten while we read: the next read starts at the oldest
+
+    def open_log(self) -> None:
+        """Open the kernel log on first use: not everyone who runs an agent may read it."""
+        if self.log < 0:
+            self.log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

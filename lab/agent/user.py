@@ -22,6 +22,7 @@ READ_BYTES = 1 << 16  # sysctl files allocate what is asked for
 CAPABILITY_VERSION_3 = 0x20080522
 SYS_CAPGET = 125
 SYS_CAPSET = 126
+POINTER_BYTES = 8
 WIDTHS = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
 Answer = dict[str, Any]
 Memory = tuple[Any, int, bool]  # a ctypes buffer, its size, whether its content is wanted
@@ -36,8 +37,13 @@ def run(control: socket.socket, door: str | bytes) -> NoReturn:
     os.closerange(3, keep)
     os.closerange(keep + 1, 1024)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     User(control, door).serve()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, even inside a system call."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def become(uid: int, drop: list[int]) -> None:
@@ -57,6 +63,7 @@ def become(uid: int, drop: list[int]) -> None:
         low, high = permitted & 0xFFFFFFFF, permitted >> 32
         data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
         check("capset", libc.syscall(SYS_CAPSET, header, data))
+        die_with_parent()  # a change of credentials forgets it: kernel/cred.c, commit_creds()
 
 
 def check(call: str, value: int) -> None:
@@ -72,6 +79,7 @@ class User:
         """Serve requests from the `control` socket; forked children knock at `door`."""
         self.control = control
         self.door = door
+        self.children: set[int] = set()
 
     def serve(self) -> NoReturn:
         """Answer until the router hangs up."""
@@ -82,6 +90,7 @@ class User:
 
     def serve_one(self, request: dict[str, Any]) -> None:
         """Answer one request, whatever happens."""
+        self.children = {pid for pid in self.children if os.waitpid(pid, os.WNOHANG) == (0, 0)}
         try:
             answer = getattr(self, "do_" + request["op"])(**request.get("args", {}))
         except OSError as error:
@@ -93,7 +102,10 @@ class User:
     def do_become(self, name: str, uid: int, drop: list[int]) -> Answer:
         """Take a name, a uid and fewer capabilities."""
         libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-        become(uid, drop)
+        try:
+            become(uid, drop)
+        except OSError as error:  # not the verdict of a call that somebody asked for
+            raise RuntimeError(f"no user with uid {uid} without {drop}") from error
         return {"value": os.getpid(), "errno": 0}
 
     def do_syscall(self, number: int, args: list[Argument]) -> Answer:
@@ -147,6 +159,7 @@ class User:
                 User(control, self.door).serve()
             finally:
                 os._exit(70)
+        self.children.add(pid)
         os.close(tell)
         admitted = os.read(hear, 1)
         os.close(hear)
@@ -203,6 +216,12 @@ def materialize(spec: dict[str, Any], buffers: list[Memory]) -> Any:
     memory = ctypes.create_string_buffer(raw, max(1, len(raw)))
     buffers.append((memory, len(raw), spec.get("out", False)))
     for offset, inner in spec.get("pointers", []):
+        if not 0 <= offset <= len(raw) - POINTER_BYTES:
+            raise ValueError(f"a pointer at {offset} does not fit into {len(raw)} bytes")
         address = ctypes.addressof(materialize(inner, buffers))
-        ctypes.memmove(ctypes.addressof(memory) + offset, address.to_bytes(8, "little"), 8)
+        ctypes.memmove(
+            ctypes.addressof(memory) + offset,
+            address.to_bytes(POINTER_BYTES, "little"),
+            POINTER_BYTES,
+        )
     return memory

@@ -11,16 +11,19 @@ from rich.table import Table
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--quick", is_flag=True, help="A tenth of the repetitions.")
+@click.option("--clones", default=40, show_default=True, help="Guests to clone in a row.")
+@click.option("--quick", is_flag=True, help="A tenth of the other repetitions.")
 @click.option("--kernel", "name", help="Kernel to measure with; the newest by default.")
 @click.pass_context
-def bench(context: click.Context, as_json: bool, quick: bool, name: str | None) -> None:
+def bench(
+    context: click.Context, as_json: bool, clones: int, quick: bool, name: str | None
+) -> None:
     """Measure clones, boots, calls and one whole scenario; exit 1 if a bar is missed."""
     from lab import bench as figures_of
     from lab.cache import Cache
     from lab.template import Workshop
 
-    figures = figures_of.measure(Workshop.open(Cache.default(), name), quick=quick)
+    figures = figures_of.measure(Workshop.open(Cache.default(), name), clones=clones, quick=quick)
     if as_json:
         click.echo(json.dumps({each.key: each.value for each in figures}, indent=2))
     else:

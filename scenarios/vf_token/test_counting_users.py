@@ -12,6 +12,9 @@ import pytest
 from fixtures.claims import claim
 from fixtures.tokens import TOKEN
 from fixtures.verdicts import refused
+from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+
+PAGE_BYTES = 4096
 
 
 @claim("A17")
@@ -22,6 +25,17 @@ def test_two_opens_of_a_vf_count_until_the_last_close(pf_user, pf, vf, used_vf):
     with refused(EACCES):
         pf_user.open(pf)
     second.close()
+    assert pf_user.open(pf)
+
+
+@claim("A17")
+def test_a_mapped_bar_keeps_a_vf_used(pf_user, vf_user, pf, used_vf):
+    """A mapping holds the open file too, after its last descriptor is closed."""
+    address = used_vf.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, PAGE_BYTES)
+    used_vf.close()
+    with refused(EACCES):
+        pf_user.open(pf)
+    vf_user.munmap(address, PAGE_BYTES)
     assert pf_user.open(pf)
 
 
