@@ -20,7 +20,7 @@ check: setup ## lint, types, the lab's own tests, scenarios on the default kerne
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	$(PYTEST) tests/ -n $(JOBS)
-	$(PYTEST) scenarios/ -n $(JOBS)
+	$(PYTEST) scenarios/ -n $(JOBS) --lab-require
 
 matrix: setup ## the scenarios on all three kernels
 	@failed=; for kernel in $(KERNELS); do \
