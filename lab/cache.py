@@ -125,8 +125,12 @@ class Cache:
 
     def find(self, kind: str, key: str) -> Path | None:
         """Return the entry if it is whole, else None."""
-        entry = self.path(kind, key)
-        return entry if _whole(entry, self._seal(kind, key)) else None
+        entry, seal = self.path(kind, key), self._seal(kind, key)
+        if not _whole(entry, seal):
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(seal)  # its time says when the entry was last used, see `prune`
+        return entry
 
     def obtain(
         self,
@@ -155,6 +159,18 @@ class Cache:
             if (entry := self.find(kind, key)) is None:
                 entry = self._build(kind, key, build)
         return entry
+
+    def prune(self, kind: str, keep: int) -> None:
+        """Delete the least recently used entries of a kind beyond the `keep` latest."""
+
+        def last_use(key: str) -> float:
+            try:
+                return self._seal(kind, key).stat().st_mtime
+            except OSError:
+                return 0.0
+
+        for key in sorted(self.keys(kind), key=last_use)[:-keep]:
+            self.remove(kind, key)
 
     def remove(self, kind: str, key: str) -> None:
         """Delete the entry, if it is there."""

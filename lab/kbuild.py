@@ -70,6 +70,8 @@ STEERING = frozenset(
     ]
 )
 STEERING_PREFIXES = ("KBUILD_", "KCONFIG_", "INSTALL_")
+# The kernel's configuration notes which of these the host has, and the image carries it along.
+ABSENT = ("RUSTC=false", "BINDGEN=false", "PAHOLE=false")
 DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
@@ -273,7 +275,7 @@ class Bench:
 
     def _make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
         command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"CC={self._cc()}"]
-        self._run(stage, [*command, *arguments], follow)
+        self._run(stage, [*command, *ABSENT, *arguments], follow)
 
     def _cc(self) -> str:
         return "gcc" if host.which("ccache") is None else "ccache gcc"
@@ -283,7 +285,7 @@ class Bench:
         log = self.cache.open().root / "logs" / f"kernel-{name}-{stage}.log"
         what = f"{stage} kernel {self.job.name}"
         try:
-            pipeline(what, command, log=log, on_line=follow, env=_environment(self.cache))
+            pipeline(what, command, log=log, on_line=follow, env=self._environment())
         except BuildError as error:
             if not any(words in (error.tail or "") for words in DISK_FULL):
                 raise
@@ -294,23 +296,20 @@ class Bench:
                 hint=f"free some space below {self.cache.root}, or move XDG_CACHE_HOME",
             ) from error
 
-
-def _environment(cache: Cache) -> dict[str, str]:
-    inherited = {
-        name: value
-        for name, value in environment().items()
-        if name not in STEERING and not name.startswith(STEERING_PREFIXES)
-    }
-    return inherited | IDENTITY | _ccache(cache)
-
-
-def _ccache(cache: Cache) -> dict[str, str]:
-    return {
-        "CCACHE_DIR": os.fspath(cache.root / "ccache"),
-        "CCACHE_MAXSIZE": CCACHE_SIZE,
-        # Without debug information an object does not know where it was made.
-        "CCACHE_NOHASHDIR": "1",
-    }
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in environment().items()
+            if name not in STEERING and not name.startswith(STEERING_PREFIXES)
+        }
+        ccache = {
+            "CCACHE_DIR": os.fspath(self.cache.root / "ccache"),
+            "CCACHE_MAXSIZE": CCACHE_SIZE,
+            # Without debug information an object does not know where it was made.
+            "CCACHE_BASEDIR": os.fspath(self.work),
+            "CCACHE_NOHASHDIR": "1",
+        }
+        return inherited | IDENTITY | ccache
 
 
 def _records(tarball: Path) -> int:

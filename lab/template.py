@@ -30,6 +30,7 @@ from lab.vfio import VfioUser
 SETTLE_TIMEOUT_S = 60.0
 FREEZE_TIMEOUT_S = 60.0
 USERS_IN_RESERVE = 4
+TEMPLATES_KEPT = 48  # some 85 MB each; three kernels with all topologies are 27
 RECIPE = 1  # raise when this module freezes differently
 
 
@@ -100,6 +101,7 @@ class Workshop:
             lambda scratch: _freeze(cold, scratch, self.cache.root / "logs", title),
             on_wait=lambda: click.echo(f"{title}: another run is at it; waiting", err=True),
         )
+        self.cache.prune("template", TEMPLATES_KEPT)
         files = replace(cold.files, ram=entry / "ram", state=entry / "state")
         return replace(cold, files=files)
 
