@@ -7,7 +7,7 @@ import secrets
 import shlex
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,7 @@ CALL_TIMEOUT_S = 20.0
 SSH_TIMEOUT_S = 30.0
 SEED_BYTES = 64
 MANAGEMENT_NIC = "eth0"
+AGENT_BY_HAND = "cd /run/vfio-lab && exec python3 -S -m agent --stdio"
 SETTLED = "/run/vfio-lab/settled"
 
 
@@ -138,9 +139,7 @@ class Guest:
             uid: its user and group id.
             drop: capabilities it gives up, by number.
         """
-        about = f"start {name}"
-        answer = self.ask("spawn", about, name=name, uid=uid, drop=list(drop))
-        user = VfioUser(self.channel, answer["value"], name, self.transcript.append)
+        user = start_user(self.channel, name, uid, drop, self.transcript.append)
         self.users.append(user)
         return user
 
@@ -158,6 +157,18 @@ class Guest:
     def ssh(self) -> Ssh:
         """An SSH connection into the guest, opened on first use."""
         return Ssh(self.login, Deadline.after(SSH_TIMEOUT_S))
+
+    def agent_over_ssh(self) -> Channel:
+        """Start a second agent behind SSH and return its channel: the same protocol.
+
+        Raises:
+            SshError: sshd does not let us in.
+        """
+        deadline = Deadline.after(SSH_TIMEOUT_S)
+        carrier = self.ssh.carrier("sh", "-c", AGENT_BY_HAND, deadline=deadline)
+        channel = Channel(carrier, f"{self.name} over SSH")
+        channel.await_ready(deadline)
+        return channel
 
     @cached_property
     def login(self) -> Login:
@@ -290,6 +301,28 @@ class Guest:
             "human-monitor-command", deadline=deadline, command_line="info usernet"
         )
         return forwarded_port(text)
+
+
+def start_user(
+    channel: Channel,
+    name: str,
+    uid: int = 0,
+    drop: Sequence[int] = (),
+    record: Callable[[Entry], None] = lambda _entry: None,
+) -> VfioUser:
+    """Start a user behind any agent.
+
+    Args:
+        channel: the agent.
+        name: what transcripts call the user.
+        uid: its user and group id.
+        drop: capabilities it gives up, by number.
+        record: gets each of its calls.
+    """
+    deadline = Deadline.after(CALL_TIMEOUT_S)
+    identity = {"name": name, "uid": uid, "drop": list(drop)}
+    answer = channel.call(ROUTER, "spawn", f"start {name}", deadline=deadline, **identity)
+    return VfioUser(channel, answer["value"], name, record)
 
 
 def forwarded_port(usernet: str) -> int:

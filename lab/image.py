@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,12 +158,15 @@ def remove(cache: Cache) -> list[str]:
     return keys
 
 
-def command(made: Recipe, mirror: apt.Mirror, scratch: Path) -> list[str]:
+def command(
+    made: Recipe, mirror: apt.Mirror, scratch: Path, network: Sequence[str] = ()
+) -> list[str]:
     """Return mmdebstrap's command line; it writes a tar to stdout.
 
     Args:
         made: the recipe.
         mirror: where packages come from.
+        network: apt settings that it takes to get there.
         scratch: where the list of installed packages is put.
     """
     signed = "" if mirror.keyring is None else f"[signed-by={mirror.keyring}] "
@@ -171,7 +174,7 @@ def command(made: Recipe, mirror: apt.Mirror, scratch: Path) -> list[str]:
     uploads = [shlex.join(["upload", os.fspath(path), name]) for name, path in made.files.items()]
     folders = sorted({str(Path(name).parent) for name in made.files})
     hooks = [
-        shlex.join(["mkdir", "-p"]) + "".join(f' "$1"{folder}' for folder in folders),
+        "mkdir -p" + "".join(f' "$1"{folder}' for folder in folders),
         *uploads,
         f'chmod 0755 "$1"{_init(made)}',
         COMPILE,
@@ -184,6 +187,7 @@ def command(made: Recipe, mirror: apt.Mirror, scratch: Path) -> list[str]:
         "--format=tar",
         "--verbose",
         f"--include={','.join(made.packages)}",
+        *(f"--aptopt={setting}" for setting in network),
         *(f"--customize-hook={hook}" for hook in hooks),
         made.suite,
         "-",
@@ -216,7 +220,7 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
 
     pipeline(
         "build the guest image",
-        command(made, apt.mirror(), scratch),
+        command(made, apt.mirror(), scratch, _network()),
         [*_as_root(), "sqfstar", *SQUASHFS_OPTIONS, os.fspath(squashfs), *made.drop],
         log=log,
         on_line=follow,
@@ -230,6 +234,15 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
     }
     status.unlink()
     (scratch / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
+
+
+def _network() -> list[str]:
+    # mmdebstrap starts apt without the host's configuration: proxies and certificates go along.
+    question = ["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n']
+    answer = subprocess.run(
+        [*question, "Acquire::http", "Acquire::https"], check=True, capture_output=True, text=True
+    )
+    return answer.stdout.splitlines()
 
 
 def _environment(made: Recipe) -> dict[str, str]:

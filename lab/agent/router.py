@@ -158,9 +158,9 @@ class Router:
         self.users.pop(pid).close()
         status = self.statuses.pop(pid, None)  # none if its parent, another user, has it
         code = None if status is None else os.waitstatus_to_exitcode(status)
+        self.answer({"event": "exit", "pid": pid, "exit": code})
         for request in self.waiting.pop(pid, []):
             self.answer({"id": request, "exit": code})
-        self.answer({"event": "exit", "pid": pid, "exit": code})
 
     def reap(self) -> None:
         """Reap who has ended, those too whose parent was a user that is no more."""

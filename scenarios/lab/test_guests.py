@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from errno import EACCES, EPERM
+from errno import EACCES, ENOENT, EPERM
 
 import pytest
 
@@ -11,11 +11,12 @@ from fixtures.verdicts import refused
 from lab.channel import UserGone
 from lab.deadline import Deadline
 from lab.errors import GuestLost
-from lab.guest import Guest
+from lab.guest import Guest, start_user
 from lab.uapi.syscalls import CAP_SYS_ADMIN, O_WRONLY
 
 GONE_WITHIN_S = 2.0
 CLOCKS_AGREE_S = 5
+HOST_NAME = "/proc/sys/kernel/hostname"
 EVERY_CAPABILITY = range(41)
 
 
@@ -70,8 +71,17 @@ def test_a_clone_knows_what_time_it_is(guest):
 def test_testinfra_sees_the_guest(host):
     """`host` is a testinfra host on the scenario's guest."""
     assert host.system_info.distribution == "debian"
-    assert host.file("/proc/sys/kernel/hostname").content_string.strip() == "vfio-lab"
+    assert host.file(HOST_NAME).content_string.strip() == "vfio-lab"
     assert host.file("/sys/kernel").is_directory
+
+
+def test_the_agent_answers_over_ssh_as_it_does_over_its_port(guest):
+    """One protocol, two carriers: users behind either make the same calls."""
+    with contextlib.closing(guest.agent_over_ssh()) as channel:
+        user = start_user(channel, "remote")
+        assert user.read_file(HOST_NAME) == guest.root.read_file(HOST_NAME)
+        with refused(ENOENT):
+            user.open_path("/dev/vfio/nobody")
 
 
 def test_a_user_without_a_capability_is_refused_what_it_guards(guest):
@@ -96,14 +106,14 @@ def test_a_user_that_dies_in_a_call_is_missed_at_once(guest):
     with pytest.raises(UserGone) as gone:
         victim.peek(0x10, 4)
     assert gone.value.exit == -signal.SIGSEGV
-    assert guest.root.read_file("/proc/sys/kernel/hostname") == "vfio-lab"
+    assert guest.root.read_file(HOST_NAME) == "vfio-lab"
 
 
 def test_a_blocked_user_keeps_nobody_else_waiting(guest):
     """Users answer for themselves: one sleeps in a read while another works."""
     sleeper, worker = guest.user("sleeper"), guest.user("worker")
     asleep = sleeper.start("poll", 0, 0, 3_600_000)
-    assert worker.read_file("/proc/sys/kernel/hostname") == "vfio-lab"
+    assert worker.read_file(HOST_NAME) == "vfio-lab"
     assert not asleep.returned
     sleeper.kill()
 
