@@ -1,5 +1,6 @@
 """Entry point in the guest: `python3 -S -m agent PORT`, or `--stdio` behind an SSH channel."""
 
+import gc
 import os
 import sys
 
@@ -10,6 +11,7 @@ STDIN, STDOUT = 0, 1
 
 def main(carrier: str) -> None:
     """Serve requests from the carrier until it closes."""
+    gc.disable()  # a collection would touch, and so copy, every page of every user
     if carrier == "--stdio":
         incoming, outgoing = os.dup(STDIN), os.dup(STDOUT)
         null = os.open("/dev/null", os.O_RDWR)
