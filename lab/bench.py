@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import progress
+from lab.errors import LabError
 from lab.guest import Guest
 from lab.template import Workshop
 from lab.topology import topology
@@ -179,7 +180,7 @@ def private_bytes(pid: int) -> int:
 
 def _one_scenario(count: int) -> Figure:
     command = [sys.executable, "-m", "pytest", "-q", ONE_SCENARIO]
-    return Figure("one_scenario_s", _whole_process(command, count), 3, count)
+    return Figure("one_scenario_s", _whole_process(command, count, "1 passed"), 3, count)
 
 
 def _virtme(workshop: Workshop, figures: list[Figure], count: int) -> list[Figure]:
@@ -187,9 +188,8 @@ def _virtme(workshop: Workshop, figures: list[Figure], count: int) -> list[Figur
     vng = shutil.which("vng")
     if vng is None:
         return []
-    bzimage = str(workshop.kernel.bzimage)
-    command = [vng, "--run", bzimage, "--disable-kvm", "--cpus", "1", "--exec", "uname -r"]
-    theirs = _whole_process(command, count)
+    what = ["--run", str(workshop.kernel.bzimage), "--disable-kvm", "--cpus", "1", "--verbose"]
+    theirs = _whole_process([vng, *what, "--exec", "uname -r"], count, workshop.kernel.release)
     ours = next(figure.value for figure in figures if figure.key == "cold_boot_s")
     return [
         Figure("virtme_ng_s", theirs, None, count),
@@ -197,18 +197,17 @@ def _virtme(workshop: Workshop, figures: list[Figure], count: int) -> list[Figur
     ]
 
 
-def _whole_process(command: list[str], count: int) -> float:
+def _whole_process(command: list[str], count: int, proof: str) -> float:
+    """Return the median seconds of a command whose output must contain `proof`."""
     times = []
     with progress.task(f"Timing {Path(command[0]).name}", count) as task:
         for number in range(count + 1):  # the first one warms up
             began = time.monotonic()
-            subprocess.run(
-                command,
-                cwd=PROJECT,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=True,
+            done = subprocess.run(
+                command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, check=False
             )
             times.append(time.monotonic() - began)
+            if proof not in (said := (done.stdout + done.stderr).decode(errors="replace")):
+                raise LabError(f"no {proof!r} from {' '.join(command)}", tail=said)
             task.update(number)
     return statistics.median(times[1:])

@@ -35,7 +35,7 @@ def folder_name(scenario: str) -> str:
     """Return a scenario's ID as a folder name, which no other scenario has."""
     plain = _SEPARATORS.sub("-", scenario.removesuffix("]"))
     name = _UNSAFE.sub("-", plain)[-LONGEST_NAME:].lstrip("-")
-    return name if name == plain else f"{name}-{digest(scenario)[:MARK_DIGITS]}"
+    return name if name == plain else f"{name}-{digest(scenario)[:MARK_DIGITS]}".lstrip("-")
 
 
 def collect(guest: Guest) -> list[Complaint]:
