@@ -119,6 +119,16 @@ def test_without_a_keyring_apts_own_keys_decide(tmp_path: Path) -> None:
     assert argv[-1] == "deb http://mirror.example/debian trixie main"
 
 
+def test_the_hosts_proxy_is_used_for_the_image_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "apt.conf"
+    settings.write_text('Acquire::http::Proxy "http://proxy.example:3142";\n')
+    monkeypatch.setenv("APT_CONFIG", str(settings))
+    argv = image.command(image.recipe(), MIRROR, tmp_path, image._network())
+    assert '--aptopt=Acquire::http::Proxy "http://proxy.example:3142";' in argv
+
+
 def test_hooks_survive_paths_with_spaces(folder: Path) -> None:
     scratch = folder / "with space"
     argv = image.command(image.recipe(folder), MIRROR, scratch)
@@ -150,7 +160,7 @@ def test_the_digest_is_of_the_content(cache: Cache, tools: Path) -> None:
     assert image.find(cache) is None
     assert image.obtain(cache).digest == first.digest
     image.remove(cache)
-    stand_in(tools, "sqfstar", 'for file; do case $file in *.squashfs) echo >"$file";; esac; done')
+    stand_in(tools, "mmdebstrap", (tools / "mmdebstrap").read_text() + "echo and more\n")
     assert image.obtain(cache).digest != first.digest
 
 
