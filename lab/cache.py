@@ -164,12 +164,12 @@ class Cache:
         """Delete the least recently used entries of a kind beyond the `keep` latest."""
 
         def last_use(key: str) -> float:
-            try:
-                return self._seal(kind, key).stat().st_mtime
-            except OSError:
-                return 0.0
+            for path in (self._seal(kind, key), self.path(kind, key)):
+                with contextlib.suppress(OSError):  # just built, it may have no seal yet
+                    return path.stat().st_mtime
+            return 0.0
 
-        for key in sorted(self.keys(kind), key=last_use)[:-keep]:
+        for key in sorted(self.keys(kind), key=last_use, reverse=True)[keep:]:
             self.remove(kind, key)
 
     def remove(self, kind: str, key: str) -> None:

@@ -168,7 +168,7 @@ def test_a_command_leaves_its_exit_code_and_both_streams(user):
 
 def test_a_command_that_is_not_there_is_refused(user):
     with pytest.raises(Refusal) as refusal:
-        user.run("no-such-command")
+        user.run("/no/such/command")
     assert refusal.value.errno == errno.ENOENT
 
 

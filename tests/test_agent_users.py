@@ -26,6 +26,15 @@ def gone(pidfd):
     return bool(select.select([pidfd], [], [], TIMEOUT_S)[0])
 
 
+def block(user):
+    """Have a user enter a system call that does not return, and wait until it has."""
+    pending = user.start("poll", 0, 0, 3_600_000)
+    inside = Path(f"/proc/{user.pid}/syscall")
+    poll = f"{NUMBERS['poll']} "
+    wait_until("poll()", lambda: inside.read_text().startswith(poll), Deadline.after(TIMEOUT_S))
+    return pending
+
+
 def children(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
@@ -80,7 +89,7 @@ def test_a_forked_user_holds_on_to_what_its_parent_held(agent, witness):
 
 def test_a_kill_ends_a_user_inside_a_call(agent):
     user = agent.user()
-    pending = user.start("poll", 0, 0, 3_600_000)
+    pending = block(user)
     user.kill()
     with pytest.raises(UserGone, match="poll") as gone:
         pending.wait()
@@ -125,7 +134,7 @@ def test_the_last_answer_comes_before_the_news_of_the_end(agent):
 def test_requests_to_a_dying_user_do_not_harm_the_agent(agent):
     for _ in range(20):
         user = agent.user()
-        busy = user.start("poll", 0, 0, 3_600_000)
+        busy = block(user)
         killed = user.start_kill()
         late = [user.start("poll", 0, 0, 0) for _ in range(20)]
         assert killed.wait(Deadline.after(TIMEOUT_S))["exit"] == -signal.SIGKILL
@@ -157,7 +166,7 @@ def test_users_die_with_an_agent_that_is_killed(agent, witness):
     users = [agent.user(), agent.user().fork()]
     pidfds = [os.pidfd_open(user.pid) for user in users]
     witness.give_to(users[0])
-    users[0].start("poll", 0, 0, 3_600_000)
+    block(users[0])
     agent.process.kill()
     assert all(gone(pidfd) for pidfd in pidfds)
     assert not witness.held()
@@ -168,7 +177,7 @@ def test_users_die_with_an_agent_that_is_killed(agent, witness):
 @pytest.mark.usefixtures("as_root")
 def test_users_of_another_uid_die_with_the_agent_too(agent):
     user = agent.user(uid=STRANGER)
-    user.start("poll", 0, 0, 3_600_000)
+    block(user)
     pidfd = os.pidfd_open(user.pid)
     agent.process.kill()
     assert gone(pidfd)
@@ -179,8 +188,8 @@ def test_an_agent_whose_carrier_closes_ends_and_takes_its_users_along(agent, wit
     user = agent.user()
     witness.give_to(user)
     child = user.fork()
-    user.start("poll", 0, 0, 3_600_000)
-    child.start("poll", 0, 0, 3_600_000)
+    block(user)
+    block(child)
     pidfds = [os.pidfd_open(pid) for pid in (user.pid, child.pid)]
     agent.channel.close()
     assert agent.process.wait(TIMEOUT_S) == 0

@@ -56,6 +56,22 @@ def test_a_bind_needs_the_token(cdev, iommufd, presented):
 
 
 @claim("A39")
+def test_a_token_without_its_flag_is_no_token(cdev, iommufd):
+    """The pointer is read if the flag says so, and only then."""
+    with refused(EACCES):
+        cdev.bind_iommufd(iommufd, TOKEN, flags=0)
+    assert cdev.bind_iommufd(iommufd, TOKEN) > 0
+
+
+@claim("A39")
+def test_a_refused_bind_leaves_the_vf_to_its_group(vf_user, vf, cdev, iommufd):
+    """While a device is bound its group is closed to openers; who was refused is not in the way."""
+    with refused(EACCES):
+        cdev.bind_iommufd(iommufd)
+    assert vf_user.open(vf, TOKEN)
+
+
+@claim("A39")
 def test_a_pf_takes_its_token_from_a_bind(pf_user, vf_user, pf, vf):
     """The PF's user sets the token by binding with it, for users of either path."""
     pf_user.open(pf, TOKEN, access="cdev")
@@ -91,6 +107,27 @@ def test_malformed_binds_are_refused(cdev, iommufd, number, arguments):
     with refused(number):
         cdev.bind_iommufd(**{"iommufd": iommufd, "token": TOKEN, **arguments})
     assert cdev.bind_iommufd(iommufd, TOKEN) > 0
+
+
+@claim("A41")
+@pytest.mark.parametrize("arguments", [{"iommufd": -1}, {"argsz": 15}, {"flags": 3}], ids=repr)
+def test_a_malformed_bind_of_a_pf_sets_no_token(pf_user, vf_user, pf, vf, arguments):
+    """The struct is judged before the token in it."""
+    pf_user.open(pf, TOKEN).close()
+    with refused(EINVAL):
+        Cdev(pf_user, pf.cdev).bind_iommufd(**{"iommufd": NO_FD, "token": OTHER, **arguments})
+    vf_user.open(vf, TOKEN).close()
+    pf_user.open(pf, OTHER, access="cdev")
+    assert vf_user.open(vf, OTHER)
+
+
+@claim("A39")
+def test_a_second_bind_sets_no_token(pf_user, vf_user, pf, vf):
+    """A descriptor is bound once; the token of another try is not looked at."""
+    bound = pf_user.open(pf, TOKEN, access="cdev")
+    with refused(EINVAL):
+        bound.bind_iommufd(bound.iommufd, OTHER)
+    assert vf_user.open(vf, TOKEN)
 
 
 @claim("A41")

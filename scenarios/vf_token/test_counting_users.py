@@ -5,16 +5,39 @@ vfio_pci_core_close_device(). The witness is the PF: it opens without a token wh
 no VF counts as used.
 """
 
-from errno import EACCES
+from ctypes import sizeof
+from errno import EACCES, EFAULT, EINVAL
 
 import pytest
 
 from fixtures.claims import claim
 from fixtures.tokens import TOKEN
 from fixtures.verdicts import refused
-from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from lab.uapi.vfio import (
+    VFIO_DEVICE_BIND_FLAG_TOKEN,
+    VFIO_DEVICE_BIND_IOMMUFD,
+    VFIO_PCI_BAR0_REGION_INDEX,
+    vfio_device_bind_iommufd,
+)
+from lab.vfio import Cdev, Container, Iommufd
 
 PAGE_BYTES = 4096
+PROT_READ = 1
+
+
+@pytest.fixture
+def read_only_bind(vf_user):
+    """Address of a well-formed bind in memory that the kernel cannot write its answer to."""
+    address, size = vf_user.allocate(PAGE_BYTES), sizeof(vfio_device_bind_iommufd)
+    bind = vfio_device_bind_iommufd(
+        argsz=size,
+        flags=VFIO_DEVICE_BIND_FLAG_TOKEN,
+        iommufd=Iommufd(vf_user).fd,
+        token_uuid_ptr=address + size,
+    )
+    vf_user.poke(address, bytes(bind) + TOKEN.bytes)
+    vf_user.syscall("mprotect", address, PAGE_BYTES, PROT_READ)
+    return address
 
 
 @claim("A17")
@@ -58,6 +81,21 @@ def test_a_refused_open_of_a_vf_counts_nobody(pf_user, vf_user, pf, vf):
     with refused(EACCES):
         vf_user.open(vf)
     assert pf_user.open(pf)
+
+
+@claim("A17")
+def test_an_open_that_fails_past_the_token_counts_nobody(pf_user, vf_user, pf, vf):
+    """An open that fails for want of an IOMMU is no use of the VF, and a later one is."""
+    pf_user.open(pf, TOKEN).close()
+    group = vf_user.open_group(vf)
+    group.set_container(Container(vf_user))
+    with refused(EINVAL):
+        group.get_device_fd(f"{vf} vf_token={TOKEN}")
+    pf_user.open(pf).close()
+    group.close()
+    vf_user.open(vf, TOKEN)
+    with refused(EACCES):
+        pf_user.open(pf)
 
 
 @claim("A18")
@@ -115,6 +153,8 @@ def test_every_open_of_a_used_vf_needs_the_token(vf, used_vf):
 def test_the_pf_stays_shut_until_no_vf_is_used(pf_user, vf_user, pf, other_vf, used_vf):
     """Each used VF counts for itself."""
     other = vf_user.open(other_vf, TOKEN)
+    with refused(EACCES):
+        pf_user.open(pf)
     used_vf.close()
     with refused(EACCES):
         pf_user.open(pf)
@@ -131,3 +171,16 @@ def test_a_vf_bound_by_cdev_counts_as_used(pf_user, vf_user, pf, vf):
         pf_user.open(pf)
     bound.close()
     assert pf_user.open(pf)
+
+
+@claim("A39")
+def test_a_bind_that_fails_past_the_token_counts_nobody(pf_user, vf_user, pf, vf, read_only_bind):
+    """A bind whose answer cannot be written is taken back whole, and a later one counts."""
+    pf_user.open(pf, TOKEN).close()
+    cdev = Cdev(vf_user, vf.cdev)
+    with refused(EFAULT):
+        cdev.ioctl(VFIO_DEVICE_BIND_IOMMUFD, read_only_bind)
+    pf_user.open(pf).close()
+    cdev.bind_iommufd(Iommufd(vf_user), TOKEN)
+    with refused(EACCES):
+        pf_user.open(pf)

@@ -18,11 +18,13 @@ from lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
     VFIO_DEVICE_FEATURE_PROBE,
     VFIO_DEVICE_FEATURE_SET,
+    vfio_device_feature,
 )
 
 GET, SET, PROBE = VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_SET, VFIO_DEVICE_FEATURE_PROBE
 FEATURE = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN
 HEADER_BYTES = 8
+PAGE_BYTES = 4096
 NOWHERE = 0x10  # an address no process maps
 
 
@@ -55,6 +57,15 @@ def test_the_pf_too_needs_the_token_that_the_feature_set(pf_user, vf_user, pf, v
     with refused(EACCES):
         pf_fd.group.get_device_fd(f"{pf} vf_token={OTHER}")
     assert pf_fd.group.get_device_fd(f"{pf} vf_token={TOKEN}")
+
+
+@claim("A33")
+def test_bytes_beyond_the_token_are_not_read(pf_user, vf_user, pf, vf):
+    """The argument may be longer than a token; its first 16 bytes count."""
+    pf_user.open(pf, OTHER).feature(FEATURE, SET, TOKEN.bytes + OTHER.bytes)
+    with refused(EACCES):
+        vf_user.open(vf, OTHER)
+    assert vf_user.open(vf, TOKEN)
 
 
 @claim("A34")
@@ -134,3 +145,16 @@ def test_a_feature_at_a_bad_address_faults(pf_user, pf):
     with refused(EFAULT):
         pf_fd.ioctl(VFIO_DEVICE_FEATURE, NOWHERE)
     pf_fd.probe_feature(FEATURE)
+
+
+@claim("A37")
+def test_a_token_out_of_reach_faults(pf_user, vf_user, pf, vf):
+    """A readable header is not enough, and what could not be read sets nothing."""
+    pf_fd = pf_user.open(pf, TOKEN)
+    page = pf_user.allocate(2 * PAGE_BYTES)
+    pf_user.munmap(page + PAGE_BYTES, PAGE_BYTES)
+    header = page + PAGE_BYTES - HEADER_BYTES
+    pf_user.poke(header, bytes(vfio_device_feature(HEADER_BYTES + 16, SET | FEATURE)))
+    with refused(EFAULT):
+        pf_fd.ioctl(VFIO_DEVICE_FEATURE, header)
+    assert vf_user.open(vf, TOKEN)

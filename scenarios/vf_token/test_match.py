@@ -41,6 +41,16 @@ def test_vf_stays_shut_to_users_who_lack_the_pf_users_token(
     assert vf_user.open(vf, TOKEN, access=access)
 
 
+@claim("A03", "A04")
+@pytest.mark.parametrize("bit", [0, 7, 63, 64, 127])
+def test_a_token_that_differs_in_one_bit_is_wrong(pf_user, vf_user, pf, vf, bit):
+    """All 128 bits of a token count."""
+    pf_user.open(pf, TOKEN)
+    with refused(EACCES):
+        vf_user.open(vf, UUID(int=TOKEN.int ^ 1 << bit))
+    assert vf_user.open(vf, TOKEN)
+
+
 @claim("A02", "A03", "A04")
 @pytest.mark.parametrize("topology", ["igb-bus", "virtio-iommu", "nvme-sriov"], indirect=True)
 @pytest.mark.parametrize("presented", [None, OTHER], ids=["no token", "wrong token"])

@@ -35,6 +35,14 @@ noise = st.text(st.characters(min_codepoint=1, max_codepoint=126), max_size=60)
 usual = st.builds(lambda token, end: f" vf_token={token}{end}", tokens, blanks)
 strings = st.one_of(usual, words, st.lists(words, max_size=3).map("".join), noise)
 
+THOROUGHLY = settings(
+    max_examples=STRINGS,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
 
 def expected(text: str) -> int:
     """Return the errno that the grammar predicts for a VF and `text`, 0 for a descriptor."""
@@ -52,13 +60,7 @@ def test_the_kernel_reads_options_as_the_grammar_says(pf_user, pf, vf, vf_group)
     pf_user.open(pf, TOKEN)
     verdicts = set()
 
-    @settings(
-        max_examples=STRINGS,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @THOROUGHLY
     @given(strings)
     def agree(text):
         seen = outcome(lambda: vf_group.get_device_fd(f"{vf}{text}").close())

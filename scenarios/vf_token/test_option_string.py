@@ -36,6 +36,17 @@ def test_a_name_with_anything_glued_to_it_is_another_device(shared_group, vf, na
     assert shared_group.get_device_fd(f"{vf} vf_token={T}")
 
 
+@claim("A21")
+@pytest.mark.parametrize(
+    "name", ["", " ", "{vf!s:.1}", "{vf!s:.11}", "{vf!s:.11}7", "{vf!s:.11}7 "]
+)
+def test_a_name_that_is_nearly_right_is_another_device(shared_group, vf, name):
+    """A name is compared to its last character."""
+    with refused(ENODEV):
+        shared_group.get_device_fd(name.format(vf=vf))
+    assert shared_group.get_device_fd(f"{vf} vf_token={T}")
+
+
 @claim("A22")
 @pytest.mark.parametrize(
     "options",

@@ -24,6 +24,35 @@ def test_vf_of_a_pf_on_a_host_driver_takes_no_token(guest, vf_user, driver, modu
     vf.bind("vfio-pci")
     with refused(EINVAL):
         vf_user.open(vf, TOKEN)
+    reason = "VF token incorrectly provided, PF not bound to vfio-pci"
+    assert guest.heard(f"vfio-pci {vf}: {reason}", level="info")
+    assert vf_user.open(vf)
+
+
+@claim("A31", "A45")
+@pytest.mark.topology("igb-pair")
+def test_a_vfio_pf_takes_no_vf_of_another_pf(guest, vf_user, pf, host_pf):
+    """A PF on vfio-pci with VFs of its own changes nothing for the VFs of a PF on igb."""
+    pf.enable_vfs(1)
+    (vf,) = host_pf.enable_vfs(1)
+    assert vf.driver != "vfio-pci"
+    vf.bind("vfio-pci")
+    with refused(EINVAL):
+        vf_user.open(vf, TOKEN)
+    assert vf_user.open(vf)
+    assert not guest.heard(f"{pf}: VF {vf} bound to driver")
+
+
+@claim("A10", "A45")
+def test_a_pf_that_left_vfio_pci_takes_no_vfs(guest, vf_user, pf):
+    """With the token goes the hold on VFs: those that igb makes then are the host's."""
+    guest.load("igb")
+    pf.bind("igb")
+    (vf,) = pf.enable_vfs(1)
+    assert vf.driver != "vfio-pci"
+    vf.bind("vfio-pci")
+    with refused(EINVAL):
+        vf_user.open(vf, TOKEN)
     assert vf_user.open(vf)
 
 
@@ -61,6 +90,19 @@ def test_the_token_of_one_pf_opens_no_vf_of_another(pf_user, vf_user, pf, other_
 
 @claim("A44")
 @pytest.mark.topology("igb-pair")
+def test_a_vf_bound_again_asks_for_the_token_of_its_own_pf(pf_user, vf_user, pf, other_pf):
+    """A VF finds its own PF, whichever PF turned SR-IOV on last."""
+    (vf,), _ = pf.enable_vfs(1), other_pf.enable_vfs(1)
+    vf.bind("vfio-pci")
+    pf_user.open(pf, TOKEN)
+    pf_user.open(other_pf, OTHER)
+    with refused(EACCES):
+        vf_user.open(vf, OTHER)
+    assert vf_user.open(vf, TOKEN)
+
+
+@claim("A44")
+@pytest.mark.topology("igb-pair")
 def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
     """Users are counted per PF."""
     (vf,) = pf.enable_vfs(1)
@@ -74,8 +116,9 @@ def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
 @claim("A46")
 def test_a_vf_on_a_host_driver_is_nobodys_use(guest, pf_user, pf, vf):
     """A VF handed to igbvf holds no token; the kernel only remarks on the pair of drivers."""
+    remark = f"{pf}: VF {vf} bound to driver"
+    assert not guest.heard(remark)
     guest.load("igbvf")
     vf.bind("igbvf")
     assert pf_user.open(pf, TOKEN)
-    remark = f"VF {vf} bound to driver igbvf while PF bound to driver vfio-pci"
-    assert guest.heard(f"{pf}: {remark}", level="warn")
+    assert guest.heard(f"{remark} igbvf while PF bound to driver vfio-pci", level="warn")

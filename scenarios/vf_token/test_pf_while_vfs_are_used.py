@@ -4,6 +4,7 @@ Thread: 2020-vf-token. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_m
 """
 
 from errno import EACCES
+from uuid import UUID
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_a_wrong_token_for_the_pf_leaves_the_token_as_it_was(pf_user, vf_user, p
     with refused(EACCES):
         vf_user.open(other_vf, OTHER)
     assert vf_user.open(other_vf, TOKEN)
+
+
+@claim("A13", "A14")
+@pytest.mark.usefixtures("used_vf")
+@pytest.mark.parametrize("bit", [0, 7, 63, 64, 127])
+def test_a_token_for_the_pf_that_differs_in_one_bit_is_wrong(pf_user, pf, bit):
+    """All 128 bits of a token count for the PF too."""
+    with refused(EACCES):
+        pf_user.open(pf, UUID(int=TOKEN.int ^ 1 << bit))
+    assert pf_user.open(pf, TOKEN)
 
 
 @claim("A15")

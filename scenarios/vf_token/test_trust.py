@@ -5,14 +5,26 @@ Thread: 2020-vf-token and 2018-unmanaged-sriov, where taints and reset restricti
 
 from errno import EACCES
 
+import pytest
+
 from fixtures.claims import claim
-from fixtures.tokens import TOKEN
+from fixtures.tokens import OTHER, TOKEN
 from fixtures.verdicts import refused_each_time
 from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 
 RX_RING_BASE = 0x2800  # RDBAL of the VF's first queue, 82576 data sheet 8.10.5; low 7 bits are 0
 MARK = b"\x80\x34\x56\x78"
 LOG_BURST = 10  # include/linux/ratelimit_types.h, DEFAULT_RATELIMIT_BURST
+
+by_reason = pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param("", "VF token required to access device", id="no token"),
+        pytest.param(
+            f" vf_token={OTHER}", "Incorrect VF token provided for device", id="wrong token"
+        ),
+    ],
+)
 
 
 @claim("A47")
@@ -43,11 +55,21 @@ def test_an_administrator_resets_a_vf_in_use_without_a_token(pf_user, vf_user, p
     assert held.get_info().num_regions > 0
 
 
-@claim("A02", "A50")
-def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf):
+@claim("A02", "A03", "A50")
+@by_reason
+def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf, options, reason):
     """A user who tries all day cannot fill the log: ten lines, then silence for five seconds."""
     pf_user.open(pf, TOKEN)
     group = vf_user.open_group(vf)
-    refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(str(vf)))
-    line = f"vfio-pci {vf}: VF token required to access device"
-    assert len(guest.heard(line, level="info")) == LOG_BURST
+    refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{vf}{options}"))
+    assert len(guest.heard(f"vfio-pci {vf}: {reason}", level="info")) == LOG_BURST
+
+
+@claim("A12", "A13", "A50")
+@by_reason
+@pytest.mark.usefixtures("used_vf")
+def test_refusals_of_a_pf_are_logged_ten_at_a_time(guest, pf_user, pf, options, reason):
+    """Nor can a user who is after the PF."""
+    group = pf_user.open_group(pf)
+    refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{pf}{options}"))
+    assert len(guest.heard(f"vfio-pci {pf}: {reason}", level="info")) == LOG_BURST

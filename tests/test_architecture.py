@@ -1,0 +1,263 @@
+"""The rules that keep the rooms apart, the modules short and the scenarios readable."""
+
+import ast
+import functools
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab.claims import load
+
+PROJECT = Path(lab.__file__).parent.parent
+LONGEST_MODULE = 400
+LONGEST_FUNCTION = 40
+LONGEST_SCENARIO = 12
+PURE = ("errors", "pci", "pcitree", "topology", "argv", "claims", "changes", "named", "uapi")
+EFFECTS = {"subprocess", "socket", "asyncio", "threading", "selectors", "shutil", "tempfile"}
+# Where people and machines get packages from. Written apart, so as not to be found here.
+REGISTRIES = [
+    ".".join(parts)
+    for parts in (
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("deb", "debian", "org"),
+        ("snapshot", "debian", "org"),
+        ("archive", "ubuntu", "com"),
+        ("docker", "io"),
+        ("ghcr", "io"),
+        ("quay", "io"),
+    )
+]
+UNFINISHED = re.compile(rf"\b({'|'.join(('TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X'))})\b")
+SUPPRESSION = re.compile(r"#\s*(type: ignore|ruff: noqa|noqa|pragma|mypy:)(.*)")
+REASONED = re.compile(r"(\[[a-z, -]+\]  # \S|: [A-Z0-9, ]+ - \S)")
+
+
+def modules(*rooms):
+    return sorted(path for room in rooms for path in (PROJECT / room).rglob("*.py"))
+
+
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(), str(path))
+
+
+def where(path, node=None):
+    return f"{path.relative_to(PROJECT)}" + (f":{node.lineno}" if node is not None else "")
+
+
+def dotted(path):
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def at_run_time(node):
+    """Walk a tree without what only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from at_run_time(child)
+
+
+def imports(path):
+    """Return every module that a file names in an import, relative ones resolved."""
+    package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
+    found = set()
+    for node in at_run_time(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*up, *([base] if base else [])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(name, *rooms):
+    """Return the files that import a module or something in it."""
+    return {
+        where(path)
+        for path in modules(*rooms)
+        if any(one == name or one.startswith(f"{name}.") for one in imports(path))
+    }
+
+
+def functions(path):
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    return [node for node in ast.walk(tree(path)) if isinstance(node, kinds)]
+
+
+def scenarios():
+    for path in modules("scenarios"):
+        for function in functions(path):
+            if function.name.startswith("test"):
+                yield path, function
+
+
+def body(function):
+    """Return a function's statements without its docstring."""
+    documented = ast.get_docstring(function) is not None
+    return function.body[1:] if documented else function.body
+
+
+def docstring_lines(function):
+    if ast.get_docstring(function) is None:
+        return 0
+    return function.body[0].end_lineno - function.body[0].lineno + 1
+
+
+def cited(node):
+    """Return the claim IDs in a decorator or a parameter's marks."""
+    return {
+        argument.value
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "claim"
+        for argument in call.args
+        if isinstance(argument, ast.Constant)
+    }
+
+
+@functools.cache
+def tracked():
+    """Return the text files under version control."""
+    if shutil.which("git") is None or not (PROJECT / ".git").exists():
+        pytest.skip("needs a git checkout: this is none")
+    command = [shutil.which("git"), "-c", f"safe.directory={PROJECT}", "ls-files", "-z"]
+    which = ["--cached", "--others", "--exclude-standard"]
+    names = subprocess.run([*command, *which], cwd=PROJECT, capture_output=True, check=True).stdout
+    paths = [PROJECT / name.decode() for name in names.split(b"\0") if name]
+    return {path: path.read_bytes().decode(errors="replace") for path in paths if path.is_file()}
+
+
+def test_the_library_knows_neither_pytest_nor_fixtures():
+    for stranger in ("pytest", "_pytest", "fixtures", "scenarios", "testinfra"):
+        assert importers(stranger, "lab") == set()
+
+
+def test_scenarios_and_fixtures_know_no_tests():
+    assert importers("tests", "lab", "fixtures", "scenarios") == set()
+    assert importers("scenarios", "lab", "fixtures") == set()
+
+
+@pytest.mark.parametrize(
+    ("library", "room"), [("qemu.qmp", "lab/qmp.py"), ("paramiko", "lab/ssh.py")]
+)
+def test_a_library_has_one_door(library, room):
+    assert importers(library, "lab", "fixtures", "scenarios") == {room}
+
+
+def test_the_agent_needs_nothing_but_the_standard_library():
+    allowed = {*sys.stdlib_module_names, "lab"}
+    for path in modules("lab/agent"):
+        assert {name.partition(".")[0] for name in imports(path)} <= allowed, where(path)
+        inside = {name for name in imports(path) if name.partition(".")[0] == "lab"}
+        assert all(name.startswith("lab.agent") for name in inside), where(path)
+
+
+def test_values_have_no_effects():
+    for path in modules("lab"):
+        if dotted(path).split(".")[1:2] and dotted(path).split(".")[1] in PURE:
+            assert not imports(path) & EFFECTS, where(path)
+
+
+def test_nobody_sleeps_but_the_one_who_waits():
+    sleepers = {
+        where(path)
+        for path in modules("lab", "fixtures", "scenarios")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "sleep")
+    }
+    assert sleepers == {"lab/deadline.py"}
+
+
+def test_imports_do_not_go_round():
+    known = {dotted(path): path for path in modules("lab", "fixtures")}
+    graph = {name: (imports(path) & set(known)) - {name} for name, path in known.items()}
+    # `from lab import x` names the package too, which imports nothing itself.
+    while leaves := {name for name, needs in graph.items() if not needs & set(graph)}:
+        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+    assert {name: needs & set(graph) for name, needs in graph.items()} == {}
+
+
+@pytest.mark.parametrize("path", modules("lab", "fixtures", "scenarios"), ids=where)
+def test_a_module_fits_a_mind_and_a_function_a_screen(path):
+    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+    lengths = {
+        where(path, one): one.end_lineno - one.lineno + 1 - docstring_lines(one)
+        for one in functions(path)
+    }
+    assert {place: length for place, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "function"), list(scenarios()), ids=lambda one: getattr(one, "name", "")
+)
+def test_a_scenario_is_short_straight_and_says_what_it_shows(path, function):
+    place = where(path, function)
+    assert ast.get_docstring(function), f"{place}: no docstring"
+    statements = [
+        node for one in body(function) for node in ast.walk(one) if isinstance(node, ast.stmt)
+    ]
+    lines = body(function)[-1].end_lineno - body(function)[0].lineno + 1
+    assert max(len(statements), lines) <= LONGEST_SCENARIO, f"{place}: {lines} lines"
+    assert path.parent.name == "lab" or any(map(cited, function.decorator_list)), (
+        f"{place}: no claim"
+    )
+
+
+@pytest.mark.parametrize("path", modules("scenarios"), ids=where)
+def test_scenarios_neither_loop_nor_sleep_nor_start_processes(path):
+    loops = [node for node in ast.walk(tree(path)) if isinstance(node, ast.For | ast.While)]
+    assert [where(path, node) for node in loops] == []
+    assert not imports(path) & {"subprocess", "os", "time.sleep", "asyncio", "threading"}
+
+
+def test_a_claim_is_shown_when_a_scenario_cites_it_and_only_then():
+    in_scenarios = set(
+        itertools.chain.from_iterable(cited(tree(path)) for path in modules("scenarios"))
+    )
+    shown = {claim.id for claim in load().values() if claim.shown}
+    assert in_scenarios - set(load()) == set(), "unknown claims"
+    assert in_scenarios - shown == set(), "cited, but not marked as shown"
+    assert shown - in_scenarios == set(), "marked as shown, but cited by no scenario"
+
+
+def test_no_file_names_a_registry_or_a_place_of_this_machine():
+    places = [str(PROJECT), *({str(Path.home())} - {"/", "/root"})]
+    found = {
+        (where(path), word)
+        for path, text in tracked().items()
+        for word in (*REGISTRIES, *places)
+        if word in text
+    }
+    assert found == set()
+
+
+def test_nothing_is_left_unfinished():
+    found = [where(path) for path, text in tracked().items() if UNFINISHED.search(text)]
+    assert found == []
+
+
+def comments(path):
+    with tokenize.open(path) as file:
+        yield from (
+            one for one in tokenize.generate_tokens(file.readline) if one.type == tokenize.COMMENT
+        )
+
+
+@pytest.mark.parametrize("path", modules("lab", "fixtures", "scenarios", "tests"), ids=where)
+def test_a_check_is_only_silenced_by_name_and_with_a_reason(path):
+    for comment in comments(path):
+        match = SUPPRESSION.match(comment.string)
+        if match:
+            assert REASONED.match(match[2]), f"{where(path)}:{comment.start[0]}: {comment.string}"
