@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.guests",
     "fixtures.claims",
     "fixtures.evidence",
+    "fixtures.results",
     "fixtures.machines",
     "fixtures.sriov",
 ]

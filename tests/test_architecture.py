@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import itertools
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 import lab
 from lab.claims import load
+from lab.scenarios import by_claim, cited
 
 PROJECT = Path(lab.__file__).parent.parent
 LONGEST_MODULE = 400
@@ -116,17 +116,6 @@ def docstring_lines(function):
     return function.body[0].end_lineno - function.body[0].lineno + 1
 
 
-def cited(node):
-    """Return the claim IDs in a decorator or a parameter's marks."""
-    return {
-        argument.value
-        for call in ast.walk(node)
-        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "claim"
-        for argument in call.args
-        if isinstance(argument, ast.Constant)
-    }
-
-
 @functools.cache
 def tracked():
     """Return the text files under version control."""
@@ -210,9 +199,7 @@ def test_a_scenario_is_short_straight_and_says_what_it_shows(path, function):
     ]
     lines = body(function)[-1].end_lineno - body(function)[0].lineno + 1
     assert max(len(statements), lines) <= LONGEST_SCENARIO, f"{place}: {lines} lines"
-    assert path.parent.name == "lab" or any(map(cited, function.decorator_list)), (
-        f"{place}: no claim"
-    )
+    assert path.parent.name == "lab" or cited(function), f"{place}: no claim"
 
 
 @pytest.mark.parametrize("path", modules("scenarios"), ids=where)
@@ -223,9 +210,7 @@ def test_scenarios_neither_loop_nor_sleep_nor_start_processes(path):
 
 
 def test_a_claim_is_shown_when_a_scenario_cites_it_and_only_then():
-    in_scenarios = set(
-        itertools.chain.from_iterable(cited(tree(path)) for path in modules("scenarios"))
-    )
+    in_scenarios = set(by_claim())
     shown = {claim.id for claim in load().values() if claim.shown}
     assert in_scenarios - set(load()) == set(), "unknown claims"
     assert in_scenarios - shown == set(), "cited, but not marked as shown"

@@ -12,6 +12,8 @@ from lab.claims import AREAS, THREADS, Claim, Outcome, Status, Verdict, holds, j
 from lab.cli.claims import claims as command
 from lab.cli.claims import listing
 from lab.errors import UsageError
+from lab.results import Outcome as End
+from lab.scenarios import by_claim
 
 COUNTS = {"A": 50, "B": 42, "C": 38, "D": 35, "E": 35, "F": 60}
 EARLY = Change("early", "an early change", (6, 6), None, (), (), "made up.")
@@ -124,12 +126,24 @@ def test_an_unknown_thread_or_area_is_answered_with_what_there_is(arguments, tol
 
 
 def test_the_listing_says_who_holds_and_why_not():
-    lines = list(listing([load()["A38"], load()["F55"]], 80))
+    lines = list(listing([load()["A38"], load()["F55"]], 80, {}))
     text = "\n".join(lines)
     assert "since 5fcc26969a16, until 86624ba3b522" in text
     assert "not here: QEMU emulates none" in text
     assert lines[-1] == "2 claims: 1 shown, 1 not here"
-    assert max(map(len, lines)) <= 80
+    assert max(len(line) for line in lines if "::" not in line) <= 80
+
+
+def test_the_listing_names_scenarios_and_the_worst_of_their_last_verdicts():
+    nodeids = by_claim()["A02"]
+    verdicts = {
+        "7.3": {f"{nodeids[0]}[no token]": End.PASSED, f"{nodeids[0]}[wrong token]": End.FAILED},
+        "6.12": dict.fromkeys(nodeids, End.PASSED),
+        "6.1": {"scenarios/elsewhere.py::test_it": End.PASSED},
+    }
+    text = "\n".join(listing([load()["A02"]], 80, verdicts))
+    assert "7.3 failed; 6.12 passed]" in text
+    assert set(nodeids) <= set(text.split())
 
 
 def test_the_command_prints_json_for_programs():
@@ -138,6 +152,7 @@ def test_the_command_prints_json_for_programs():
     assert result.exit_code == 0
     assert [one["id"] for one in records] == [f"A{number:02}" for number in range(1, 51)]
     assert records[37]["until"] == ["86624ba3b522"]
+    assert set(records[1]["scenarios"]) == set(by_claim()["A02"])
 
 
 def test_the_command_lists_all_by_default():

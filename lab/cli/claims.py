@@ -6,57 +6,85 @@ import json
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import click
 
+from lab import results
 from lab.claims import AREAS, THREADS, Claim, Status, select
+from lab.scenarios import PROJECT, by_claim
 
 NARROWEST_COLUMNS = 60
 INDENT = " " * 5
 
 
+Verdicts = Mapping[str, Mapping[str, results.Outcome]]
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--thread", help=f"One thread only: {', '.join(THREADS)}.")
-@click.option("--area", help="One area only, a letter from A to F.")
-def claims(as_json: bool, thread: str | None, area: str | None) -> None:
-    """List the claims about vfio: ID, sentence, thread, kernels, and whether it is shown."""
+@click.option("--area", help=f"One area only: {', '.join(AREAS)}.")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=PROJECT / ".artifacts",
+    show_default=".artifacts",
+    help="Where runs left their evidence, and the last verdicts.",
+)
+def claims(as_json: bool, thread: str | None, area: str | None, artifacts: Path) -> None:
+    """List the claims about vfio: sentence, thread, kernels, scenarios, last verdicts."""
     chosen = select(thread, area)
+    verdicts = results.last_verdicts(artifacts)
     if as_json:
-        click.echo(json.dumps([record(claim) for claim in chosen], indent=1))
+        click.echo(json.dumps([record(claim, verdicts) for claim in chosen], indent=1))
         return
     width = max(NARROWEST_COLUMNS, shutil.get_terminal_size().columns)
-    for line in listing(chosen, width):
+    for line in listing(chosen, width, verdicts):
         click.echo(line)
 
 
-def listing(chosen: list[Claim], width: int) -> Iterator[str]:
+def listing(chosen: list[Claim], width: int, verdicts: Verdicts) -> Iterator[str]:
     """Yield the lines of a listing.
 
     Args:
         chosen: what to list, in order of areas.
         width: columns to stay within.
+        verdicts: how each scenario ended when it last ran, by kernel and node ID.
     """
     area = ""
     for claim in chosen:
         if claim.area != area:
             area = claim.area
             yield f"{area}: {AREAS[area]}"
-        yield from textwrap.wrap(
-            f"{claim.id}  {claim.sentence}", width, subsequent_indent=INDENT, break_on_hyphens=False
-        )
+        yield from _folded(f"{claim.id}  {claim.sentence}", width, "")
         facts = [standing(claim), claim.thread]
         if claim.since or claim.until:
             facts.append(claim.kernels())
-        yield from textwrap.wrap(
-            f"[{'; '.join(facts)}]",
-            width,
-            initial_indent=INDENT,
-            subsequent_indent=INDENT,
-            break_on_hyphens=False,
-        )
+        facts += [f"{name} {outcome.value}" for name, outcome in last(claim, verdicts).items()]
+        yield from _folded(f"[{'; '.join(facts)}]", width, INDENT)
+        for nodeid in by_claim().get(claim.id, ()):
+            yield f"{INDENT}{nodeid}"  # whole, so that it can be pasted
     yield summary(chosen)
+
+
+def last(claim: Claim, verdicts: Verdicts) -> dict[str, results.Outcome]:
+    """Return by kernel the worst of the last verdicts of a claim's scenarios."""
+    nodeids = by_claim().get(claim.id, ())
+    found = {
+        kernel: results.worst(
+            outcome for nodeid, outcome in each.items() if nodeid.partition("[")[0] in nodeids
+        )
+        for kernel, each in verdicts.items()
+    }
+    return {kernel: outcome for kernel, outcome in found.items() if outcome}
+
+
+def _folded(text: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=INDENT, break_on_hyphens=False
+    )
 
 
 def standing(claim: Claim) -> str:
@@ -71,7 +99,7 @@ def summary(chosen: list[Claim]) -> str:
     return f"{len(chosen)} claims: {', '.join(parts)}" if chosen else "no claims"
 
 
-def record(claim: Claim) -> dict[str, object]:
+def record(claim: Claim, verdicts: Verdicts) -> dict[str, object]:
     """Return a claim as JSON shows it."""
     return {
         "id": claim.id,
@@ -85,4 +113,6 @@ def record(claim: Claim) -> dict[str, object]:
         "where": claim.where,
         "status": claim.status.value,
         "why": claim.why,
+        "scenarios": by_claim().get(claim.id, ()),
+        "verdicts": {name: outcome.value for name, outcome in last(claim, verdicts).items()},
     }

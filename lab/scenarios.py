@@ -1,0 +1,53 @@
+"""Which scenario proves which claim, read from the scenarios' source without running anything."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lab.errors import HostError
+
+PROJECT = Path(__file__).resolve().parent.parent
+FOLDER = PROJECT / "scenarios"
+
+
+@functools.cache
+def by_claim(folder: Path = FOLDER) -> Mapping[str, tuple[str, ...]]:
+    """Return the node IDs of the scenarios that cite each claim, without parameters.
+
+    Args:
+        folder: the scenarios' folder.
+
+    Raises:
+        HostError: the scenarios are not beside the library.
+    """
+    if not folder.is_dir():
+        raise HostError(
+            f"there are no scenarios in {folder}", hint="install the lab with `make setup`"
+        )
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(folder.rglob("test_*.py")):
+        tree = ast.parse(path.read_text(), str(path))
+        place = path.relative_to(folder.parent).as_posix()
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+                for claim in cited(node):
+                    found[claim].append(f"{place}::{node.name}")
+    return {claim: tuple(nodeids) for claim, nodeids in sorted(found.items())}
+
+
+def cited(function: ast.FunctionDef) -> list[str]:
+    """Return the claim IDs in a scenario's decorators, in the marks of its parameters too."""
+    ids = [name for decorator in function.decorator_list for name in _ids(decorator)]
+    return list(dict.fromkeys(ids))
+
+
+def _ids(decorator: ast.expr) -> Iterator[str]:
+    for call in ast.walk(decorator):
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "claim":
+            for argument in call.args:
+                if isinstance(argument, ast.Constant):
+                    yield str(argument.value)

@@ -1,0 +1,47 @@
+"""Results of runs as files."""
+
+import json
+
+import pytest
+
+from lab import results
+from lab.errors import UsageError
+from lab.results import Outcome, Record, Results
+
+RECORD = Record("scenarios/a.py::test_it[b]", ("A02",), "igb", Outcome.KNOWN, "so", 0.5, "a-b")
+
+
+def found(*records, kernel="7.3"):
+    facts = {"name": kernel, "release": f"{kernel}.0-lab", "digest": "d"}
+    return Results(facts, {"qemu": "10.0.2", "accelerator": "tcg"}, 1.0, 2.0, 0, records)
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    path = found(RECORD).write(tmp_path / "run")
+    assert path == tmp_path / "run" / "results.json"
+    assert results.read(path.parent) == found(RECORD)
+    assert [one.name for one in path.parent.iterdir()] == ["results.json"]
+
+
+def test_another_schema_is_not_guessed_at(tmp_path):
+    path = found(RECORD).write(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": results.SCHEMA + 1}))
+    with pytest.raises(UsageError, match=r"holds no results\.json of schema"):
+        results.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_damaged_verdicts_are_forgotten_not_fatal(tmp_path, text):
+    (tmp_path / results.VERDICTS).write_text(text)
+    results.remember(tmp_path, found(RECORD))
+    assert results.last_verdicts(tmp_path) == {"7.3": {RECORD.nodeid: Outcome.KNOWN}}
+
+
+def test_no_verdicts_are_none(tmp_path):
+    assert results.last_verdicts(tmp_path) == {}
+
+
+def test_the_worst_outcome_speaks_for_all():
+    assert results.worst([Outcome.PASSED, Outcome.FAILED, Outcome.KNOWN]) is Outcome.FAILED
+    assert results.worst([Outcome.PASSED, Outcome.SKIPPED]) is Outcome.SKIPPED
+    assert results.worst([]) is None
