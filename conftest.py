@@ -8,4 +8,5 @@ pytest_plugins = [
     "fixtures.results",
     "fixtures.machines",
     "fixtures.sriov",
+    "fixtures.groups",
 ]

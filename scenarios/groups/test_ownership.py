@@ -1,0 +1,111 @@
+"""Who may bind to the devices of a group that a user owns?
+
+Thread: 2013-groups (a group in use is the user's, all of it). Kernel: drivers/iommu/iommu.c,
+iommu_device_use_default_domain(); drivers/base/bus.c, drivers_probe_store().
+"""
+
+from errno import EBUSY, EINVAL, EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import HOST_DRIVER, give, probe
+from fixtures.verdicts import refused
+
+pytestmark = pytest.mark.topology("multifunction")
+
+
+@claim("E09")
+def test_no_host_driver_binds_in_an_owned_group(guest, owned, neighbour):
+    """Neither a driver that is loaded nor one that is told to takes what the user may reach."""
+    guest.load(HOST_DRIVER)
+    assert guest.function("nic2").driver == HOST_DRIVER
+    assert neighbour.driver is None
+    with refused(EBUSY):
+        neighbour.bind(HOST_DRIVER)
+    assert neighbour.driver is None
+    owned.unset_container()
+    neighbour.bind(HOST_DRIVER)
+    assert neighbour.driver == HOST_DRIVER
+
+
+@claim("E10")
+def test_a_probe_of_the_bus_is_refused_with_another_number(guest, owned, neighbour):
+    """Whoever has the bus look for a driver hears of the refusal, and not which it was."""
+    guest.load(HOST_DRIVER)
+    with refused(EINVAL):
+        probe(neighbour)
+    assert neighbour.driver is None
+    owned.unset_container()
+    probe(neighbour)
+    assert neighbour.driver == HOST_DRIVER
+
+
+@claim("E11")
+def test_drivers_that_leave_dma_to_others_bind_in_an_owned_group(guest, ready, neighbour):
+    """pci-stub may take a neighbour, and vfio-pci, which then opens."""
+    give(guest, neighbour, "pci-stub")
+    assert neighbour.driver == "pci-stub"
+    neighbour.bind("vfio-pci")
+    assert ready.get_device_fd(str(neighbour)).get_info().num_regions > 0
+
+
+@claim("E11")
+@pytest.mark.topology("switch")
+def test_a_port_goes_back_to_pcieport_in_an_owned_group(guest, ready, nic):
+    """A port comes and goes under the open device below it."""
+    device = ready.get_device_fd(str(nic))
+    port = guest.function("down1")
+    port.unbind()
+    assert port.driver is None
+    port.bind("pcieport")
+    assert port.driver == "pcieport"
+    assert device.get_info().num_regions > 0
+
+
+@claim("E12")
+def test_ownership_ends_when_group_and_devices_are_closed(
+    guest, ready, nic, neighbour, new_container
+):
+    """An open device holds the group, and the group its container, whatever else is closed."""
+    device = ready.get_device_fd(str(nic))
+    guest.load(HOST_DRIVER)
+    ready.close()
+    new_container.close()
+    with refused(EBUSY):
+        neighbour.bind(HOST_DRIVER)
+    device.close()
+    neighbour.bind(HOST_DRIVER)
+    assert neighbour.driver == HOST_DRIVER
+
+
+@claim("E12")
+def test_ownership_ends_when_an_attached_group_is_closed(guest, owned, neighbour, user, nic):
+    """A group leaves its container by being closed, and its next user finds it free."""
+    owned.close()
+    give(guest, neighbour, HOST_DRIVER)
+    neighbour.unbind()
+    assert user.open(nic)
+
+
+@claim("E12")
+@pytest.mark.usefixtures("ready")
+def test_ownership_ends_with_its_user(guest, user, neighbour):
+    """kill -9 leaves nothing owned."""
+    guest.load(HOST_DRIVER)
+    with refused(EBUSY):
+        neighbour.bind(HOST_DRIVER)
+    user.kill()
+    neighbour.bind(HOST_DRIVER)
+    assert neighbour.driver == HOST_DRIVER
+
+
+@claim("E13")
+def test_an_open_group_is_not_owned(guest, group, new_container, neighbour):
+    """Whoever opens a group and attaches it to nothing keeps nobody from its devices."""
+    give(guest, neighbour, HOST_DRIVER)
+    assert neighbour.driver == HOST_DRIVER
+    with refused(EPERM):
+        group.set_container(new_container)
+    neighbour.unbind()
+    group.set_container(new_container)

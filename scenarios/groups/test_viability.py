@@ -1,0 +1,155 @@
+"""Which neighbours leave a group viable?
+
+Thread: 2013-groups (a device that the host uses keeps its whole group from users; pci-stub and
+pcieport do not). Kernel: drivers/iommu/iommu.c, iommu_group_claim_dma_owner();
+drivers/pci/pci-driver.c, pci_dma_configure(); drivers/vfio/group.c,
+vfio_group_ioctl_get_status().
+"""
+
+from errno import EFAULT, EINVAL, ENODEV, EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import HOST_DRIVER, give
+from fixtures.verdicts import refused
+from lab.uapi.vfio import (
+    VFIO_GROUP_FLAGS_CONTAINER_SET,
+    VFIO_GROUP_FLAGS_VIABLE,
+    VFIO_TYPE1v2_IOMMU,
+)
+
+VIABLE = VFIO_GROUP_FLAGS_VIABLE
+ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET
+NOWHERE = 0x10  # an address no process maps
+TWO_FUNCTIONS = pytest.mark.topology("multifunction")
+PORT_AND_NIC = pytest.mark.topology("switch")
+
+
+@claim("E01")
+@pytest.mark.topology("igb-pair")
+def test_a_group_of_one_idle_device_is_viable(group, new_container):
+    """Nothing but its device decides, and whether it is attached is said too."""
+    assert group.get_status().flags == VIABLE
+    group.set_container(new_container)
+    assert group.get_status().flags == ATTACHED
+    group.unset_container()
+    assert group.get_status().flags == VIABLE
+
+
+@claim("E01")
+@pytest.mark.topology("igb-pair")
+def test_a_status_is_given_to_those_who_have_room_for_it(group):
+    """The struct must have its two words, and an address."""
+    with refused(EINVAL):
+        group.get_status(argsz=7)
+    with refused(EFAULT):
+        group.get_status(pointer=NOWHERE)
+    assert group.get_status(argsz=16).flags == VIABLE
+
+
+@claim("E02")
+@TWO_FUNCTIONS
+def test_a_neighbour_on_a_host_driver_makes_the_group_unviable(hosted, group, new_container):
+    """What the host uses keeps the whole group from users, until the host lets go."""
+    assert (hosted.driver, group.get_status().flags) == (HOST_DRIVER, 0)
+    with refused(EPERM):
+        group.set_container(new_container)
+    assert group.get_status().flags == 0
+    with refused(EINVAL):
+        new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    hosted.unbind()
+    assert group.get_status().flags == VIABLE
+    group.set_container(new_container)
+
+
+@claim("E03")
+@TWO_FUNCTIONS
+def test_an_unbound_neighbour_leaves_the_group_viable(neighbour, nic, ready):
+    """Nobody needs to bind what nobody uses."""
+    assert neighbour.driver is None
+    assert neighbour.group == nic.group
+    assert ready.get_status().flags == ATTACHED
+    assert ready.get_device_fd(str(nic)).get_info().num_regions > 0
+
+
+@claim("E04")
+@TWO_FUNCTIONS
+def test_a_neighbour_on_vfio_pci_opens_through_the_same_group(neighbour, nic, ready):
+    """vfio-pci is a driver and no stub: each of its devices opens, under its own name."""
+    neighbour.bind("vfio-pci")
+    first = ready.get_device_fd(str(nic))
+    assert (nic.read("enable"), neighbour.read("enable")) == ("1", "0")
+    second = ready.get_device_fd(str(neighbour))
+    assert (nic.read("enable"), neighbour.read("enable")) == ("1", "1")
+    first.close()
+    assert (nic.read("enable"), neighbour.read("enable")) == ("0", "1")
+    assert second.get_info().num_regions > 0
+
+
+@claim("E04")
+@TWO_FUNCTIONS
+def test_a_group_is_there_while_one_of_its_devices_is(user, neighbour, nic):
+    """Two devices are one group with one node, which goes with the last of them."""
+    neighbour.bind("vfio-pci")
+    nic.unbind()
+    assert user.open_group(neighbour).get_status().flags == VIABLE
+    neighbour.unbind()
+    assert not user.exists(f"/dev/vfio/{nic.group}")
+
+
+@claim("E05")
+@TWO_FUNCTIONS
+def test_a_neighbour_on_pci_stub_leaves_the_group_viable_and_stays_shut(
+    guest, neighbour, nic, group, new_container
+):
+    """pci-stub keeps the host away from a device, and users too."""
+    give(guest, neighbour, "pci-stub")
+    assert group.get_status().flags == VIABLE
+    group.set_container(new_container)
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    with refused(ENODEV):
+        group.get_device_fd(str(neighbour))
+    assert group.get_device_fd(str(nic))
+
+
+@claim("E06")
+@PORT_AND_NIC
+def test_a_port_stays_on_pcieport_under_its_users_device(guest, nic, group, new_container):
+    """A port that shares its device's group is in nobody's way, before, during and after."""
+    port = guest.function("down1")
+    assert (port.group, port.driver) == (nic.group, "pcieport")
+    assert group.get_status().flags == VIABLE
+    group.set_container(new_container)
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    group.get_device_fd(str(nic)).close()
+    assert port.driver == "pcieport"
+
+
+@claim("E07")
+@TWO_FUNCTIONS
+@pytest.mark.parametrize("driver", ["pci-pf-stub", "uio_pci_generic"])
+def test_a_neighbour_on_an_unmarked_driver_makes_the_group_unviable(
+    guest, neighbour, group, new_container, driver
+):
+    """A driver that does nothing with a device counts as its user, unless it says otherwise."""
+    give(guest, neighbour, driver)
+    assert (neighbour.driver, group.get_status().flags) == (driver, 0)
+    with refused(EPERM):
+        group.set_container(new_container)
+    neighbour.unbind()
+    assert group.get_status().flags == VIABLE
+    group.set_container(new_container)
+
+
+@claim("E08")
+@PORT_AND_NIC
+def test_a_driver_is_judged_and_neither_its_name_nor_its_device(guest, group):
+    """A port is no exception: what leaves the group viable is the mark of the driver it has."""
+    port = guest.function("down1")
+    give(guest, port, "pci-pf-stub")
+    assert group.get_status().flags == 0
+    give(guest, port, "pci-stub")
+    assert group.get_status().flags == VIABLE
+    port.bind("pcieport")
+    assert group.get_status().flags == VIABLE
