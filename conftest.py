@@ -9,4 +9,5 @@ pytest_plugins = [
     "fixtures.machines",
     "fixtures.sriov",
     "fixtures.groups",
+    "fixtures.dma",
 ]
