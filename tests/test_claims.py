@@ -26,8 +26,9 @@ def made_up(since=(), until=()):
 
 
 def test_every_area_is_complete_and_in_order():
-    ids = [f"{area}{number:02}" for area, count in COUNTS.items() for number in range(1, count + 1)]
-    assert list(load()) == ids
+    ids = {f"{area}{number:02}" for area, count in COUNTS.items() for number in range(1, count + 1)}
+    assert set(load()) >= ids, "claims of the reference are never dropped; others may join them"
+    assert list(load()) == sorted(load())
 
 
 @pytest.mark.parametrize("claim", load().values(), ids=lambda one: one.id)
@@ -113,7 +114,7 @@ def test_claims_are_selected_by_thread_and_area():
     chosen = select("2018-unmanaged-sriov", "b")
     assert chosen
     assert {(one.thread, one.area) for one in chosen} == {("2018-unmanaged-sriov", "B")}
-    assert len(select()) == sum(COUNTS.values())
+    assert select() == list(load().values())
 
 
 @pytest.mark.parametrize(
@@ -158,4 +159,4 @@ def test_the_command_prints_json_for_programs():
 def test_the_command_lists_all_by_default():
     result = CliRunner().invoke(command)
     assert result.exit_code == 0
-    assert result.output.splitlines()[-1].startswith("260 claims: ")
+    assert result.output.splitlines()[-1].startswith(f"{len(load())} claims: ")
