@@ -1,0 +1,51 @@
+"""What does vfio-pci refuse to bind?
+
+Thread: 2013-groups (assigning a root port is not supported). Kernel:
+drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device(); drivers/base/dd.c,
+call_driver_probe().
+"""
+
+from errno import EINVAL
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.verdicts import refused
+
+pytestmark = pytest.mark.topology("bridge")
+
+
+@claim("E14")
+@pytest.mark.parametrize("role", ["port0", "bridge0"])
+def test_vfio_pci_takes_no_bridge(guest, nic, role):
+    """A root port and a bridge stay out of users' hands; the devices below them do not."""
+    bridge = guest.function(role)
+    with refused(EINVAL):
+        bridge.bind("vfio-pci")
+    assert bridge.driver is None
+    assert nic.driver == "vfio-pci"
+
+
+@claim("E14")
+def test_a_port_that_vfio_pci_refused_goes_back_to_its_driver(guest, user, nic):
+    """Trying cost nothing but the try."""
+    port = guest.function("port0")
+    with refused(EINVAL):
+        port.bind("vfio-pci")
+    port.bind("pcieport")
+    assert port.driver == "pcieport"
+    assert user.open(nic)
+
+
+@claim("E20")
+def test_a_refused_bind_is_in_the_log(guest, nic, has):
+    """The driver core says which device, which driver and which error."""
+    port = guest.function("port0")
+    with refused(EINVAL):
+        port.bind("vfio-pci")
+    if has("probe-error-names-device"):
+        line, level = f"vfio-pci {port}: probe with driver vfio-pci failed with error -22", "err"
+    else:
+        line, level = f"vfio-pci: probe of {port} failed with error -22", "warn"
+    assert len(guest.heard(line, level=level)) == 1
+    assert len(guest.heard("failed with error")) == 1, f"{nic} did bind"

@@ -1,0 +1,155 @@
+"""Who may bind the character devices of a group?
+
+Thread: 2013-groups (the rule of one user a group, carried over). Kernel:
+drivers/iommu/iommu.c, iommu_device_claim_dma_owner(); drivers/vfio/device_cdev.c,
+vfio_df_ioctl_bind_iommufd(); drivers/vfio/group.c, vfio_device_block_group();
+drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl().
+"""
+
+from errno import EBUSY, EINVAL, EPERM
+from functools import partial
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import HOST_DRIVER
+from fixtures.verdicts import outcome, refused
+from lab.uapi.vfio import (
+    VFIO_DEVICE_FEATURE_GET,
+    VFIO_DEVICE_RESET,
+    VFIO_GROUP_GET_STATUS,
+    VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_INTX_IRQ_INDEX,
+)
+from lab.vfio import Cdev, Iommufd
+
+pytestmark = pytest.mark.topology("multifunction")
+PAGE_BYTES = 4096
+CONFIG = 7 << 40  # where the region of config space begins
+
+
+@pytest.fixture
+def iommufd(user):
+    """The user's iommufd."""
+    return Iommufd(user)
+
+
+@pytest.fixture
+def cdev(user, nic):
+    """The character device of `nic`, open and not bound."""
+    return Cdev(user, nic.cdev)
+
+
+@pytest.fixture
+def calls(user, cdev):
+    """All that is done with a device, a call of each kind and one that nobody knows."""
+    return {
+        "info": cdev.get_info,
+        "irq": partial(cdev.get_irq_info, VFIO_PCI_INTX_IRQ_INDEX),
+        "reset": partial(cdev.ioctl, VFIO_DEVICE_RESET),
+        "feature": partial(cdev.feature, 0, VFIO_DEVICE_FEATURE_GET, b""),
+        "attach": partial(cdev.attach_iommufd_pt, 1),
+        "detach": cdev.detach_iommufd_pt,
+        "unknown": partial(cdev.ioctl, VFIO_GROUP_GET_STATUS),
+        "read": partial(user.pread, cdev.fd, 4, CONFIG),
+        "write": partial(user.pwrite, cdev.fd, bytes(2), CONFIG + 4),
+        "mmap": partial(user.mmap, cdev.fd, PAGE_BYTES, VFIO_PCI_BAR0_REGION_INDEX << 40),
+    }
+
+
+@claim("E25")
+def test_nothing_is_bound_beside_a_device_of_the_host(hosted, cdev, iommufd):
+    """The bind claims the group, and the host's driver has it."""
+    with refused(EPERM):
+        cdev.bind_iommufd(iommufd)
+    hosted.unbind()
+    assert cdev.bind_iommufd(iommufd) > 0
+
+
+@claim("E25")
+def test_nothing_is_bound_beside_a_device_of_another_iommufd(user, rival, neighbour, cdev, iommufd):
+    """An iommufd owns the whole group: no other has a part of it, the same user's included."""
+    neighbour.bind("vfio-pci")
+    with rival.open(neighbour, access="cdev"), refused(EPERM):
+        cdev.bind_iommufd(iommufd)
+    with user.open(neighbour, access="cdev"), refused(EPERM):
+        cdev.bind_iommufd(iommufd)
+    assert cdev.bind_iommufd(iommufd) > 0
+
+
+@claim("E26")
+def test_neighbours_bind_to_one_iommufd(guest, user, nic, neighbour, cdev, iommufd):
+    """The group is its iommufd's until the last of them is closed."""
+    neighbour.bind("vfio-pci")
+    other = Cdev(user, neighbour.cdev)
+    assert 0 < cdev.bind_iommufd(iommufd) < other.bind_iommufd(iommufd)
+    guest.load(HOST_DRIVER)
+    cdev.close()
+    with refused(EBUSY):
+        nic.bind(HOST_DRIVER)
+    other.close()
+    nic.bind(HOST_DRIVER)
+    assert nic.driver == HOST_DRIVER
+
+
+@claim("E27")
+def test_a_bound_device_shuts_its_group(user, nic, neighbour, cdev, iommufd):
+    """The group's node opens when the last device of the group is bound no more."""
+    neighbour.bind("vfio-pci")
+    other = Cdev(user, neighbour.cdev)
+    cdev.bind_iommufd(iommufd)
+    other.bind_iommufd(iommufd)
+    with refused(EBUSY):
+        user.open_group(nic)
+    cdev.close()
+    with refused(EBUSY):
+        user.open_group(nic)
+    other.close()
+    assert user.open_group(nic)
+
+
+@claim("E27")
+def test_an_open_group_shuts_its_devices(group, cdev, iommufd):
+    """A character device may be open beside its group, and is not bound while it is."""
+    with refused(EBUSY):
+        cdev.bind_iommufd(iommufd)
+    with refused(EINVAL):
+        cdev.get_info()
+    group.close()
+    assert cdev.bind_iommufd(iommufd) > 0
+
+
+@claim("E27")
+def test_an_unbound_cdev_is_in_no_groups_way(user, nic, cdev, iommufd):
+    """Neither while it is merely open nor after a bind that failed."""
+    with refused(EINVAL):
+        cdev.bind_iommufd(-1)
+    device = user.open(nic)
+    with refused(EBUSY):
+        cdev.bind_iommufd(iommufd)
+    device.close()
+    assert cdev.bind_iommufd(iommufd) > 0
+
+
+@claim("E28")
+def test_a_cdev_opens_many_times_and_binds_once(user, rival, nic, cdev, iommufd):
+    """Whoever comes second waits for the first to close."""
+    second, third = Cdev(user, nic.cdev), Cdev(rival, nic.cdev)
+    cdev.bind_iommufd(iommufd)
+    with refused(EINVAL):
+        cdev.bind_iommufd(iommufd)
+    with refused(EINVAL):
+        second.bind_iommufd(iommufd)
+    with refused(EINVAL):
+        third.bind_iommufd(Iommufd(rival))
+    assert cdev.get_info().num_regions > 0
+    cdev.close()
+    assert second.bind_iommufd(iommufd) > 0
+
+
+@claim("E29")
+def test_a_cdev_does_nothing_before_its_bind(cdev, iommufd, calls):
+    """Not even calls that nobody knows are told from others."""
+    assert {name: outcome(call) for name, call in calls.items()} == dict.fromkeys(calls, EINVAL)
+    cdev.bind_iommufd(iommufd)
+    assert outcome(cdev.get_info) == 0

@@ -1,0 +1,131 @@
+"""What is a container without groups, without a type, without an IOMMU driver?
+
+Thread: mainline. Kernel: drivers/vfio/container.c, vfio_ioctl_set_iommu(),
+vfio_container_ioctl_check_extension() and vfio_group_detach_container().
+"""
+
+from errno import EINVAL, ENODEV, ENOTTY
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import holders, unload
+from fixtures.verdicts import refused
+from lab.uapi.vfio import (
+    VFIO_GROUP_GET_STATUS,
+    VFIO_NOIOMMU_IOMMU,
+    VFIO_TYPE1_IOMMU,
+    VFIO_UNMAP_ALL,
+    VFIO_TYPE1v2_IOMMU,
+)
+from lab.vfio import Container
+
+pytestmark = pytest.mark.topology("igb-pair")
+TYPE1 = "vfio_iommu_type1"
+NO_TYPE = 999
+EVERY_CAPABILITY = range(41)
+
+
+@claim("E19")
+def test_a_type_is_set_with_a_group_attached(group, new_container):
+    """A container gets an IOMMU for the sake of a group, and before that does nothing."""
+    with refused(EINVAL):
+        new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    group.set_container(new_container)
+    with refused(EINVAL):
+        new_container.get_info()
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    assert new_container.get_info().iova_pgsizes & 4096
+
+
+@claim("E19")
+@pytest.mark.usefixtures("ready")
+def test_a_type_is_set_once(new_container):
+    """Neither the same nor another after that, and the first goes on."""
+    with refused(EINVAL):
+        new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    with refused(EINVAL):
+        new_container.set_iommu(VFIO_TYPE1_IOMMU)
+    assert new_container.get_info().iova_pgsizes & 4096
+
+
+@claim("E19")
+def test_a_type_is_forgotten_with_the_last_group(guest, ready, new_container, nic):
+    """Without groups a container is as new, and nothing of its IOMMU driver is held."""
+    assert holders(guest, TYPE1) == 1
+    ready.unset_container()
+    assert holders(guest, TYPE1) == 0
+    with refused(EINVAL):
+        new_container.get_info()
+    ready.set_container(new_container)
+    with refused(EINVAL):
+        ready.get_device_fd(str(nic))
+    new_container.set_iommu(VFIO_TYPE1_IOMMU)
+    assert ready.get_device_fd(str(nic))
+
+
+@claim("E19")
+def test_a_container_lives_on_in_its_group(guest, ready, new_container, nic):
+    """Its own descriptor is not needed for that; with the group's it is gone."""
+    new_container.close()
+    assert ready.get_device_fd(str(nic)).get_info().num_regions > 0
+    assert holders(guest, TYPE1) == 1
+    ready.user.kill()
+    assert holders(guest, TYPE1) == 0
+
+
+@claim("E19")
+def test_what_is_no_type_is_not_set(guest, owned, new_container):
+    """Unknown types, those of other groups and what is no type; a true one may follow."""
+    assert owned.container is new_container
+    with refused(ENODEV):
+        new_container.set_iommu(NO_TYPE)
+    with refused(ENODEV):
+        new_container.set_iommu(VFIO_NOIOMMU_IOMMU)
+    with refused(EINVAL):
+        new_container.set_iommu(VFIO_UNMAP_ALL)
+    assert holders(guest, TYPE1) == 0
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    assert holders(guest, TYPE1) == 1
+
+
+@claim("E19")
+def test_a_container_is_for_everybody_and_worth_nothing_without_a_group(guest):
+    """Any user opens one and may ask it things; it is the group that makes it more."""
+    stranger = guest.user("stranger", uid=1000, drop=EVERY_CAPABILITY)
+    container = Container(stranger)
+    assert container.get_api_version() == 0
+    assert container.check_extension(VFIO_TYPE1v2_IOMMU) == 1
+    with refused(EINVAL):
+        container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    with refused(EINVAL):
+        container.map_dma(0, 0, 4096)
+
+
+@claim("E21")
+def test_without_the_type1_module_a_container_offers_no_type(guest, owned, new_container, nic):
+    """The answers come from the module: none without it, and with it all is well."""
+    unload(guest, TYPE1)
+    assert new_container.check_extension(VFIO_TYPE1v2_IOMMU) == 0
+    with refused(ENODEV):
+        new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    guest.load(TYPE1)
+    assert new_container.check_extension(VFIO_TYPE1v2_IOMMU) == 1
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    assert owned.get_device_fd(str(nic))
+
+
+@claim("E21")
+def test_what_a_container_offers_is_its_modules_to_say(owned, new_container):
+    """Asked without a type all modules answer, with a type that type's alone; so with calls."""
+    assert new_container.check_extension(VFIO_TYPE1_IOMMU) == 1
+    assert new_container.check_extension(VFIO_NOIOMMU_IOMMU) == 0
+    assert new_container.check_extension(NO_TYPE) == 0
+    with refused(EINVAL):
+        new_container.ioctl(VFIO_GROUP_GET_STATUS)
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    assert new_container.check_extension(VFIO_TYPE1_IOMMU) == 1
+    assert new_container.check_extension(NO_TYPE) == 0
+    assert owned.container.get_api_version() == 0
+    with refused(ENOTTY):
+        new_container.ioctl(VFIO_GROUP_GET_STATUS)

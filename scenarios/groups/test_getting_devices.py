@@ -1,0 +1,55 @@
+"""What does VFIO_GROUP_GET_DEVICE_FD take?
+
+Thread: mainline. Kernel: drivers/vfio/group.c, vfio_df_group_open() and
+vfio_device_get_from_name(); drivers/vfio/container.c, vfio_group_use_container().
+"""
+
+from errno import EINVAL, EMFILE, ENODEV
+from functools import partial
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import holders, limit_descriptors
+from fixtures.verdicts import outcome, refused
+from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+
+pytestmark = pytest.mark.topology("multifunction")
+
+
+@claim("E22")
+def test_a_device_opens_once_its_container_has_a_type(guest, nic, group, new_container):
+    """Neither without a container nor before its type is set; who was refused holds nothing."""
+    with refused(EINVAL):
+        group.get_device_fd(str(nic))
+    group.set_container(new_container)
+    with refused(EINVAL):
+        group.get_device_fd(str(nic))
+    assert (nic.read("enable"), holders(guest, "vfio_pci")) == ("0", 0)
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    group.get_device_fd(str(nic)).close()
+    assert (nic.read("enable"), holders(guest, "vfio_pci")) == ("0", 0)
+    nic.unbind()
+    assert nic.driver is None
+
+
+@claim("E22")
+def test_a_device_that_found_no_descriptor_is_not_held(user, nic, ready):
+    """A user whose descriptors are all taken gets no device, and keeps nobody from it."""
+    limit_descriptors(user, ready.container.fd + 1)
+    with refused(EMFILE):
+        ready.get_device_fd(str(nic))
+    ready.unset_container()
+    nic.unbind()
+    assert nic.driver is None
+
+
+@claim("E23")
+def test_a_name_that_is_no_device_of_the_group_is_refused(guest, nic, neighbour, ready):
+    """Devices of other groups and other drivers, and no devices at all."""
+    stranger = guest.function("nic2")
+    stranger.bind("vfio-pci")
+    names = [str(stranger), str(neighbour), "", "nic0", f"{nic}0", f"{nic}"[1:]]
+    seen = {name: outcome(partial(ready.get_device_fd, name)) for name in names}
+    assert seen == dict.fromkeys(names, ENODEV)
+    assert ready.get_device_fd(str(nic)).get_info().num_regions > 0

@@ -1,0 +1,78 @@
+"""What is different when an iommufd stands in for the container?
+
+Thread: mainline. Kernel: drivers/vfio/group.c, vfio_group_ioctl_get_status() and
+vfio_group_ioctl_unset_container(); drivers/iommu/iommu.c, iommu_device_claim_dma_owner().
+"""
+
+from errno import EBUSY, EINVAL, EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import HOST_DRIVER, give, holders
+from fixtures.verdicts import refused
+from lab.uapi.vfio import VFIO_GROUP_FLAGS_CONTAINER_SET, VFIO_GROUP_FLAGS_VIABLE
+from lab.vfio import Iommufd
+
+pytestmark = pytest.mark.topology("multifunction")
+ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET
+
+
+@pytest.fixture
+def iommufd(user):
+    """The user's iommufd."""
+    return Iommufd(user)
+
+
+@claim("E24")
+def test_a_group_called_viable_may_refuse_its_device(hosted, group, iommufd, nic):
+    """An attached group is said to be viable; whether it is shows when its device opens."""
+    assert group.get_status().flags == 0
+    group.set_container(iommufd)
+    assert group.get_status().flags == ATTACHED
+    with refused(EPERM):
+        group.get_device_fd(str(nic))
+    hosted.unbind()
+    assert group.get_device_fd(str(nic)).get_info().num_regions > 0
+
+
+@claim("E24")
+def test_a_group_is_owned_while_its_device_is_open(guest, neighbour, group, iommufd, nic):
+    """And neither before nor after, attached or not."""
+    group.set_container(iommufd)
+    give(guest, neighbour, HOST_DRIVER)
+    neighbour.unbind()
+    device = group.get_device_fd(str(nic))
+    with refused(EBUSY):
+        neighbour.bind(HOST_DRIVER)
+    device.close()
+    neighbour.bind(HOST_DRIVER)
+    assert neighbour.driver == HOST_DRIVER
+    assert group.get_status().flags == ATTACHED
+
+
+@claim("E01", "E24")
+def test_a_detached_group_with_an_open_device_is_not_viable(group, iommufd, nic):
+    """An iommufd lets a group go under its open device; then its owner is what others see."""
+    group.set_container(iommufd)
+    device = group.get_device_fd(str(nic))
+    group.unset_container()
+    assert group.get_status().flags == 0
+    assert device.get_info().num_regions > 0
+    device.close()
+    assert group.get_status().flags == VFIO_GROUP_FLAGS_VIABLE
+
+
+@claim("E17", "E18", "E24")
+def test_an_iommufd_is_attached_to_and_left_like_a_container(guest, group, iommufd, new_container):
+    """One at a time, once, and by the close of the group too."""
+    group.set_container(iommufd)
+    with refused(EINVAL):
+        group.set_container(new_container)
+    group.unset_container()
+    with refused(EINVAL):
+        group.unset_container()
+    group.set_container(iommufd)
+    group.close()
+    iommufd.close()
+    assert holders(guest, "vfio_iommu_type1") == 0
