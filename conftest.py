@@ -10,4 +10,5 @@ pytest_plugins = [
     "fixtures.sriov",
     "fixtures.groups",
     "fixtures.dma",
+    "fixtures.noiommu",
 ]

@@ -66,6 +66,8 @@ ROOT_PORT = Model("pcie-root-port", 0x1B36, 0x000C, acs=True)
 UPSTREAM_PORT = Model("x3130-upstream", 0x104C, 0x8232, acs=True)
 DOWNSTREAM_PORT = Model("xio3130-downstream", 0x104C, 0x8233)
 PCI_BRIDGE = Model("pcie-pci-bridge", 0x1B36, 0x000E)
+EXPANDER_BUS = 0x80
+EXPANDER = Model("pxb-pcie", 0x1B36, 0x000B, options=(f"bus_nr={EXPANDER_BUS}", "bypass_iommu=on"))
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,16 @@ class Bridge:
     model: Model = PCI_BRIDGE
 
 
-Node: TypeAlias = Endpoint | RootPort | Switch | DownstreamPort | Bridge
+@dataclass(frozen=True)
+class Expander:
+    """A second host bridge, whose devices' DMA bypasses the vIOMMU."""
+
+    role: str
+    below: tuple[RootPort, ...]
+    model: Model = EXPANDER
+
+
+Node: TypeAlias = Endpoint | RootPort | Switch | DownstreamPort | Bridge | Expander
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,7 @@ class Function:
         parent: role of the port or bridge above it; None on the root bus.
         multifunction: whether it shares its device number with other functions.
         hotplug: whether it is a port that pciehp drives.
+        bypasses: whether its DMA goes past the vIOMMU.
     """
 
     role: str
@@ -142,6 +154,7 @@ class Function:
     parent: str | None = None
     multifunction: bool = False
     hotplug: bool = False
+    bypasses: bool = False
 
     @property
     def is_slot(self) -> bool:
@@ -201,6 +214,8 @@ def _walk(node: Node, at: Function, buses: Iterator[int]) -> Iterator[Function]:
     yield at
     if isinstance(node, Endpoint):
         return
+    if isinstance(node, Expander):
+        buses = iter(range(EXPANDER_BUS, 0x100))
     bus = next(buses)
     for child, device, function in _places(node):
         below = Function(
@@ -210,6 +225,7 @@ def _walk(node: Node, at: Function, buses: Iterator[int]) -> Iterator[Function]:
             parent=node.role,
             multifunction=_is_port(node) and len(node.below) > 1,
             hotplug=_has_pciehp(child),
+            bypasses=at.bypasses or isinstance(node, Expander),
         )
         yield from _walk(child, below, buses)
 
@@ -222,9 +238,11 @@ def _has_pciehp(node: Node) -> bool:
     return isinstance(node, RootPort | DownstreamPort) and node.hotplug
 
 
-def _places(node: RootPort | Switch | DownstreamPort | Bridge) -> Iterator[tuple[Node, int, int]]:
+def _places(
+    node: RootPort | Switch | DownstreamPort | Bridge | Expander,
+) -> Iterator[tuple[Node, int, int]]:
     for index, child in enumerate(node.below):
-        if isinstance(node, Switch):
+        if isinstance(node, Switch | Expander):
             yield child, index, 0
         elif isinstance(node, Bridge):
             yield child, index + 1, 0  # slot 0 belongs to the bridge's hotplug controller

@@ -14,6 +14,7 @@ from lab.pcitree import (
     Bridge,
     DownstreamPort,
     Endpoint,
+    Expander,
     Function,
     Model,
     Node,
@@ -114,6 +115,7 @@ class Topology:
         viommu: what translates DMA.
         cpus: virtual CPUs; under TCG a second one makes nothing faster.
         memory_mib: RAM, in MiB.
+        boot_words: further words for the kernel's command line.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Topology:
     viommu: Viommu = Viommu.INTEL
     cpus: int = 1
     memory_mib: int = 512
+    boot_words: tuple[str, ...] = ()
 
     @cached_property
     def functions(self) -> tuple[Function, ...]:
@@ -147,7 +150,8 @@ class Topology:
         """The IOMMU groups that the guest makes of them; none without a vIOMMU."""
         if self.viommu is Viommu.NONE:
             return ()
-        return grouped([function for function in self.functions if function.role != "iommu"])
+        translated = [each for each in self.functions if not each.bypasses]
+        return grouped([function for function in translated if function.role != "iommu"])
 
     @property
     def groups_wait_for_drivers(self) -> bool:
@@ -162,7 +166,7 @@ class Topology:
     @property
     def kernel_args(self) -> tuple[str, ...]:
         """What the kernel's command line says about this hardware."""
-        return _KERNEL_ARGS[self.viommu]
+        return (*_KERNEL_ARGS[self.viommu], *self.boot_words)
 
     @property
     def unfreezable(self) -> str:
@@ -267,6 +271,16 @@ _ALL = (
             RootPort("port1", (Endpoint("nic0", E1000E), Endpoint("nic1", E1000E))),
         ),
         viommu=Viommu.NONE,
+    ),
+    Topology(
+        "mixed",
+        "an igb PF behind the vIOMMU, and a NIC that bypasses it",
+        (
+            RootPort("port0", (Endpoint("pf0", IGB),)),
+            Expander("expander0", (RootPort("port1", (Endpoint("nic0", E1000E),)),)),
+        ),
+        # 6.1 has no MSI for what bypasses interrupt remapping, and warns of a port that asks.
+        boot_words=("pcie_ports=compat",),
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno as errno_module
 import os
 import signal as signals
@@ -15,6 +16,7 @@ from lab.channel import ROUTER, Answer, Channel, Pending
 from lab.deadline import Deadline
 from lab.uapi.syscalls import (
     AT_FDCWD,
+    CAPABILITY_VERSION_3,
     EFD_CLOEXEC,
     EFD_NONBLOCK,
     MAP_ANONYMOUS,
@@ -28,6 +30,9 @@ from lab.uapi.syscalls import (
     PROT_WRITE,
 )
 
+CAPABILITY_HEADER = struct.pack("<Ii", CAPABILITY_VERSION_3, 0)  # of the caller itself
+WORD_BITS = 32
+CAPABILITY_SETS = "<6I"  # effective, permitted, inheritable; low words, high words
 CALL_TIMEOUT_S = 20.0
 RUN_TIMEOUT_S = 60.0
 LARGEST_FILE_BYTES = 1 << 22
@@ -262,6 +267,19 @@ class User:
         ready = waiting.wait(timeout_s + CALL_TIMEOUT_S).value
         return int.from_bytes(self.read(fd, 8), "little") if ready else 0
 
+    @contextlib.contextmanager
+    def without(self, capability: int) -> Iterator[None]:
+        """Act without a capability, by number, for a block; the user keeps the right to it."""
+        room = Buffer(bytes(struct.calcsize(CAPABILITY_SETS)), out=True)
+        (before,) = self.syscall("capget", Buffer(CAPABILITY_HEADER), room).out
+        sets = list(struct.unpack(CAPABILITY_SETS, before))
+        sets[0 if capability < WORD_BITS else 3] &= ~(1 << capability % WORD_BITS)
+        self._set_capabilities(struct.pack(CAPABILITY_SETS, *sets))
+        try:
+            yield
+        finally:
+            self._set_capabilities(before)
+
     def fork(self) -> Self:
         """Fork: the child shares every open file description."""
         answer = self._ask("fork", "")
@@ -337,6 +355,9 @@ class User:
         shown = " ".join([str(answer["value"]), *(part[:64].hex() for part in out)])
         self._note(call, arguments, shown)
         return Reply(answer["value"], out)
+
+    def _set_capabilities(self, sets: bytes) -> None:
+        self.syscall("capset", Buffer(CAPABILITY_HEADER), Buffer(sets))
 
     def _ask(self, op: str, words: str, **args: object) -> Answer:
         about = f"{self.name}: {op}({words})"

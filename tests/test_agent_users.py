@@ -1,5 +1,6 @@
 """The real agent's users: how they start and end, who they are, what they leave behind."""
 
+import contextlib
 import errno
 import os
 import select
@@ -17,6 +18,8 @@ from lab.user import Buffer, Refusal
 TIMEOUT_S = 20
 NOWHERE = 0x10  # an address no process maps
 EXIT_GROUP = 231  # lab.uapi.syscalls has no name for it
+SETS = ("CapEff", "CapPrm", "CapInh", "CapBnd")
+CAP_CHECKPOINT_RESTORE = 40  # in the second word of the sets
 NO_CAPABILITY = 4711
 STRANGER = 12345
 
@@ -287,6 +290,20 @@ def test_a_dropped_capability_is_gone_for_good(agent, uid):
     for name in ("CapEff", "CapPrm", "CapBnd"):
         assert int(seen[name], 16) & mask == 0
     assert int(seen["CapEff"], 16) == full & ~mask
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("capability", [CAP_SYS_RAWIO, CAP_CHECKPOINT_RESTORE])
+def test_a_user_does_without_a_capability_for_a_while(agent, capability):
+    user = agent.user()
+    before = status(user)
+    with contextlib.suppress(ZeroDivisionError), user.without(capability):
+        during = status(user)
+        raise ZeroDivisionError
+    after = status(user)
+    assert int(during["CapEff"], 16) == int(before["CapEff"], 16) & ~(1 << capability)
+    assert during["CapPrm"] == before["CapPrm"]
+    assert [after[name] for name in SETS] == [before[name] for name in SETS]
 
 
 @pytest.mark.usefixtures("as_root")

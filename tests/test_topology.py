@@ -48,6 +48,13 @@ SEEN = {
         "nic0": "02:00.0",
         "nic1": "02:00.1",
     },
+    "mixed": {
+        "port0": "00:01.0",
+        "expander0": "00:02.0",
+        "pf0": "01:00.0",
+        "port1": "80:00.0",
+        "nic0": "81:00.0",
+    },
 }
 SHARED_GROUPS = {
     "multifunction": [{"nic0", "nic1"}],
@@ -76,14 +83,18 @@ def test_groups_are_those_that_guests_made(each: Topology) -> None:
 
 
 @ALL
-def test_every_function_is_in_one_group(each: Topology) -> None:
+def test_every_function_behind_the_viommu_is_in_one_group(each: Topology) -> None:
     grouped_roles = [f.role for group in each.groups for f in group]
     if each.viommu is Viommu.NONE:
         assert grouped_roles == []
     else:
         assert sorted([*grouped_roles, *(["iommu"] if each.viommu is Viommu.VIRTIO else [])]) == (
-            sorted(f.role for f in each.functions)
+            sorted(f.role for f in each.functions if not f.bypasses)
         )
+
+
+def test_what_is_below_an_expander_bypasses_the_viommu() -> None:
+    assert [f.role for f in topology("mixed").functions if f.bypasses] == ["port1", "nic0"]
 
 
 @ALL
@@ -162,6 +173,7 @@ def test_pfs() -> None:
 def test_kernel_args_follow_the_viommu() -> None:
     assert topology("igb").kernel_args == ("intel_iommu=on",)
     assert topology("noiommu").kernel_args == ("intel_iommu=off",)
+    assert topology("mixed").kernel_args == ("intel_iommu=on", "pcie_ports=compat")
     assert not any("intel" in word for word in topology("virtio-iommu").kernel_args)
 
 

@@ -1,6 +1,7 @@
 """System call numbers and flags of x86-64 Linux.
 
-Source: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/{fcntl,mman-common}.h.
+Source: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/{fcntl,mman-common}.h,
+include/uapi/linux/capability.h.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ NUMBERS = MappingProxyType(
         "dup": 32,
         "fcntl": 72,
         "chown": 92,
+        "capget": 125,
         "capset": 126,
         "prctl": 157,
         "setrlimit": 160,
@@ -47,5 +49,6 @@ MAP_PRIVATE = 0x02
 MAP_ANONYMOUS = 0x20
 POLLIN = 0x001
 POLLHUP = 0x010
+CAPABILITY_VERSION_3 = 0x20080522
 CAP_SYS_RAWIO = 17
 CAP_SYS_ADMIN = 21

@@ -1,0 +1,45 @@
+"""Where a user's memory is, as the guest's kernel has it in its books."""
+
+from __future__ import annotations
+
+from lab.errors import UsageError
+from lab.uapi.syscalls import O_RDONLY
+from lab.user import User
+
+PAGE_BYTES = 4096
+ENTRY_BYTES = 8
+PRESENT = 1 << 63
+FRAME = (1 << 55) - 1
+KIB = 1024
+
+
+def physical_address(user: User, address: int) -> int:
+    """Return where memory that a user has touched is in the machine's.
+
+    Raises:
+        UsageError: the page is not present, or the user may not know.
+
+    Source: fs/proc/task_mmu.c, pagemap_read(); it takes CAP_SYS_ADMIN.
+    """
+    page, offset = divmod(address, PAGE_BYTES)
+    fd = user.open_path("/proc/self/pagemap", O_RDONLY)
+    entry = int.from_bytes(user.pread(fd, ENTRY_BYTES, page * ENTRY_BYTES), "little")
+    user.close(fd)
+    if not entry & PRESENT or not entry & FRAME:
+        raise UsageError(
+            f"{user.name} cannot tell where {address:#x} is",
+            expected="a page that is present",
+            seen=f"{entry:#x} in pagemap",
+            hint="write to it first, as a user with CAP_SYS_ADMIN",
+        )
+    return (entry & FRAME) * PAGE_BYTES + offset
+
+
+def pinned_bytes(user: User) -> int:
+    """Return how much of a user's memory is pinned.
+
+    Source: fs/proc/task_mmu.c, task_mem().
+    """
+    lines = user.read_file("/proc/self/status").splitlines()
+    (line,) = [line for line in lines if line.startswith("VmPin:")]
+    return int(line.split()[1]) * KIB

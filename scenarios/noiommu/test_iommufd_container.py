@@ -1,0 +1,143 @@
+"""What if an iommufd stands in for the container of a group without an IOMMU?
+
+Kernel: drivers/iommu/iommufd/vfio_compat.c, iommufd_vfio_compat_set_no_iommu() and
+iommufd_vfio_set_iommu(); drivers/vfio/group.c, vfio_df_group_open(). Before b25e271b3779 the open
+was skipped and the close was not: vfio_assert_device_open() warned at each close.
+"""
+
+from errno import EINVAL, ENODEV, ENOTTY, EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.noiommu import type1_outcomes
+from fixtures.verdicts import outcome, refused
+from lab.uapi.iommufd import IOMMU_VFIO_IOAS_CLEAR, IOMMU_VFIO_IOAS_SET
+from lab.uapi.vfio import (
+    VFIO_GROUP_FLAGS_CONTAINER_SET,
+    VFIO_GROUP_FLAGS_VIABLE,
+    VFIO_NOIOMMU_IOMMU,
+    VFIO_PCI_CONFIG_REGION_INDEX,
+    VFIO_TYPE1_IOMMU,
+    VFIO_TYPE1v2_IOMMU,
+)
+from lab.vfio import Container, Iommufd
+from lab.vfio.iommufd import IOMMU_PATH
+
+pytestmark = pytest.mark.usefixtures("unsafe")
+
+alone = pytest.mark.topology("noiommu")
+TYPES = [VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, VFIO_NOIOMMU_IOMMU]
+ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET
+IGB_ID = bytes.fromhex("8680c910")
+
+
+@pytest.fixture
+def iommufd(pf_user):
+    """An iommufd of the PF's user."""
+    return Iommufd(pf_user)
+
+
+@claim("D26")
+@alone
+def test_it_offers_the_no_iommu_type_alone(loose_group, compat_container):
+    """With the group every type is gone but one, and that one is all it can be set to."""
+    assert [compat_container.check_extension(one) for one in TYPES] == [1, 1, 1]
+    loose_group.set_container(compat_container)
+    assert [compat_container.check_extension(one) for one in TYPES] == [0, 0, 1]
+    tried = [outcome(lambda one=one: compat_container.set_iommu(one)) for one in TYPES]
+    assert tried == [EINVAL, EINVAL, 0]
+
+
+@claim("D26", "D38")
+@alone
+def test_its_device_opens_without_a_type_and_closes_in_silence(guest, pf, compat_group):
+    """No type is needed; the device is open in earnest, twice, and its closes balance its opens."""
+    first = compat_group.get_device_fd(str(pf))
+    second = compat_group.get_device_fd(str(pf))
+    assert guest.heard("vfio-noiommu device opened by user", level="warn")
+    first.close()
+    assert second.read_region(VFIO_PCI_CONFIG_REGION_INDEX, 0, 4) == IGB_ID
+    second.reset()
+    second.close()
+    third = compat_group.get_device_fd(str(pf))
+    assert third.read_config(0, 4) == IGB_ID
+
+
+@claim("D26", "D38")
+@alone
+def test_its_device_survives_the_group_and_the_iommufd(pf_user, pf, compat_group, compat_container):
+    """Whichever is closed first, the device works to its own end, and the group is free then."""
+    held = compat_group.get_device_fd(str(pf))
+    compat_container.close()
+    compat_group.close()
+    assert held.read_config(0, 4) == IGB_ID
+    held.close()
+    assert pf_user.open(pf).read_config(0, 4) == IGB_ID
+
+
+@claim("D26")
+@alone
+def test_an_iommufd_with_an_address_space_takes_no_such_group(pf, loose_group, iommufd):
+    """Who has set one up expects translation; taken back, it is no longer in the way."""
+    iommufd.vfio_ioas(IOMMU_VFIO_IOAS_SET, iommufd.ioas_alloc())
+    with refused(EINVAL):
+        loose_group.set_container(iommufd)
+    assert loose_group.get_status().flags == VFIO_GROUP_FLAGS_VIABLE
+    iommufd.vfio_ioas(IOMMU_VFIO_IOAS_CLEAR)
+    loose_group.set_container(iommufd)
+    assert loose_group.get_status().flags == ATTACHED
+    assert loose_group.get_device_fd(str(pf))
+
+
+@claim("D26")
+@alone
+def test_an_address_space_that_came_later_keeps_the_device_shut(pf, loose_group, iommufd):
+    """Set up between the attach and the open it is EPERM there; an open device stays open."""
+    loose_group.set_container(iommufd)
+    ioas = iommufd.ioas_alloc()
+    iommufd.vfio_ioas(IOMMU_VFIO_IOAS_SET, ioas)
+    with refused(EPERM):
+        loose_group.get_device_fd(str(pf))
+    iommufd.vfio_ioas(IOMMU_VFIO_IOAS_CLEAR)
+    held = loose_group.get_device_fd(str(pf))
+    iommufd.vfio_ioas(IOMMU_VFIO_IOAS_SET, ioas)
+    assert held.read_config(0, 4) == IGB_ID
+
+
+@claim("D26")
+@alone
+@pytest.mark.usefixtures("compat_group")
+def test_it_maps_no_dma(compat_container):
+    """Map, unmap and info want the address space that is not there: ENODEV."""
+    assert type1_outcomes(compat_container) == {ENODEV, ENOTTY}
+    compat_container.set_iommu(VFIO_NOIOMMU_IOMMU)
+    assert type1_outcomes(compat_container) == {ENODEV, ENOTTY}
+
+
+@claim("D26")
+@pytest.mark.topology("mixed")
+def test_it_takes_no_real_group_beside(pf, loose_group, loose_nic_group, compat_container):
+    """Once a no-IOMMU group was attached the iommufd is spoiled for real ones; a fresh one is not.
+
+    Nor does a real group's iommufd take a no-IOMMU group.
+    """
+    loose_nic_group.set_container(compat_container)
+    with refused(EINVAL):
+        loose_group.set_container(compat_container)
+    loose_group.set_container(Container(loose_group.user, IOMMU_PATH))
+    assert loose_group.get_device_fd(str(pf)).read_config(0, 4) == IGB_ID
+    loose_nic_group.unset_container()
+    with refused(EINVAL):
+        loose_nic_group.set_container(loose_group.container)
+
+
+@claim("D24", "D26")
+@alone
+def test_several_such_groups_share_it(pf, nic, compat_group, loose_nic_group, compat_container):
+    """One leaves while the device of the other stays open."""
+    loose_nic_group.set_container(compat_container)
+    held = loose_nic_group.get_device_fd(str(nic))
+    compat_group.get_device_fd(str(pf)).close()
+    compat_group.unset_container()
+    assert held.get_info().num_regions > 0

@@ -1,0 +1,69 @@
+"""What is a device without an IOMMU called?
+
+Thread: 2019-noiommu and mainline. Kernel: drivers/vfio/group.c, vfio_noiommu_group_alloc() and
+vfio_create_group(); drivers/vfio/vfio_main.c, vfio_device_set_noiommu_and_name().
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from lab.vfio import group_node
+
+pytestmark = pytest.mark.usefixtures("unsafe")
+
+GROUPS = "/sys/kernel/iommu_groups"
+
+
+@claim("D09")
+@pytest.mark.topology("noiommu")
+def test_two_functions_of_one_slot_have_a_group_each(root, nic, other_nic):
+    """A no-IOMMU group holds one device, is called vfio-noiommu, and has a node noiommu-N."""
+    assert nic.group != other_nic.group
+    assert root.read_file(f"{GROUPS}/{nic.group}/name") == "vfio-noiommu"
+    assert root.listdir(f"{GROUPS}/{nic.group}/devices") == [str(nic)]
+    assert root.listdir(f"{GROUPS}/{other_nic.group}/devices") == [str(other_nic)]
+    groups = {f"noiommu-{nic.group}", f"noiommu-{other_nic.group}"}
+    assert set(root.listdir("/dev/vfio")) - {"devices"} == {"vfio", *groups}
+
+
+@claim("D09")
+@pytest.mark.topology("noiommu")
+def test_the_group_goes_with_the_device(guest, root, nic):
+    """Unbound, the device is in no group, and group and node are gone; bound again they return."""
+    number = nic.group
+    nic.unbind()
+    assert not nic.grouped
+    assert root.listdir(GROUPS) == []
+    assert set(root.listdir("/dev/vfio")) - {"devices"} == {"vfio"}
+    assert guest.heard(f"{nic}: Removing from iommu group {number}")
+    nic.bind("vfio-pci")
+    assert group_node(root, str(nic)) == f"noiommu-{nic.group}"
+
+
+@claim("D09")
+@pytest.mark.topology("mixed")
+def test_beside_real_groups_only_the_devices_without_an_iommu_are_named_so(root, pf, nic):
+    """In a machine with an IOMMU its devices keep their plain names."""
+    assert group_node(root, str(pf)) == str(pf.group)
+    assert group_node(root, str(nic)) == f"noiommu-{nic.group}"
+    assert not root.exists(f"{GROUPS}/{pf.group}/name")
+    assert root.read_file(f"{GROUPS}/{nic.group}/name") == "vfio-noiommu"
+
+
+@claim("D10")
+@pytest.mark.topology("mixed")
+def test_its_character_device_says_noiommu(root, nic, pf):
+    """The node of the device without an IOMMU says so, that of the other does not."""
+    nodes = root.listdir("/dev/vfio/devices")
+    assert nodes == ["noiommu-vfio0", "vfio1"]
+    assert (nic.cdev, pf.cdev) == tuple(f"/dev/vfio/devices/{node}" for node in nodes)
+
+
+@claim("D11")
+@pytest.mark.topology("mixed")
+def test_it_has_no_character_device(root, nic, pf):
+    """vfio knows the device, and makes a node only for the one that has an IOMMU."""
+    assert root.listdir(f"{nic.path}/vfio-dev") == ["vfio0"]
+    assert not root.exists(f"{nic.path}/vfio-dev/vfio0/dev")
+    assert root.exists(f"{pf.path}/vfio-dev/vfio1/dev")
+    assert root.listdir("/dev/vfio/devices") == ["vfio1"]

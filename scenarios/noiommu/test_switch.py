@@ -1,0 +1,83 @@
+"""What does the switch enable_unsafe_noiommu_mode do?
+
+Thread: 2019-noiommu. Kernel: drivers/vfio/vfio_main.c (container.c in 6.1), its parameter;
+drivers/vfio/group.c, vfio_group_find_or_alloc().
+"""
+
+from errno import EINVAL
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.noiommu import PAGE_BYTES, TAINT_USER, UNSAFE_MODE, allow_noiommu
+from fixtures.verdicts import refused
+from lab.uapi.vfio import VFIO_NOIOMMU_IOMMU, VFIO_TYPE1v2_IOMMU
+from lab.vfio import group_node
+
+PROBE = "/sys/bus/pci/drivers_probe"
+PROBE_FAILED = "failed with error -22"
+
+
+@claim("D03")
+@pytest.mark.topology("noiommu")
+def test_turning_the_switch_on_neither_taints_nor_logs(taints, guest, root):
+    """The switch is off until an administrator turns it on, and that alone costs nothing."""
+    assert TAINT_USER not in taints
+    assert root.read_file(UNSAFE_MODE) == "N"
+    log = guest.kernel_log()
+    root.write_file(UNSAFE_MODE, "Y")
+    assert root.read_file(UNSAFE_MODE) == "Y"
+    assert guest.taints() == taints
+    assert guest.kernel_log() == log
+
+
+@claim("D04")
+@pytest.mark.topology("noiommu")
+def test_without_the_switch_vfio_takes_no_device(taints, guest, root):
+    """A device without an IOMMU is refused, and nothing of it stays behind."""
+    pf, nodes = guest.function("pf0"), root.listdir("/dev/vfio")
+    with refused(EINVAL):
+        pf.bind("vfio-pci")
+    assert guest.heard(PROBE_FAILED)
+    assert (pf.driver, pf.grouped, root.listdir("/dev/vfio")) == (None, False, nodes)
+    assert guest.taints() == taints
+    allow_noiommu(guest)
+    pf.bind("vfio-pci")
+    assert (pf.driver, pf.grouped) == ("vfio-pci", True)
+
+
+@claim("D05")
+@pytest.mark.topology("noiommu")
+def test_drivers_probe_hides_the_failure(guest, root):
+    """Asked to find a driver, the bus says yes and leaves the device without one."""
+    pf = guest.function("pf0")
+    pf.write("driver_override", "vfio-pci")
+    root.write_file(PROBE, str(pf))
+    assert pf.driver is None
+    assert len(guest.heard(PROBE_FAILED)) == 1
+    allow_noiommu(guest)
+    root.write_file(PROBE, str(pf))
+    assert pf.driver == "vfio-pci"
+
+
+@claim("D08")
+@pytest.mark.usefixtures("taints", "unsafe")
+def test_with_an_iommu_the_switch_changes_nothing(taints, guest, root, pf, humble_root):
+    """A device with an IOMMU gets an ordinary group: no taint, no warning, no capability asked."""
+    assert group_node(root, str(pf)) == str(pf.group)
+    held = humble_root.open(pf)
+    memory = humble_root.allocate(PAGE_BYTES)
+    held.container.map_dma(memory, 0, PAGE_BYTES)
+    assert guest.taints() == taints
+    assert not guest.heard("noiommu")
+
+
+@claim("D18")
+def test_an_empty_container_offers_the_type_while_the_switch_is_on(guest, empty_container):
+    """The type is on offer with the switch on, whether or not there is an IOMMU; type1 always."""
+    offer = empty_container.check_extension
+    assert (offer(VFIO_NOIOMMU_IOMMU), offer(VFIO_TYPE1v2_IOMMU)) == (0, 1)
+    allow_noiommu(guest)
+    assert (offer(VFIO_NOIOMMU_IOMMU), offer(VFIO_TYPE1v2_IOMMU)) == (1, 1)
+    allow_noiommu(guest, allowed=False)
+    assert (offer(VFIO_NOIOMMU_IOMMU), offer(VFIO_TYPE1v2_IOMMU)) == (0, 1)

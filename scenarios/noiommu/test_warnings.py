@@ -1,0 +1,70 @@
+"""What taints the kernel, what warns, and when?
+
+Thread: 2019-noiommu. "The tainting imposed by this model [...] was intended to be a big warning."
+Kernel: drivers/vfio/group.c, vfio_group_find_or_alloc() and vfio_device_open_file();
+drivers/vfio/vfio_main.c, __vfio_register_dev().
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.noiommu import TAINT_USER, allow_noiommu
+from lab.vfio import Container
+
+pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("taints", "unsafe")]
+
+OF_GROUP = "Adding kernel taint for vfio-noiommu group on device"
+OF_CDEV = "Adding kernel taint for vfio-noiommu cdev"
+OPENED = "vfio-noiommu device opened by user"
+
+
+@claim("D06")
+def test_it_is_the_bind_that_taints_and_warns(taints, guest):
+    """One taint bit, TAINT_USER, and one warning at the bind; before it neither."""
+    pf = guest.function("pf0")
+    assert TAINT_USER not in taints
+    assert (guest.taints(), guest.heard("taint")) == (taints, [])
+    pf.bind("vfio-pci")
+    assert guest.taints() == taints | {TAINT_USER}
+    assert len(guest.heard(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
+
+
+@claim("D07")
+def test_each_bind_warns_and_no_unbind_takes_the_taint_away(guest, nic, other_nic):
+    """Two devices warn twice, one bound again warns again; the taint outlives them all."""
+    assert len(guest.heard(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 1
+    assert len(guest.heard(f"vfio-pci {other_nic}: {OF_GROUP}", level="warn")) == 1
+    nic.bind("vfio-pci")
+    assert len(guest.heard(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 2
+    nic.unbind()
+    other_nic.unbind()
+    allow_noiommu(guest, allowed=False)
+    assert TAINT_USER in guest.taints()
+
+
+@claim("D17")
+def test_each_open_through_a_group_warns_of_who_opened(guest, pf_user, pf):
+    """The line names the opener and its pid, as often as the device is opened; no taint is new."""
+    opened = f"vfio-pci {pf}: {OPENED} (pf_user:{pf_user.pid})"
+    before = guest.taints()
+    held = pf_user.open(pf)
+    assert len(guest.heard(opened, level="warn")) == 1
+    held.group.get_device_fd(str(pf))
+    assert len(guest.heard(opened, level="warn")) == 2
+    assert guest.taints() == before
+
+
+@claim("D10")
+def test_the_bind_warns_of_the_character_device_too(taints, guest, pf):
+    """Two warnings, one for either way to the device, and one taint."""
+    assert len(guest.heard(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
+    assert len(guest.heard(f"vfio-pci {pf}: {OF_CDEV}", level="warn")) == 1
+    assert guest.taints() == taints | {TAINT_USER}
+
+
+@claim("D17")
+def test_the_container_and_the_group_warn_of_nobody(guest, pf_user, pf):
+    """Only who gets the device is named, not who gets as far as its group."""
+    group = pf_user.open_group(pf)
+    group.set_container(Container(pf_user))
+    assert not guest.heard(OPENED)
