@@ -160,8 +160,14 @@ class Cache:
                 entry = self._build(kind, key, build)
         return entry
 
-    def prune(self, kind: str, keep: int) -> None:
-        """Delete the least recently used entries of a kind beyond the `keep` latest."""
+    def prune(self, kind: str, keep: int, idle_s: float = 0.0) -> None:
+        """Delete the least recently used entries of a kind beyond the `keep` latest.
+
+        Args:
+            kind: which entries.
+            keep: how many stay.
+            idle_s: those used within the last so many seconds stay too.
+        """
 
         def last_use(key: str) -> float:
             for path in (self._seal(kind, key), self.path(kind, key)):
@@ -170,7 +176,8 @@ class Cache:
             return 0.0
 
         for key in sorted(self.keys(kind), key=last_use, reverse=True)[keep:]:
-            self.remove(kind, key)
+            if last_use(key) <= time.time() - idle_s:
+                self.remove(kind, key)
 
     def remove(self, kind: str, key: str) -> None:
         """Delete the entry, if it is there."""

@@ -98,7 +98,7 @@ class Job:
         name: of the kernel, for people.
         asked: the options to ask for.
         unasked: options whose marks keep them from this series.
-        steps: lines that `make` is known to print.
+        steps: lines that `make` is known to print, 0 if nobody knows.
     """
 
     name: str
@@ -120,13 +120,9 @@ def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
         HostError: a tool or disk space is missing.
         BuildError: a step failed, or an option was not granted; the full log stays.
     """
-    host.need("kernel")
-    host.need_space(scratch, SCRATCH_BYTES, f"building kernel {job.name}")
     bench = Bench(job, scratch / "work", cache)
     try:
-        bench.unpack(archive)
-        bench.configure()
-        bench.compile()
+        bench.prepare(archive)
         bench.pack(scratch)
         return Made(bench.release, bench.version, compiler())
     finally:
@@ -199,12 +195,26 @@ class Bench:
         """What the source's Makefile says."""
         return version(self.tree)
 
+    def prepare(self, archive: Path) -> None:
+        """Unpack, configure and compile.
+
+        Raises:
+            HostError: a tool or disk space is missing.
+            BuildError: a step failed, or an option was not granted; the full log stays.
+        """
+        host.need("kernel")
+        self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        host.need_space(self.work, SCRATCH_BYTES, f"building kernel {self.job.name}")
+        self.unpack(archive)
+        self.configure()
+        self.compile()
+
     def unpack(self, archive: Path) -> None:
         """Unpack the source tree out of the package, and out of the tarball in that."""
         self.tree.mkdir(parents=True)
         package = self.work / "package"
         with progress.task(f"Unpacking the source of kernel {self.job.name}") as task:
-            self._run("unpack", ["dpkg-deb", "--extract", os.fspath(archive), os.fspath(package)])
+            self.run("unpack", ["dpkg-deb", "--extract", os.fspath(archive), os.fspath(package)])
             tarball = next(package.glob("usr/src/linux-source-*.tar.xz"), None)
             if tarball is None:
                 raise BuildError(f"{archive} is no kernel source", expected="a tarball in usr/src")
@@ -229,7 +239,7 @@ class Bench:
             f"--checkpoint={TAR_RECORDS_A_NOTE}",
             "--checkpoint-action=echo=%u",
         ]
-        self._run("unpack", command, follow)
+        self.run("unpack", command, follow)
 
     def configure(self) -> None:
         """Make the configuration from nothing but what was asked for, and check the outcome."""
@@ -237,15 +247,15 @@ class Bench:
         wanted = self.work / "asked.config"
         wanted.write_text(kconfig.seed(self.job.asked))
         with progress.task(f"Configuring kernel {self.job.name}"):
-            self._make("configure", f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
+            self.make("configure", f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
             final = kconfig.read((self.out / ".config").read_text())
             known = kconfig.symbols(self.tree)
             kconfig.check(self.job.asked, self.job.unasked, final, known)
 
-    def compile(self) -> None:
-        """Compile the image and the modules."""
+    def compile(self, *targets: str) -> None:
+        """Compile the image and the modules, or only certain targets."""
         done = 0
-        with progress.task(f"Compiling kernel {self.job.name}", self.job.steps) as task:
+        with progress.task(f"Compiling kernel {self.job.name}", self.job.steps or None) as task:
 
             def follow(line: str) -> None:
                 nonlocal done
@@ -253,34 +263,37 @@ class Bench:
                     done += 1
                     task.update(done, note=note)
 
-            self._make("compile", f"-j{host.cores()}", "bzImage", "modules", follow=follow)
+            self.make("compile", *(targets or ("bzImage", "modules")), follow=follow)
 
     def pack(self, product: Path) -> None:
         """Put what guests need into the product's folder."""
         stage = self.work / "stage"
         folder = stage / "lib/modules"
         with progress.task(f"Packing kernel {self.job.name}"):
-            self._make(
+            self.make(
                 "install", f"INSTALL_MOD_PATH={stage}", "INSTALL_MOD_STRIP=1", "modules_install"
             )
             for link in ("build", "source"):
                 (folder / self.release / link).unlink(missing_ok=True)
-            self._squash(folder, product / MODULES)
+            self.squash(folder, product / MODULES)
             for made, kept in KEPT.items():
                 shutil.copyfile(self.out / made, product / kept)
 
-    def _squash(self, folder: Path, target: Path) -> None:
+    def squash(self, folder: Path, target: Path) -> None:
+        """Pack what belongs into /lib/modules."""
         command = ["mksquashfs", os.fspath(folder), os.fspath(target)]
-        self._run("pack", [*command, *SQUASHFS_OPTIONS, *SQUASHFS_TIMES])
+        self.run("pack", [*command, *SQUASHFS_OPTIONS, *SQUASHFS_TIMES])
 
-    def _make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
-        command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"CC={self._cc()}"]
-        self._run(stage, [*command, *ABSENT, *arguments], follow)
+    def make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
+        """Run kbuild's make for a stage, which names the log."""
+        command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"-j{host.cores()}"]
+        self.run(stage, [*command, f"CC={self._cc()}", *ABSENT, *arguments], follow)
 
     def _cc(self) -> str:
         return "gcc" if host.which("ccache") is None else "ccache gcc"
 
-    def _run(self, stage: str, command: list[str], follow: Follow = _ignore) -> None:
+    def run(self, stage: str, command: list[str], follow: Follow = _ignore) -> None:
+        """Run a tool for a stage, which names the log."""
         name = self.job.name.replace(":", "-")
         log = self.cache.open().root / "logs" / f"kernel-{name}-{stage}.log"
         what = f"{stage} kernel {self.job.name}"

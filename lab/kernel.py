@@ -38,6 +38,7 @@ class Kernel:
         modules: squashfs whose root is what belongs into /lib/modules.
         config: the final configuration.
         digest: of the product's content.
+        lasting: whether it will be wanted again: what is frozen on it is kept for long.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Kernel:
     modules: Path
     config: Path
     digest: str
+    lasting: bool = True
 
     @cached_property
     def options(self) -> Mapping[str, str]:

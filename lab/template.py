@@ -8,12 +8,13 @@ privately and loads the state: the kernel copies pages only as they are written.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from lab import console, image, kernel, payload, progress, qemucaps
+from lab import console, image, kernel, kmodules, payload, progress, qemucaps
 from lab.argv import BootFiles, RunFiles, argv
 from lab.cache import Cache, digest
 from lab.deadline import Deadline
@@ -30,7 +31,10 @@ from lab.vfio import VfioUser
 SETTLE_TIMEOUT_S = 60.0
 FREEZE_TIMEOUT_S = 60.0
 USERS_IN_RESERVE = 4
-TEMPLATES_KEPT = 48  # some 85 MB each; three kernels with all topologies are 27
+# Where templates are kept, how many (some 85 MB each; three kernels with all topologies are 27),
+# and how many seconds one must have been idle to go: other runs may be at those of trial kernels.
+LASTING = ("template", 48, 0.0)
+PASSING = ("trial", 16, 600.0)
 RECIPE = 1  # raise when this module freezes differently
 
 
@@ -53,19 +57,25 @@ class Workshop:
     accelerator: Accelerator
 
     @classmethod
-    def open(cls, cache: Cache, kernel_name: str | None = None) -> Workshop:
+    def open(
+        cls, cache: Cache, kernel_name: str | None = None, modules: Path | None = None
+    ) -> Workshop:
         """Return the workshop for a kernel, building what the cache lacks.
 
         Args:
             cache: where everything built lives.
             kernel_name: the newest packaged one if not given.
+            modules: folder of modules that replace the kernel's own.
 
         Raises:
             HostError: this host cannot run or build it.
-            UsageError: there is no kernel of that name.
+            UsageError: there is no kernel of that name, or the modules are not for it.
         """
+        replacing = kmodules.found_in(modules) if modules else []
         caps = qemucaps.probe()
         built = kernel.obtain(kernel_name or kernel.catalogue().default, cache.open())
+        if replacing:
+            built = kmodules.replaced(built, replacing, cache)
         root_fs = image.obtain(cache)
         return cls(cache, built, root_fs, caps, accelerator(caps, cache, built))
 
@@ -95,13 +105,14 @@ class Workshop:
         """
         cold = self.machine(topology)
         title = f"Freezing template {topology.name} on kernel {self.kernel.name}"
+        kind, kept, idle_s = LASTING if self.kernel.lasting else PASSING
         entry = self.cache.obtain(
-            "template",
+            kind,
             self._key(cold),
             lambda scratch: _freeze(cold, scratch, self.cache.root / "logs", title),
             on_wait=lambda: click.echo(f"{title}: another run is at it; waiting", err=True),
         )
-        self.cache.prune("template", TEMPLATES_KEPT)
+        self.cache.prune(kind, kept, idle_s)
         files = replace(cold.files, ram=entry / "ram", state=entry / "state")
         return replace(cold, files=files)
 
@@ -134,6 +145,8 @@ def _freeze(cold: Machine, scratch: Path, logs: Path, title: str) -> None:
             _save(guest, state)
         finally:
             guest.close()
+    if not cold.kernel.lasting:
+        shutil.rmtree(logs / name, ignore_errors=True)
     facts = {"topology": cold.topology.name, "kernel": cold.kernel.name}
     (scratch / "template.json").write_text(json.dumps(facts))
 

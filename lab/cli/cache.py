@@ -11,7 +11,9 @@ from lab.cache import MANIFEST, Cache
 from lab.host import megabytes
 
 # What a minute makes again; the rest takes a download or a long build.
-CHEAP = frozenset({"template", "payload", "image", "accelerator", "logs"})
+CHEAP = frozenset(
+    {"template", "trial", "modules", "payload", "image", "accelerator", "branch", "logs"}
+)
 # Held by whoever builds; and without the keys no frozen guest could be reached.
 LASTING = frozenset({"locks", "keys"})
 

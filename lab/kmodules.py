@@ -1,0 +1,108 @@
+"""A kernel with some of its modules replaced: same image, another /lib/modules."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from lab import kbuild, progress
+from lab.cache import Cache, digest, file_digest
+from lab.errors import UsageError
+from lab.kernel import Kernel
+from lab.process import pipeline
+
+KIND = "modules"
+# Some 5 MB each. Another run may still boot guests from one that it asked for a while ago.
+KEPT = 32
+IDLE_S = 900.0
+LABEL_DIGITS = 8
+
+
+def found_in(folder: Path) -> list[Path]:
+    """Return the modules in a folder, however deep, in order.
+
+    Raises:
+        UsageError: there is no such folder, there are none, or two have the same name.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} with modules")
+    found = sorted(folder.rglob("*.ko"))
+    if not found:
+        raise UsageError(f"there are no modules in {folder}", expected="files named *.ko")
+    names = [path.name for path in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{folder} has more than one {twice[0]}", expected="one of each name")
+    return found
+
+
+def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
+    """Return a kernel whose modules of those names are replaced.
+
+    Args:
+        kernel: whose image, configuration and other modules stay.
+        modules: `.ko` files, debugging symbols and all.
+        cache: where the outcome is kept, a few at a time.
+
+    Raises:
+        UsageError: the kernel has no module of such a name, or one is for another kernel.
+        BuildError: a tool failed.
+    """
+    given = list(modules)
+    sums = {path.name: file_digest(path) for path in given}
+    key = digest({"kernel": kernel.digest, "modules": sums})[:16]
+    label = f"{kernel.name}+{key[:LABEL_DIGITS]}"
+
+    def build(scratch: Path) -> None:
+        with progress.task(f"Replacing modules of kernel {kernel.name}"):
+            _pack(kernel, given, scratch, cache.root / "logs" / f"modules-{key}.log")
+
+    entry = cache.obtain(KIND, key, build)
+    cache.prune(KIND, KEPT, IDLE_S)
+    return replace(
+        kernel,
+        name=label,
+        modules=entry / kbuild.MODULES,
+        digest=digest({"kernel": kernel.digest, "modules": key}),
+        lasting=False,
+    )
+
+
+def _pack(kernel: Kernel, modules: list[Path], scratch: Path, log: Path) -> None:
+    stage = scratch / "stage"
+    folder = stage / "lib/modules"
+    folder.parent.mkdir(parents=True)
+
+    def run(*command: str | Path) -> None:
+        what = f"replace modules of kernel {kernel.name}"
+        pipeline(what, [os.fspath(word) for word in command], log=log)
+
+    run("unsquashfs", "-no-progress", "-dest", folder, kernel.modules)
+    there = {path.name: path for path in folder.rglob("*.ko")}
+    for path in modules:
+        if path.name not in there:
+            raise UsageError(
+                f"kernel {kernel.name} has no module {path.name}",
+                expected=f"one of its own, such as {', '.join(sorted(there)[-3:])}",
+            )
+        _check_release(path, kernel)
+        run("strip", "--strip-debug", "-o", there[path.name], path)
+    run("depmod", "--basedir", stage, kernel.release)
+    target = scratch / kbuild.MODULES
+    run("mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS, *kbuild.SQUASHFS_TIMES)
+    shutil.rmtree(stage)
+
+
+def _check_release(module: Path, kernel: Kernel) -> None:
+    mark = b"\0vermagic="
+    _before, found, after = module.read_bytes().partition(mark)
+    release = after.partition(b"\0")[0].decode(errors="replace").partition(" ")[0]
+    if not found or release != kernel.release:
+        raise UsageError(
+            f"{module} is not for kernel {kernel.name}",
+            expected=kernel.release,
+            seen=release or "no vermagic: this is no kernel module",
+        )
