@@ -11,4 +11,5 @@ pytest_plugins = [
     "fixtures.groups",
     "fixtures.dma",
     "fixtures.noiommu",
+    "fixtures.removal",
 ]

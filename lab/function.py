@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 
+from lab.deadline import Deadline, wait_until
 from lab.pci import Bdf
+from lab.uapi.syscalls import O_RDONLY, O_WRONLY
 from lab.user import PendingCall, Refusal, User
 
 DRIVERS = "/sys/bus/pci/drivers"
+CHANGE_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,34 @@ class PciFunction:
     def start_write(self, attribute: str, value: object, by: User) -> PendingCall:
         """Have `by` begin a write that may block, without waiting for it."""
         return by.start_write_file(f"{self.path}/{attribute}", str(value))
+
+    def await_value(self, attribute: str, value: str) -> None:
+        """Wait for an attribute that changes by itself, such as `power_state`, to have a value.
+
+        Raises:
+            DeadlineExceeded: it never had it.
+        """
+        wait_until(
+            f"{attribute} of {self} to be {value}",
+            lambda: self.read(attribute) == value,
+            Deadline.after(CHANGE_TIMEOUT_S),
+        )
+
+    def read_config(self, offset: int, size: int) -> bytes:
+        """Read the hardware's config space; in D3hot only what it shows there."""
+        fd = self.root.open_path(f"{self.path}/config", O_RDONLY)
+        try:
+            return self.root.pread(fd, size, offset)
+        finally:
+            self.root.close(fd)
+
+    def write_config(self, offset: int, data: bytes) -> None:
+        """Write the hardware's config space, behind the back of any driver."""
+        fd = self.root.open_path(f"{self.path}/config", O_WRONLY)
+        try:
+            self.root.pwrite(fd, data, offset)
+        finally:
+            self.root.close(fd)
 
     @property
     def present(self) -> bool:

@@ -27,7 +27,7 @@ from lab.qemucaps import QemuCaps
 from lab.qmp import Qmp
 from lab.ssh import Login, Ssh
 from lab.topology import Topology
-from lab.user import Entry
+from lab.user import Entry, User
 from lab.vfio import VfioUser
 
 WAKE_TIMEOUT_S = 20.0
@@ -198,6 +198,20 @@ class Guest:
         """
         lines = [readable(record) for record in self.kernel_log()]
         return [line for line in lines if text in line and f"] {level}" in line]
+
+    def await_heard(self, text: str, *, level: str = "") -> list[str]:
+        """Wait for the kernel to log a line, as `heard` finds it, and return all that match."""
+        deadline = Deadline.after(CALL_TIMEOUT_S)
+        return wait_until(f"the log line {text!r}", lambda: self.heard(text, level=level), deadline)
+
+    def await_stuck(self, user: User) -> None:
+        """Wait until a user sleeps uninterruptibly in its call, as those who want a lock do."""
+        status = f"/proc/{user.pid}/status"
+        wait_until(
+            f"{user.name} to be stuck",
+            lambda: "State:\tD" in self.root.read_file(status),
+            Deadline.after(CALL_TIMEOUT_S),
+        )
 
     def taints(self) -> frozenset[int]:
         """Return the bits set in the kernel's taint mask."""

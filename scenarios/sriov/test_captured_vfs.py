@@ -1,0 +1,93 @@
+"""What becomes of the VFs that vfio-pci makes?
+
+Thread: 2020-vf-token: VFs of a user's PF must not reach drivers of the host by themselves.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_bus_notifier(); drivers/pci/iov.c.
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.tokens import TOKEN
+
+NO_OVERRIDE = "(null)"
+COMMAND = 0x04
+MEMORY_DECODE = b"\x02\x00"
+
+
+@claim("B03")
+def test_a_vf_of_a_users_pf_goes_to_vfio_pci_at_once(guest, pf):
+    """Each VF is captured by driver_override, bound, and mentioned in the log once."""
+    guest.load("igbvf")
+    first, second = pf.enable_vfs(2)
+    assert (first.driver, second.driver) == ("vfio-pci", "vfio-pci")
+    assert (first.read("driver_override"), second.read("driver_override")) == ("vfio-pci",) * 2
+    captured = f"vfio-pci {pf}: Captured SR-IOV VF"
+    assert len(guest.heard(f"{captured} {first} driver_override", level="info")) == 1
+    assert len(guest.heard(f"{captured} {second} driver_override", level="info")) == 1
+    assert len(guest.heard("Captured SR-IOV VF")) == 2
+
+
+@claim("B03")
+def test_vfs_are_captured_each_time_they_are_made(guest, pf):
+    """A second SR-IOV cycle captures its VFs like the first."""
+    pf.enable_vfs(1)
+    pf.enable_vfs(0)
+    (vf,) = pf.enable_vfs(1)
+    assert (vf.driver, vf.read("driver_override")) == ("vfio-pci", "vfio-pci")
+    assert len(guest.heard(f"{pf}: Captured SR-IOV VF {vf} driver_override")) == 2
+
+
+@claim("B04")
+def test_turning_autoprobe_off_does_not_keep_vfio_pci_from_its_vfs(pf):
+    """driver_override outranks sriov_drivers_autoprobe."""
+    pf.write("sriov_drivers_autoprobe", 0)
+    (vf,) = pf.enable_vfs(1)
+    assert (vf.driver, vf.read("driver_override")) == ("vfio-pci", "vfio-pci")
+
+
+@claim("B05")
+def test_turning_autoprobe_off_keeps_host_drivers_from_vfs(guest):
+    """The VFs of a PF on igb then stay as they are made; with autoprobe on igbvf takes them."""
+    guest.load("igb")
+    guest.load("igbvf")
+    pf = guest.function("pf0")
+    pf.bind("igb")
+    pf.write("sriov_drivers_autoprobe", 0)
+    (vf,) = pf.enable_vfs(1)
+    assert (vf.driver, vf.read("driver_override")) == (None, NO_OVERRIDE)
+    pf.enable_vfs(0)
+    pf.write("sriov_drivers_autoprobe", 1)
+    (vf,) = pf.enable_vfs(1)
+    assert (vf.driver, vf.read("driver_override")) == ("igbvf", NO_OVERRIDE)
+
+
+@claim("B38")
+def test_pf_and_vfs_are_in_a_group_each(pf, vfs):
+    """Nothing ties a VF to its PF or to its siblings but the token."""
+    assert len({pf.group, vfs[0].group, vfs[1].group}) == 3
+
+
+@claim("B03", "B39")
+@pytest.mark.parametrize(
+    ("topology", "places"),
+    [("igb", ["10.0", "10.2", "10.4"]), ("nvme-sriov", ["00.1", "00.2", "00.3"])],
+    indirect=["topology"],
+)
+def test_vfs_stand_where_their_pf_puts_them(pf_user, vf_user, pf, places):
+    """First offset and stride are the hardware's; any kind of PF has its VFs captured there."""
+    vfs = pf.enable_vfs(3)
+    assert [str(vf) for vf in vfs] == [f"0000:01:{place}" for place in places]
+    assert {vf.driver for vf in vfs} == {"vfio-pci"}
+    pf_user.open(pf, TOKEN)
+    assert vf_user.open(vfs[2], TOKEN).get_info().num_regions > 0
+
+
+@claim("B41")
+def test_making_vfs_turns_on_the_memory_decode_of_the_pf(guest, pf):
+    """A PF whose memory decode was turned off gets it back with its VFs, and the log says so."""
+    pf.enable_vfs(1)
+    pf.write_config(COMMAND, bytes(2))
+    pf.enable_vfs(0)
+    pf.enable_vfs(1)
+    assert pf.read_config(COMMAND, 2) == MEMORY_DECODE
+    assert len(guest.heard(f"vfio-pci {pf}: enabling device (0000 -> 0002)", level="info")) == 1

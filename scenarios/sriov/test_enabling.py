@@ -1,0 +1,92 @@
+"""Who may make VFs of a PF on vfio-pci, and when?
+
+Thread: 2018-unmanaged-sriov, which refused an ioctl for it, kept to sysfs, and wished for limits
+that did not come. Kernel: drivers/vfio/pci/vfio_pci.c, vfio_pci_sriov_configure().
+"""
+
+from errno import EACCES, ENOENT, ENOTTY
+from struct import pack
+
+from fixtures.claims import claim
+from fixtures.sriov import ENABLE_SRIOV
+from fixtures.tokens import TOKEN
+from fixtures.verdicts import refused, refused_every_way
+from lab.uapi.names import NAMES, Kind
+from lab.uapi.vfio import io
+from lab.user import Buffer
+
+EVERY_CAPABILITY = range(41)
+TWO_VFS = Buffer(pack("<III", 12, 0, 2))  # argsz, flags, and what such an ioctl would take
+UNKNOWN_IOCTLS = {
+    hex(number): {"request": number, "arg": TWO_VFS}
+    for number in map(io, range(64))
+    if number not in NAMES[Kind.DEVICE]
+}
+
+
+@claim("B01", "B02")
+def test_vfio_pci_makes_vfs_only_when_told_so(guest, root):
+    """Writing sriov_numvfs is ENOENT until enable_sriov is on, which needs no new bind."""
+    pf = guest.function("pf0")
+    pf.bind("vfio-pci")
+    assert root.read_file(ENABLE_SRIOV) == "N"
+    with refused(ENOENT):
+        pf.enable_vfs(1)
+    assert (pf.numvfs, pf.vfs()) == (0, [])
+    root.write_file(ENABLE_SRIOV, "Y")
+    assert len(pf.enable_vfs(1)) == 1
+
+
+@claim("B01", "B02")
+def test_vfio_pci_makes_no_more_vfs_once_told_not_to(root, pf):
+    """Turning enable_sriov off takes effect with the next write, on a PF bound while it was on."""
+    pf.enable_vfs(1)
+    pf.enable_vfs(0)
+    root.write_file(ENABLE_SRIOV, "N")
+    with refused(ENOENT):
+        pf.enable_vfs(1)
+    assert (pf.numvfs, pf.vfs()) == (0, [])
+
+
+@claim("B12")
+def test_vfs_outlive_the_permission_to_make_them(root, pf, vfs):
+    """With enable_sriov off again sriov_numvfs cannot remove VFs; taking the PF away does."""
+    root.write_file(ENABLE_SRIOV, "N")
+    with refused(ENOENT):
+        pf.write("sriov_numvfs", 0)
+    assert (pf.numvfs, pf.vfs(), vfs[0].driver) == (2, vfs, "vfio-pci")
+    pf.unbind()
+    assert (pf.numvfs, pf.vfs(), vfs[0].present) == (0, [], False)
+
+
+@claim("B13")
+def test_the_number_of_vfs_may_change_while_the_pf_is_in_use(pf_user, vf_user, pf):
+    """Nothing locks the VF count when a user has the PF, as the thread had wished."""
+    pf_fd = pf_user.open(pf, TOKEN)
+    (vf,) = pf.enable_vfs(1)
+    assert vf_user.open(vf, TOKEN).get_info().num_regions > 0
+    vf_user.kill()
+    assert pf.enable_vfs(0) == []
+    assert len(pf.enable_vfs(3)) == 3
+    assert pf_fd.get_info().num_regions > 0
+
+
+@claim("B01")
+def test_a_user_who_owns_the_pf_makes_no_vfs(guest, root, pf):
+    """VFs come by a way that was privileged before: neither file is writable to the PF's owner."""
+    owner = guest.user("owner", uid=1000, drop=EVERY_CAPABILITY)
+    root.syscall("chown", Buffer(f"/dev/vfio/{pf.group}\0".encode()), 1000, 1000)
+    assert owner.open(pf).get_info().num_regions > 0
+    with refused(EACCES):
+        owner.write_file(f"{pf.path}/sriov_numvfs", "1")
+    with refused(EACCES):
+        owner.write_file(ENABLE_SRIOV, "Y")
+    assert len(pf.enable_vfs(1)) == 1
+
+
+@claim("B42")
+def test_no_ioctl_of_a_pf_makes_vfs(pf_user, pf):
+    """The ioctl that the thread discussed does not exist: whatever is not known is ENOTTY."""
+    pf_fd = pf_user.open(pf, TOKEN)
+    refused_every_way(ENOTTY, pf_fd.ioctl, UNKNOWN_IOCTLS)
+    assert (pf.numvfs, pf.vfs()) == (0, [])

@@ -1,0 +1,122 @@
+"""What does sriov_numvfs take, and what does it say to the rest?
+
+Kernel: drivers/pci/iov.c, sriov_numvfs_store(): the number first, then the driver.
+"""
+
+from errno import EBUSY, EINVAL, ENOENT, ERANGE
+
+from fixtures.claims import claim
+from fixtures.sriov import ENABLE_SRIOV
+from fixtures.verdicts import refused, refused_every_way
+
+NONSENSE = {
+    text: {"attribute": "sriov_numvfs", "value": text}
+    for text in ("-1", "65536", "two", "1.5", "1 2", "")
+}
+
+
+@claim("B06")
+def test_what_is_no_number_of_16_bits_is_invalid(pf):
+    """A write that is no number a register could hold is EINVAL, one in hexadecimal is fine."""
+    refused_every_way(EINVAL, pf.write, NONSENSE)
+    assert pf.numvfs == 0
+    pf.write("sriov_numvfs", "0x2")
+    assert pf.numvfs == 2
+
+
+@claim("B06", "B09")
+def test_the_number_is_checked_before_the_driver(guest):
+    """More VFs than the PF can have are ERANGE even where there is no driver to ask."""
+    pf = guest.function("pf0")
+    assert (pf.driver, pf.read("sriov_totalvfs")) == (None, "8")
+    with refused(ERANGE):
+        pf.write("sriov_numvfs", 9)
+    with refused(ERANGE):
+        pf.write("sriov_numvfs", 65535)
+    with refused(EINVAL):
+        pf.write("sriov_numvfs", 65536)
+    with refused(ENOENT):
+        pf.write("sriov_numvfs", 8)
+
+
+@claim("B06")
+def test_a_pf_on_vfio_pci_has_as_many_vfs_as_its_hardware(pf):
+    """All eight can be had, and not one more."""
+    with refused(ERANGE):
+        pf.write("sriov_numvfs", 9)
+    assert len(pf.enable_vfs(8)) == 8
+
+
+@claim("B07")
+def test_igb_keeps_one_vf_for_itself_while_it_has_the_pf(guest):
+    """igb lowers sriov_totalvfs to 7 and means it; the hardware's 8 come back when it lets go."""
+    guest.load("igb")
+    pf = guest.function("pf0")
+    pf.bind("igb")
+    assert pf.read("sriov_totalvfs") == "7"
+    with refused(ERANGE):
+        pf.write("sriov_numvfs", 8)
+    pf.unbind()
+    assert pf.read("sriov_totalvfs") == "8"
+    pf.bind("vfio-pci")
+    assert pf.read("sriov_totalvfs") == "8"
+
+
+@claim("B08")
+def test_the_number_in_force_may_be_written_to_a_pf_without_driver(guest):
+    """Asking an unbound PF for no VFs succeeds, asking it for one does not."""
+    pf = guest.function("pf0")
+    pf.write("sriov_numvfs", 0)
+    with refused(ENOENT):
+        pf.write("sriov_numvfs", 1)
+    assert pf.numvfs == 0
+
+
+@claim("B08")
+def test_the_number_in_force_is_not_asked_of_the_driver(guest, root, pf, vfs):
+    """Writing the count again is fine though vfio-pci would say no, and leaves the VFs alone."""
+    root.write_file(ENABLE_SRIOV, "N")
+    pf.write("sriov_numvfs", 2)
+    assert pf.vfs() == vfs
+    assert len(guest.heard("Captured SR-IOV VF")) == 2
+    with refused(ENOENT):
+        pf.write("sriov_numvfs", 0)
+
+
+@claim("B09")
+def test_a_pf_without_driver_has_no_vfs(guest):
+    """Enabling VFs of an unbound PF is ENOENT, and the log says why."""
+    pf = guest.function("pf0")
+    with refused(ENOENT):
+        pf.write("sriov_numvfs", 1)
+    reason = "no driver bound to device; cannot configure SR-IOV"
+    assert len(guest.heard(f"pci {pf}: {reason}", level="info")) == 1
+    assert (pf.numvfs, pf.vfs()) == (0, [])
+
+
+@claim("B10")
+def test_a_driver_that_knows_no_sriov_makes_no_vfs(guest):
+    """Enabling VFs of a PF on pci-stub is ENOENT, and the log says why."""
+    guest.load("pci-stub")
+    pf = guest.function("pf0")
+    pf.bind("pci-stub")
+    with refused(ENOENT):
+        pf.write("sriov_numvfs", 1)
+    reason = "driver does not support SR-IOV configuration via sysfs"
+    assert len(guest.heard(f"pci-stub {pf}: {reason}", level="info")) == 1
+    assert (pf.numvfs, pf.vfs()) == (0, [])
+
+
+@claim("B11")
+def test_the_number_of_vfs_changes_only_by_way_of_none(guest, pf, vfs):
+    """Neither more nor fewer VFs without 0 in between: EBUSY, a warning, and no change."""
+    with refused(EBUSY):
+        pf.write("sriov_numvfs", 1)
+    with refused(EBUSY):
+        pf.write("sriov_numvfs", 3)
+    warning = f"vfio-pci {pf}: 2 VFs already enabled. Disable before enabling"
+    assert len(guest.heard(f"{warning} 1 VFs", level="warn")) == 1
+    assert len(guest.heard(f"{warning} 3 VFs", level="warn")) == 1
+    assert (pf.numvfs, pf.vfs(), vfs[1].driver) == (2, vfs, "vfio-pci")
+    pf.enable_vfs(0)
+    assert len(pf.enable_vfs(3)) == 3

@@ -1,0 +1,28 @@
+"""A PCI function is read and written where sysfs has it."""
+
+import pytest
+
+from lab import function
+from lab.errors import DeadlineExceeded
+from lab.function import PciFunction
+from lab.pci import Bdf
+
+
+@pytest.fixture
+def pf(user, tmp_path, monkeypatch):
+    monkeypatch.setattr(PciFunction, "path", str(tmp_path))
+    monkeypatch.setattr(function, "CHANGE_TIMEOUT_S", 0.01)
+    return PciFunction(Bdf.parse("0000:01:00.0"), user)
+
+
+def test_config_space_is_reached_by_offset(pf, tmp_path):
+    (tmp_path / "config").write_bytes(bytes(range(16)))
+    pf.write_config(4, b"\xff\xfe")
+    assert pf.read_config(3, 4) == b"\x03\xff\xfe\x06"
+
+
+def test_a_value_that_never_comes_is_named(pf, tmp_path):
+    (tmp_path / "power_state").write_text("D0\n")
+    pf.await_value("power_state", "D0")
+    with pytest.raises(DeadlineExceeded, match=r"power_state of 0000:01:00.0 to be D3hot"):
+        pf.await_value("power_state", "D3hot")
