@@ -8,6 +8,7 @@ pytest_plugins = [
     "fixtures.results",
     "fixtures.machines",
     "fixtures.sriov",
+    "fixtures.devices",
     "fixtures.groups",
     "fixtures.dma",
     "fixtures.noiommu",

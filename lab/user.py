@@ -233,10 +233,16 @@ class User:
         return self.syscall("pwrite64", fd, Buffer(data), len(data), offset, about=about).value
 
     def mmap(
-        self, fd: int, size: int, offset: int = 0, *, protection: int = PROT_READ | PROT_WRITE
+        self,
+        fd: int,
+        size: int,
+        offset: int = 0,
+        *,
+        protection: int = PROT_READ | PROT_WRITE,
+        flags: int = MAP_SHARED,
     ) -> int:
-        """Map a descriptor shared and return the address."""
-        return self.syscall("mmap", 0, size, protection, MAP_SHARED, fd, offset).value
+        """Map a descriptor, shared if not told otherwise, and return the address."""
+        return self.syscall("mmap", 0, size, protection, flags, fd, offset).value
 
     def allocate(self, size: int) -> int:
         """Map `size` bytes of fresh memory and return the page-aligned address."""
@@ -255,6 +261,11 @@ class User:
     def poke(self, address: int, data: bytes, width: int = 0) -> None:
         """Store bytes to mapped memory, in accesses of `width` bytes if given."""
         self._ask("poke", f"{address:#x}", address=address, data=data.hex(), width=width)
+
+    def touch(self, address: int) -> signals.Signals | None:
+        """Load a byte in a forked child; return the signal that killed it, None if it lived."""
+        number = self._ask("touch", f"{address:#x}", address=address)["value"]
+        return signals.Signals(number) if number else None
 
     def eventfd(self) -> int:
         """Make an eventfd and return its descriptor."""

@@ -123,6 +123,12 @@ def test_a_user_that_crashes_is_missed_at_once_and_by_all(agent):
     assert other.exists("/")
 
 
+def test_a_touch_kills_a_child_in_the_users_place(user):
+    assert user.touch(user.allocate(4096)) is None
+    assert user.touch(NOWHERE) is signal.SIGSEGV
+    assert user.exists("/")
+
+
 def test_the_last_answer_comes_before_the_news_of_the_end(agent):
     for _ in range(20):
         user = agent.user()

@@ -13,6 +13,7 @@ from lab.vfio.group import Group, GroupDevice
 from lab.vfio.handle import Handle
 from lab.vfio.hot_reset import Affected, HotResetInfo
 from lab.vfio.iommufd import Iommufd
+from lab.vfio.nic import Nic
 from lab.vfio.paths import (
     cdev_node,
     group_node,
@@ -34,6 +35,7 @@ __all__ = [
     "Handle",
     "HotResetInfo",
     "Iommufd",
+    "Nic",
     "VfioUser",
     "cdev_node",
     "group_node",

@@ -18,7 +18,9 @@ from lab.vfio.handle import Handle, descriptor
 from lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, parse_hot_reset_info
 
 EVENTFD_TRIGGER = vfio.VFIO_IRQ_SET_DATA_EVENTFD | vfio.VFIO_IRQ_SET_ACTION_TRIGGER
-DISABLE = vfio.VFIO_IRQ_SET_DATA_NONE | vfio.VFIO_IRQ_SET_ACTION_TRIGGER
+TRIGGER = vfio.VFIO_IRQ_SET_DATA_NONE | vfio.VFIO_IRQ_SET_ACTION_TRIGGER
+MASK = vfio.VFIO_IRQ_SET_DATA_NONE | vfio.VFIO_IRQ_SET_ACTION_MASK
+UNMASK = vfio.VFIO_IRQ_SET_DATA_NONE | vfio.VFIO_IRQ_SET_ACTION_UNMASK
 INFO_BYTES = 1024
 
 
@@ -98,7 +100,19 @@ class Device(Handle):
 
     def disable_irqs(self, index: int) -> None:
         """Take an interrupt index down."""
-        self.set_irqs(index, DISABLE)
+        self.set_irqs(index, TRIGGER)
+
+    def mask_irq(self, index: int) -> None:
+        """Mask the first interrupt of an index."""
+        self.set_irqs(index, MASK, 0, 1)
+
+    def unmask_irq(self, index: int) -> None:
+        """Unmask the first interrupt of an index."""
+        self.set_irqs(index, UNMASK, 0, 1)
+
+    def trigger_irqs(self, index: int, start: int = 0, count: int = 1) -> None:
+        """Have vfio signal the eventfds of interrupts, without the hardware."""
+        self.set_irqs(index, TRIGGER, start, count)
 
     def reset(self) -> None:
         """VFIO_DEVICE_RESET."""

@@ -1,0 +1,63 @@
+"""An Intel NIC in the hands of its user: its registers, and interrupts raised at will.
+
+Source: Intel 82540EM, 82574 and 82576 software developer's manuals, interrupt registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from lab.vfio.device import Device
+
+REGISTER_BYTES = 4
+LINK_CHANGED = 1 << 2  # a cause that nothing else in a NIC without a cable raises
+
+# Registers of BAR 0 that the e1000 and e1000e (82540EM, 82574) share.
+ICR = 0x00C0
+ICS = 0x00C8
+IMS = 0x00D0
+# Registers of BAR 0 of the igb (82576); EICS raises MSI-X vectors by their number.
+GPIE = 0x1514
+EICS = 0x1520
+EIMS = 0x1524
+GPIE_MSIX_MODE = 1 << 4
+# Plain memory in all three: a slot of the multicast table and its neighbour.
+MTA = 0x5200
+MTA_NEXT = 0x5204
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A NIC's registers, reached through the file of the open device.
+
+    Args:
+        device: the NIC, open.
+    """
+
+    device: Device
+
+    def read(self, register: int) -> int:
+        """Return a register of BAR 0."""
+        raw = self.device.read_region(VFIO_PCI_BAR0_REGION_INDEX, register, REGISTER_BYTES)
+        return int.from_bytes(raw, "little")
+
+    def write(self, register: int, value: int) -> None:
+        """Write a register of BAR 0."""
+        raw = value.to_bytes(REGISTER_BYTES, "little")
+        self.device.write_region(VFIO_PCI_BAR0_REGION_INDEX, register, raw)
+
+    def interrupt(self) -> None:
+        """Raise the NIC's interrupt (e1000, e1000e); INTx stays asserted until acknowledged."""
+        self.write(IMS, LINK_CHANGED)
+        self.write(ICS, LINK_CHANGED)
+
+    def acknowledge(self) -> None:
+        """Take back the interrupt (e1000, e1000e): reading the causes clears them."""
+        self.read(ICR)
+
+    def interrupt_vector(self, vector: int) -> None:
+        """Raise one MSI-X vector (igb)."""
+        self.write(GPIE, GPIE_MSIX_MODE)
+        self.write(EIMS, 1 << vector)
+        self.write(EICS, 1 << vector)

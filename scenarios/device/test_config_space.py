@@ -1,0 +1,171 @@
+"""What does a user see of a device's configuration space, and what can he change?
+
+Kernel: drivers/vfio/pci/vfio_pci_config.c, init_pci_cap_basic_perm(), vfio_pci_config_rw().
+"""
+
+from errno import EFAULT
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.verdicts import refused
+from lab.configspace import ConfigSpace
+from lab.uapi.pci_regs import (
+    PCI_BASE_ADDRESS_0,
+    PCI_BASE_ADDRESS_2,
+    PCI_BASE_ADDRESS_3,
+    PCI_BASE_ADDRESS_4,
+    PCI_BASE_ADDRESS_5,
+    PCI_CACHE_LINE_SIZE,
+    PCI_CAPABILITY_LIST,
+    PCI_CLASS_REVISION,
+    PCI_COMMAND,
+    PCI_COMMAND_MASTER,
+    PCI_COMMAND_MEMORY,
+    PCI_INTERRUPT_LINE,
+    PCI_INTERRUPT_PIN,
+    PCI_ROM_ADDRESS,
+    PCI_STATUS,
+    PCI_SUBSYSTEM_VENDOR_ID,
+    PCI_VENDOR_ID,
+)
+from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from lab.vfio.nic import MTA
+
+HEADER_BYTES = 64
+ONES = 0xFFFFFFFF
+GAP = 0xE0  # behind the last capability of an igb
+
+
+@claim("F13")
+def test_config_space_ends_at_4096_bytes(device):
+    """All of it can be read at once and nothing behind it, nor across its end."""
+    assert len(device.read_config(0, 4096)) == 4096
+    with refused(EFAULT):
+        device.read_config(4096, 1)
+    with refused(EFAULT):
+        device.read_config(4094, 4)
+    with refused(EFAULT):
+        device.write_config(4095, bytes(2))
+    assert device.write_config(4095, bytes(1)) == 1
+
+
+@claim("F13")
+@pytest.mark.topology("bridge")
+def test_config_space_of_a_conventional_device_ends_at_256_bytes(conventional, user):
+    """It has no extended configuration space."""
+    device = user.open(conventional)
+    assert device.get_region_info(7).size == 256
+    assert len(device.read_config(0, 256)) == 256
+    with refused(EFAULT):
+        device.read_config(256, 1)
+    with refused(EFAULT):
+        device.read_config(254, 4)
+
+
+@claim("F62")
+def test_config_space_is_read_and_written_at_any_place_in_any_size(config, hardware):
+    """An access may begin and end within registers and span capabilities."""
+    whole = config.read(0, 4096)
+    assert config.read(1, 6) == whole[1:7]
+    assert config.read(0x4B, 0x77) == whole[0x4B : 0x4B + 0x77]
+    assert config.read(0x142, 0x1F) == whole[0x142 : 0x142 + 0x1F]
+    assert config.write(GAP + 1, b"vfio-lab") == 8
+    assert hardware.read(GAP, 10) == b"\0vfio-lab\0"
+    assert config.read(GAP, 10) == b"\0vfio-lab\0"
+
+
+@claim("F14")
+def test_what_a_device_is_can_be_written_and_does_not_change(config, hardware):
+    """IDs, class, subsystem, status, capability pointer and pin take any write and stay."""
+    before, real = config.read(0, HEADER_BYTES), hardware.read(0, HEADER_BYTES)
+    config.set_dword(PCI_VENDOR_ID, ONES)
+    config.set_word(PCI_STATUS, 0)
+    config.set_dword(PCI_CLASS_REVISION, ONES)
+    config.set_dword(PCI_SUBSYSTEM_VENDOR_ID, ONES)
+    config.set_byte(PCI_CAPABILITY_LIST, 0)
+    config.set_byte(PCI_INTERRUPT_PIN, 0)
+    assert config.read(0, HEADER_BYTES) == before
+    assert hardware.read(0, HEADER_BYTES) == real
+
+
+@claim("F14")
+def test_an_interrupt_line_is_the_users_own_and_a_cache_line_the_hardwares(config, hardware):
+    """Of the bytes that drivers note something in, one is kept by vfio and one by the device."""
+    line = hardware.byte(PCI_INTERRUPT_LINE)
+    config.set_byte(PCI_INTERRUPT_LINE, line ^ 0xFF)
+    config.set_byte(PCI_CACHE_LINE_SIZE, 0x20)
+    assert config.byte(PCI_INTERRUPT_LINE) == line ^ 0xFF
+    assert hardware.byte(PCI_INTERRUPT_LINE) == line
+    assert config.byte(PCI_CACHE_LINE_SIZE) == 0x20
+    assert hardware.byte(PCI_CACHE_LINE_SIZE) == 0x20
+
+
+@claim("F15")
+def test_bars_are_sized_without_the_hardware_noticing(config, hardware):
+    """Ones written to BARs and ROM read back as sizes and kinds; the device keeps its addresses."""
+    real = hardware.read(PCI_BASE_ADDRESS_0, 24)
+    config.write(PCI_BASE_ADDRESS_0, b"\xff" * 24)
+    config.set_dword(PCI_ROM_ADDRESS, ONES)
+    assert config.dword(PCI_BASE_ADDRESS_0) == 0xFFFE0000
+    assert config.dword(PCI_BASE_ADDRESS_2) == 0xFFFFFFE1
+    assert config.dword(PCI_BASE_ADDRESS_3) == 0xFFFFC004
+    assert config.dword(PCI_BASE_ADDRESS_4) == ONES  # the upper half of a 64 bit BAR
+    assert config.dword(PCI_BASE_ADDRESS_5) == 0
+    assert config.dword(PCI_ROM_ADDRESS) == 0
+    assert hardware.read(PCI_BASE_ADDRESS_0, 24) == real
+
+
+@claim("F15")
+def test_a_bar_is_where_its_user_says_and_works_where_it_was(config, hardware, registers):
+    """An address written reads back as a BAR would keep it; accesses go where the BAR is."""
+    address = hardware.dword(PCI_BASE_ADDRESS_0)
+    assert config.dword(PCI_BASE_ADDRESS_0) == address
+    config.write(PCI_BASE_ADDRESS_0 + 1, b"\x77\x66\x55")
+    assert config.dword(PCI_BASE_ADDRESS_0) == 0x55660000
+    assert hardware.dword(PCI_BASE_ADDRESS_0) == address
+    registers.write(MTA, ONES)
+    assert registers.read(MTA) == ONES
+
+
+@claim("F63")
+def test_a_vf_looks_like_any_other_device(vf_config, vf_hardware):
+    """IDs and BARs that a VF itself does not have are shown to its user, and no pin."""
+    assert vf_hardware.dword(PCI_VENDOR_ID) == ONES
+    assert vf_config.dword(PCI_VENDOR_ID) == 0x10CA8086
+    vf_config.set_dword(PCI_BASE_ADDRESS_0, ONES)
+    vf_config.set_dword(PCI_VENDOR_ID, 0)
+    assert vf_config.dword(PCI_BASE_ADDRESS_0) == 0xFFFFC00C  # prefetchable, 64 bits
+    assert vf_hardware.dword(PCI_BASE_ADDRESS_0) == 0
+    assert vf_config.dword(PCI_VENDOR_ID) == 0x10CA8086
+    assert vf_config.byte(PCI_INTERRUPT_PIN) == 0
+
+
+@claim("F63")
+def test_memory_decode_of_a_vf_is_always_on(used_vf, vf_config, vf_hardware):
+    """A VF has no memory decode of its own: it reads as its user set it and turns nothing off."""
+    vf_hardware.set_word(PCI_COMMAND, 0)
+    assert vf_config.word(PCI_COMMAND) == PCI_COMMAND_MEMORY
+    address = used_vf.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 0x1000)
+    vf_config.set_word(PCI_COMMAND, 0)
+    assert vf_config.word(PCI_COMMAND) == 0
+    assert used_vf.user.touch(address) is None
+    assert len(used_vf.read_region(VFIO_PCI_BAR0_REGION_INDEX, 0, 4)) == 4
+
+
+@claim("F16")
+def test_bytes_of_no_capability_are_the_hardwares(config, hardware):
+    """What no capability claims is read and written raw."""
+    hardware.set_dword(GAP, 0x11223344)
+    assert config.dword(GAP) == 0x11223344
+    config.set_dword(GAP, 0x55667788)
+    assert hardware.dword(GAP) == 0x55667788
+
+
+@claim("F01")
+def test_opening_a_device_resets_it_and_takes_bus_mastering_away(user, function, hardware):
+    """What the last user of a device left on or written is gone when the next one has it."""
+    hardware.set_word(PCI_COMMAND, hardware.word(PCI_COMMAND) | PCI_COMMAND_MASTER)
+    config = ConfigSpace(user.open(function).read_config, None)
+    assert config.word(PCI_COMMAND) & PCI_COMMAND_MASTER == 0
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MASTER == 0

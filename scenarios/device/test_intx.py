@@ -1,0 +1,311 @@
+"""How does a user get a device's INTx?
+
+Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_handler(), vfio_pci_set_intx_*();
+vfio_pci_config.c, vfio_basic_config_write() for the DisINTx bit. The NIC raises its INTx itself
+and holds it until its causes are read.
+"""
+
+from errno import EBADF, EBUSY, EINVAL, ENOTTY
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import handlers
+from fixtures.verdicts import refused
+from lab.uapi.pci_regs import (
+    PCI_COMMAND,
+    PCI_COMMAND_INTX_DISABLE,
+    PCI_STATUS,
+    PCI_STATUS_INTERRUPT,
+)
+from lab.uapi.vfio import (
+    VFIO_IRQ_SET_ACTION_MASK,
+    VFIO_IRQ_SET_ACTION_TRIGGER,
+    VFIO_IRQ_SET_ACTION_UNMASK,
+    VFIO_IRQ_SET_DATA_BOOL,
+    VFIO_IRQ_SET_DATA_EVENTFD,
+    VFIO_IRQ_SET_DATA_NONE,
+    VFIO_PCI_INTX_IRQ_INDEX,
+)
+
+pytestmark = pytest.mark.topology("igb-pair")
+INTX = VFIO_PCI_INTX_IRQ_INDEX
+NONE = -1
+
+
+@pytest.fixture
+def function(nic):
+    """The NIC that is neither PF nor VF."""
+    return nic
+
+
+def by_eventfd(action, fd):
+    """Return the arguments of SET_IRQS that have an eventfd mask or unmask INTx."""
+    data = fd.to_bytes(4, "little", signed=True)
+    return INTX, VFIO_IRQ_SET_DATA_EVENTFD | action, 0, 1, data
+
+
+def by_bool(action, *, on):
+    """Return the arguments of SET_IRQS that mask, unmask or trigger INTx if `on`."""
+    return INTX, VFIO_IRQ_SET_DATA_BOOL | action, 0, 1, bytes([on])
+
+
+@claim("F21")
+def test_intx_signals_once_until_it_is_unmasked(function, device, registers, hardware, bell):
+    """vfio masks INTx as it signals it; another interrupt is heard only after an unmask."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    assert handlers(function) == [f"vfio-intx({function})"]
+    registers.interrupt()
+    assert bell.wait() == 1
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
+    registers.acknowledge()
+    registers.interrupt()
+    assert bell.count() == 0
+    registers.acknowledge()
+    device.unmask_irq(INTX)
+    assert bell.count() == 0
+    registers.interrupt()
+    assert bell.wait() == 1
+
+
+@claim("F21")
+def test_intx_still_asserted_is_signalled_again_by_an_unmask(device, registers, hardware, bell):
+    """An unmask signals what is pending, and leaves INTx masked once more."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    registers.interrupt()
+    assert bell.wait() == 1
+    assert hardware.word(PCI_STATUS) & PCI_STATUS_INTERRUPT
+    device.unmask_irq(INTX)
+    assert bell.wait() == 1
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
+    registers.acknowledge()
+    device.unmask_irq(INTX)
+    assert bell.count() == 0
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
+
+
+@claim("F21")
+def test_intx_masked_by_its_user_is_silent(device, registers, bell):
+    """A user masks INTx before it comes, and hears of it when he unmasks it."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.mask_irq(INTX)
+    device.mask_irq(INTX)
+    registers.interrupt()
+    assert bell.count() == 0
+    device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_UNMASK, on=False))
+    assert bell.count() == 0
+    device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_UNMASK, on=True))
+    assert bell.wait() == 1
+
+
+@claim("F21")
+def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, bell):
+    """DATA_BOOL masks with a one and does nothing with a zero."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_MASK, on=False))
+    registers.interrupt()
+    assert bell.wait() == 1
+    registers.acknowledge()
+    device.unmask_irq(INTX)
+    device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_MASK, on=True))
+    registers.interrupt()
+    assert bell.count() == 0
+
+
+@claim("F22")
+def test_intx_is_unmasked_by_an_eventfd(device, registers, bell, other_bell):
+    """Ringing the eventfd unmasks INTx, which is signalled again if it is still asserted."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    registers.interrupt()
+    assert bell.wait() == 1
+    other_bell.ring()
+    assert bell.wait() == 1
+    registers.acknowledge()
+    other_bell.ring()
+    assert bell.count() == 0
+    registers.interrupt()
+    assert bell.wait() == 1
+
+
+@claim("F22")
+def test_one_eventfd_at_a_time_unmasks_intx(device, registers, bell, other_bell):
+    """A second one is EBUSY until the first is taken away or closed; none may mask."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    with refused(EBUSY):
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, bell.fd))
+    with refused(ENOTTY):
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_MASK, bell.fd))
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, NONE))
+    registers.interrupt()
+    assert bell.wait() == 1
+    other_bell.ring()
+    assert bell.count() == 0
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    assert bell.wait() == 1  # it was rung before, which counts
+
+
+@claim("F22")
+def test_an_eventfd_that_is_closed_unmasks_no_more(device, bell, other_bell):
+    """The place of a closed unmask eventfd is free again; what is no eventfd never has it."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    with refused(EBADF):
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, 999))
+    with refused(EINVAL):
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, device.fd))
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    other_bell.close()
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, bell.fd))
+
+
+@claim("F23")
+def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, bell):
+    """A user's DisINTx bit masks; an unmask does not lift it; clearing it delivers what waits."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    command = config.word(PCI_COMMAND)
+    config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
+    assert config.word(PCI_COMMAND) == command | PCI_COMMAND_INTX_DISABLE
+    registers.interrupt()
+    device.unmask_irq(INTX)
+    device.trigger_irqs(INTX)
+    assert bell.count() == 0
+    config.set_word(PCI_COMMAND, command)
+    assert bell.wait() == 1
+
+
+@claim("F23")
+def test_disintx_before_intx_is_set_up_masks_it_from_the_start(
+    device, registers, config, hardware, bell
+):
+    """The bit follows to the hardware without INTx, and counts when INTx is set up."""
+    command = config.word(PCI_COMMAND)
+    config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
+    device.set_irq_eventfds(INTX, [bell.fd])
+    registers.interrupt()
+    assert bell.count() == 0
+    assert config.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
+    config.set_word(PCI_COMMAND, command)
+    assert bell.wait() == 1
+    device.disable_irqs(INTX)
+    assert config.word(PCI_COMMAND) == command
+
+
+@claim("F23")
+def test_the_mask_of_intx_does_not_show_in_the_command_register(device, registers, config, bell):
+    """DisINTx is the user's own: that vfio masks by it in the hardware he does not see."""
+    command = config.word(PCI_COMMAND)
+    device.set_irq_eventfds(INTX, [bell.fd])
+    registers.interrupt()
+    assert bell.wait() == 1
+    assert config.word(PCI_COMMAND) == command
+    assert command & PCI_COMMAND_INTX_DISABLE == 0
+
+
+@claim("F24")
+@pytest.mark.parametrize(
+    "action",
+    [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_ACTION_TRIGGER],
+    ids=["mask", "unmask", "trigger"],
+)
+def test_intx_that_is_not_set_up_can_be_asked_nothing(device, bell, action):
+    """Before INTx is set up, and after it was taken down, every action on it is EINVAL."""
+    with refused(EINVAL):
+        device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
+    with refused(EINVAL):
+        device.set_irqs(*by_bool(action, on=True))
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
+    device.disable_irqs(INTX)
+    with refused(EINVAL):
+        device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
+
+
+@claim("F24")
+def test_intx_without_an_eventfd_can_be_triggered_and_tells_nobody(device, registers, bell):
+    """INTx set up with no eventfd takes interrupts, masks and triggers, and signals nothing."""
+    device.set_irq_eventfds(INTX, [NONE])
+    device.trigger_irqs(INTX)
+    registers.interrupt()
+    device.unmask_irq(INTX)
+    device.set_irq_eventfds(INTX, [bell.fd])
+    assert bell.count() == 0
+    device.unmask_irq(INTX)
+    assert bell.wait() == 1
+
+
+@claim("F24")
+def test_an_unmask_eventfd_cannot_outlive_intx(device, registers, bell, other_bell):
+    """When INTx goes, so does the eventfd that unmasks it: ringing it touches nothing."""
+    with refused(EINVAL):
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    registers.interrupt()
+    assert bell.wait() == 1
+    device.disable_irqs(INTX)
+    other_bell.ring()
+    assert bell.count() == 0
+    assert other_bell.count() == 1  # nobody else took it
+
+
+@claim("F25")
+def test_intx_changes_eventfds_without_being_taken_down(
+    function, device, registers, bell, other_bell
+):
+    """The signal goes to whom it was given last, to nobody in between, and to one again."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [other_bell.fd])
+    registers.interrupt()
+    assert (other_bell.wait(), bell.count()) == (1, 0)
+    device.set_irq_eventfds(INTX, [NONE])
+    device.unmask_irq(INTX)
+    assert other_bell.count() == 0
+    assert handlers(function) == [f"vfio-intx({function})"]
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.unmask_irq(INTX)
+    assert (bell.wait(), other_bell.count()) == (1, 0)
+
+
+@claim("F25")
+def test_a_bad_eventfd_leaves_the_old_one_in_place(device, registers, bell):
+    """What is no eventfd is refused, and INTx goes on as it was."""
+    with refused(EBADF):
+        device.set_irq_eventfds(INTX, [999])
+    device.set_irq_eventfds(INTX, [bell.fd])
+    with refused(EBADF):
+        device.set_irq_eventfds(INTX, [999])
+    with refused(EINVAL):
+        device.set_irq_eventfds(INTX, [device.fd])
+    registers.interrupt()
+    assert bell.wait() == 1
+
+
+@claim("F29")
+def test_a_user_triggers_his_own_intx(device, bell):
+    """A trigger signals without the hardware, and masks nothing; a false one does nothing."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.trigger_irqs(INTX)
+    device.trigger_irqs(INTX)
+    assert bell.wait() == 2
+    device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_TRIGGER, on=False))
+    assert bell.count() == 0
+    device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_TRIGGER, on=True))
+    assert bell.wait() == 1
+
+
+@claim("F68")
+def test_intx_is_taken_down_and_set_up_again(function, device, registers, bell):
+    """A count of none ends it: no handler, no signal; set up once more it works."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.disable_irqs(INTX)
+    assert handlers(function) == []
+    registers.interrupt()
+    assert bell.count() == 0
+    registers.acknowledge()
+    device.set_irq_eventfds(INTX, [bell.fd])
+    registers.interrupt()
+    assert bell.wait() == 1
+    device.close()
+    assert handlers(function) == []
