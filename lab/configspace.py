@@ -83,12 +83,13 @@ class ConfigSpace:
     def capabilities(self) -> dict[int, int]:
         """Return the offset of each capability by its number, in the order of the chain."""
         found: dict[int, int] = {}
-        offset = self.byte(PCI_CAPABILITY_LIST) & POINTER_MASK
+        whole = self.read(0, PCI_CFG_SPACE_SIZE)
+        offset = whole[PCI_CAPABILITY_LIST] & POINTER_MASK
         seen: set[int] = set()
         while offset and offset not in seen:
             seen.add(offset)
-            found.setdefault(self.byte(offset), offset)
-            offset = self.byte(offset + 1) & POINTER_MASK
+            found.setdefault(whole[offset], offset)
+            offset = whole[offset + 1] & POINTER_MASK
         return found
 
     def extended_capabilities(self) -> dict[int, int]:

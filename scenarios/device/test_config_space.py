@@ -8,8 +8,8 @@ from errno import EFAULT
 import pytest
 
 from fixtures.claims import claim
+from fixtures.devices import shown
 from fixtures.verdicts import refused
-from lab.configspace import ConfigSpace
 from lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_BASE_ADDRESS_2,
@@ -166,6 +166,6 @@ def test_bytes_of_no_capability_are_the_hardwares(config, hardware):
 def test_opening_a_device_resets_it_and_takes_bus_mastering_away(user, function, hardware):
     """What the last user of a device left on or written is gone when the next one has it."""
     hardware.set_word(PCI_COMMAND, hardware.word(PCI_COMMAND) | PCI_COMMAND_MASTER)
-    config = ConfigSpace(user.open(function).read_config, None)
+    config = shown(user.open(function))
     assert config.word(PCI_COMMAND) & PCI_COMMAND_MASTER == 0
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MASTER == 0
