@@ -41,7 +41,7 @@ def _functions(guest: Guest) -> list[str]:
 def _groups(guest: Guest) -> list[str]:
     """Return the promised groups that the guest split, merged or lacks."""
     topology = guest.machine.topology
-    if topology.viommu is Viommu.NONE:
+    if topology.viommu is Viommu.NONE or topology.groups_follow_boot_words:
         return []
     wrong = []
     for promised in topology.groups:

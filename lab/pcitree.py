@@ -7,7 +7,7 @@ follow from it by the rules of the firmware's bus numbering and of Linux' groupi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from lab.errors import UsageError
@@ -62,6 +62,7 @@ class Model:
 
 
 ROOT_PORT = Model("pcie-root-port", 0x1B36, 0x000C, acs=True)
+ROOT_PORT_WITHOUT_ACS = replace(ROOT_PORT, options=("disable-acs=on",), acs=False)
 # An upstream port passes no traffic between functions of its own: nothing for ACS to control.
 UPSTREAM_PORT = Model("x3130-upstream", 0x104C, 0x8232, acs=True)
 DOWNSTREAM_PORT = Model("xio3130-downstream", 0x104C, 0x8233)
@@ -159,7 +160,7 @@ class Function:
     @property
     def is_slot(self) -> bool:
         """Whether it is a port into which a device is plugged."""
-        return self.model in (ROOT_PORT, DOWNSTREAM_PORT)
+        return self.model.qemu in (ROOT_PORT.qemu, DOWNSTREAM_PORT.qemu)
 
     @property
     def vendor(self) -> int:

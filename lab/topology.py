@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
 from lab.errors import UsageError
 from lab.pcitree import (
+    ROOT_PORT,
+    ROOT_PORT_WITHOUT_ACS,
     Bridge,
     DownstreamPort,
     Endpoint,
@@ -55,6 +57,11 @@ NVME = Model(
     sriov=Sriov(total_vfs=4, offset=1, stride=1, device=0x0010),
     unfreezable="QEMU saves no state of its nvme device",
 )
+
+# What boot parameters of the topology `acs` say of its ports: the bits of the ACS control register.
+ROOT_PORT_TOLD_OTHERWISE = replace(ROOT_PORT, acs=False)
+PORTS = ("0000:00:01.0", "0000:00:02.0", "0000:00:03.0")
+NO_ACS, ALL_ACS = "0000000", "0011101"
 
 DISK = Model("virtio-blk-pci", VIRTIO, 0x1042)
 SERIAL = Model("virtio-serial-pci", VIRTIO, 0x1043, needs=("virtserialport",))
@@ -164,6 +171,11 @@ class Topology:
         return self.viommu is Viommu.VIRTIO
 
     @property
+    def groups_follow_boot_words(self) -> bool:
+        """Whether boot parameters shape its groups, which not every kernel knows."""
+        return any("config_acs=" in word for word in self.boot_words)
+
+    @property
     def kernel_args(self) -> tuple[str, ...]:
         """What the kernel's command line says about this hardware."""
         return (*_KERNEL_ARGS[self.viommu], *self.boot_words)
@@ -255,6 +267,20 @@ _ALL = (
                     ),
                 ),
             ),
+        ),
+    ),
+    Topology(
+        "acs",
+        "four NICs below ports with ACS, without it, or told to do without",
+        (
+            RootPort("port0", (Endpoint("nic0", E1000E),), model=ROOT_PORT_TOLD_OTHERWISE),
+            RootPort("port1", (Endpoint("nic1", E1000E),), model=ROOT_PORT_TOLD_OTHERWISE),
+            RootPort("port2", (Endpoint("nic2", E1000E),), model=ROOT_PORT_WITHOUT_ACS),
+            RootPort("port3", (Endpoint("nic3", E1000E),)),
+        ),
+        boot_words=(
+            f"pci=disable_acs_redir={PORTS[0]},config_acs={NO_ACS}@{PORTS[1]};{ALL_ACS}@{PORTS[2]}",
+            "pcie_acs_override=downstream,multifunction",
         ),
     ),
     Topology(

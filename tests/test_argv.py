@@ -113,6 +113,16 @@ UNDER_TEST = {
 -device igb,id=pf0,bus=down0,addr=0x00.0
 -device e1000e,id=nic0,bus=down1,addr=0x00.0,romfile=
 """,
+    "acs": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-device pcie-root-port,id=port1,bus=pcie.0,addr=0x02.0,chassis=2,slot=2,hotplug=on
+-device pcie-root-port,id=port2,bus=pcie.0,addr=0x03.0,chassis=3,slot=3,hotplug=on,disable-acs=on
+-device pcie-root-port,id=port3,bus=pcie.0,addr=0x04.0,chassis=4,slot=4,hotplug=on
+-device e1000e,id=nic0,bus=port0,addr=0x00.0,romfile=
+-device e1000e,id=nic1,bus=port1,addr=0x00.0,romfile=
+-device e1000e,id=nic2,bus=port2,addr=0x00.0,romfile=
+-device e1000e,id=nic3,bus=port3,addr=0x00.0,romfile=
+""",
     "nvme-sriov": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device nvme-subsys,id=nvme-subsys,nqn=vfio-lab

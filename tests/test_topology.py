@@ -9,6 +9,7 @@ from lab.topology import (
     E1000E,
     FURNITURE_ROLES,
     IGB,
+    PORTS,
     TOPOLOGIES,
     Topology,
     Viommu,
@@ -39,6 +40,16 @@ SEEN = {
         "pf0": "03:00.0",
         "nic0": "04:00.0",
     },
+    "acs": {
+        "port0": "00:01.0",
+        "port1": "00:02.0",
+        "port2": "00:03.0",
+        "port3": "00:04.0",
+        "nic0": "01:00.0",
+        "nic1": "02:00.0",
+        "nic2": "03:00.0",
+        "nic3": "04:00.0",
+    },
     "nvme-sriov": {"port0": "00:01.0", "nvme0": "01:00.0"},
     "virtio-iommu": {"port0": "00:01.0", "pf0": "01:00.0"},
     "noiommu": {
@@ -60,6 +71,7 @@ SHARED_GROUPS = {
     "multifunction": [{"nic0", "nic1"}],
     "bridge": [{"bridge0", "nic0", "nic1"}],
     "switch": [{"down0", "pf0"}, {"down1", "nic0"}],
+    "acs": [{"port0", "nic0"}, {"port1", "nic1"}, {"port2", "nic2"}],
 }
 
 
@@ -175,6 +187,13 @@ def test_kernel_args_follow_the_viommu() -> None:
     assert topology("noiommu").kernel_args == ("intel_iommu=off",)
     assert topology("mixed").kernel_args == ("intel_iommu=on", "pcie_ports=compat")
     assert not any("intel" in word for word in topology("virtio-iommu").kernel_args)
+
+
+def test_boot_words_follow_those_of_the_viommu() -> None:
+    shaped = [each for each in TOPOLOGIES.values() if each.groups_follow_boot_words]
+    assert [each.name for each in shaped] == ["acs"]
+    assert shaped[0].kernel_args == ("intel_iommu=on", *shaped[0].boot_words)
+    assert all(str(shaped[0].function(f"port{n}").bdf) == bdf for n, bdf in enumerate(PORTS))
 
 
 def test_qemu_devices_are_all_that_the_command_line_names() -> None:

@@ -1,0 +1,37 @@
+"""When may the type of a group's default domain be changed?
+
+Thread: mainline. Kernel: drivers/iommu/iommu.c, iommu_group_store_type().
+"""
+
+from errno import EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import HOST_DRIVER, set_domain_type
+from fixtures.verdicts import refused
+
+pytestmark = pytest.mark.topology("multifunction")
+
+
+@claim("E34")
+def test_the_domain_type_of_a_group_in_the_hosts_use_stays(guest, hosted):
+    """What a host driver has mapped would be lost."""
+    with refused(EPERM):
+        set_domain_type(hosted, "identity")
+    hosted.unbind()
+    set_domain_type(hosted, "identity")
+    hosted.bind(HOST_DRIVER)
+    with refused(EPERM):
+        set_domain_type(hosted, "DMA")
+    assert guest.root.read_file(f"/sys/kernel/iommu_groups/{hosted.group}/type") == "identity"
+
+
+@claim("E34")
+def test_the_domain_type_of_an_owned_group_stays(nic, owned):
+    """What the owner has mapped would be lost; vfio-pci alone owns nothing."""
+    with refused(EPERM):
+        set_domain_type(nic, "identity")
+    owned.unset_container()
+    set_domain_type(nic, "identity")
+    set_domain_type(nic, "DMA")

@@ -1,0 +1,47 @@
+"""Who gets a device whose interrupts are not remapped?
+
+Thread: mainline. Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_attach_group();
+drivers/iommu/iommufd/device.c, iommufd_bind_iommu().
+"""
+
+from errno import EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import allow_unsafe_interrupts
+from fixtures.verdicts import refused
+from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from lab.vfio import Cdev, Iommufd
+
+pytestmark = pytest.mark.topology("virtio-iommu")
+TYPE1_SAYS = 'No interrupt remapping support.  Use the module param "allow_unsafe_interrupts"'
+IOMMUFD_SAYS = "MSI interrupts are not secure, they cannot be isolated by the platform"
+
+
+@claim("E32")
+def test_type1_wants_interrupts_remapped(guest, user, pf, new_container):
+    """Unless told that it need not be so, and it says who is to be told."""
+    allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=False)
+    group = user.open_group(pf)
+    group.set_container(new_container)
+    with refused(EPERM):
+        new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    assert len(guest.heard(TYPE1_SAYS, level="warn")) == 1
+    allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=True)
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    assert group.get_device_fd(str(pf)).get_info().num_regions > 0
+    assert len(guest.heard(TYPE1_SAYS)) == 1
+
+
+@claim("E25", "E32")
+def test_an_iommufd_wants_interrupts_remapped(guest, user, pf):
+    """It says nothing of a refusal, and warns when it was told that it need not be so."""
+    cdev, iommufd = Cdev(user, pf.cdev), Iommufd(user)
+    allow_unsafe_interrupts(guest, "iommufd", allowed=False)
+    with refused(EPERM):
+        cdev.bind_iommufd(iommufd)
+    assert guest.heard(IOMMUFD_SAYS) == []
+    allow_unsafe_interrupts(guest, "iommufd", allowed=True)
+    assert cdev.bind_iommufd(iommufd) > 0
+    assert len(guest.heard(f"vfio-pci {pf}: {IOMMUFD_SAYS}", level="warn")) == 1

@@ -1,0 +1,68 @@
+"""Which devices share a group?
+
+Thread: 2013-groups (functions without isolation are one package; ACS takes devices apart; a
+parameter to assume ACS where there is none was announced and never merged). Kernel:
+drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c, pci_enable_acs().
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import sharing
+
+
+@claim("E30")
+@pytest.mark.parametrize(
+    ("topology", "shared"),
+    [
+        pytest.param("multifunction", [{"nic0", "nic1"}], id="functions of one device"),
+        pytest.param("bridge", [{"bridge0", "nic0", "nic1"}], id="behind a conventional bridge"),
+    ],
+    indirect=["topology"],
+)
+def test_what_cannot_be_told_apart_shares_a_group(guest, shared):
+    """Those and no others: neighbours in other slots and the ports above are on their own."""
+    assert sharing(guest) == shared
+
+
+@claim("E30")
+@pytest.mark.topology("switch")
+def test_vfs_below_a_port_without_acs_join_it(guest, vfs):
+    """What the port may turn round at itself it is in one group with, VFs as their PF."""
+    assert sharing(guest) == [{"down0", "pf0"}, {"down1", "nic0"}]
+    assert {vf.group for vf in vfs} == {guest.function("down0").group}
+
+
+@claim("E30")
+@pytest.mark.topology("igb-pair")
+def test_vfs_and_functions_below_ports_with_acs_are_on_their_own(guest, pf, vfs):
+    """Each has a group to itself, which comes and goes with it."""
+    assert sharing(guest) == []
+    groups = [pf.group, *(vf.group for vf in vfs)]
+    assert len(set(groups)) == len(groups)
+    pf.enable_vfs(0)
+    kept = [int(name) for name in guest.root.listdir("/sys/kernel/iommu_groups")]
+    assert set(kept) & set(groups) == {pf.group}
+
+
+@claim("E31")
+@pytest.mark.topology("acs")
+def test_a_port_told_to_redirect_nothing_joins_what_is_below_it(guest):
+    """disable_acs_redir undoes ACS for the port it names, and for no other."""
+    assert {"port0", "nic0"} in sharing(guest)
+    assert guest.function("port3").group != guest.function("nic3").group
+
+
+@claim("E36")
+@pytest.mark.topology("acs")
+def test_ports_have_the_acs_that_they_are_told_to_have(guest):
+    """config_acs takes ACS from a port that has it and cannot give it to one that has none."""
+    assert sharing(guest) == [{"port0", "nic0"}, {"port1", "nic1"}, {"port2", "nic2"}]
+
+
+@claim("E37")
+@pytest.mark.topology("acs")
+def test_nobody_assumes_acs(guest):
+    """The parameter that would have is unknown: ports without ACS are not believed to have it."""
+    assert "pcie_acs_override=downstream,multifunction" in guest.root.read_file("/proc/cmdline")
+    assert {"port2", "nic2"} in sharing(guest)
