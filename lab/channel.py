@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -61,6 +62,7 @@ class Pending:
     pid: int
     id: int
     about: str
+    began: float = field(default_factory=time.time)
 
     @property
     def answered(self) -> bool:
@@ -87,7 +89,7 @@ class Pending:
             raise AgentError(
                 f"the agent failed at: {self.about}", guest=self.channel.name, tail=answer["error"]
             )
-        return answer
+        return {**answer, "began": self.began}
 
 
 @dataclass
@@ -195,7 +197,7 @@ class Channel:
                 case "exit":
                     self.ended[message["pid"]] = message["exit"]
                 case _:
-                    self.answers[message["id"]] = message
+                    self.answers[message["id"]] = {**message, "ended": time.time()}
         except (ValueError, AttributeError, KeyError):
             return False
         self.last_seen = line[:SHOWN_CHARACTERS].decode(errors="replace")

@@ -6,15 +6,20 @@
 | `console.log` | the serial console since the guest woke |
 | `kernel.log` | the kernel log since then, with levels |
 | `transcript.log` | every system call of every user, with its result |
+| `timeline.json` | all three on one clock, for programs: `lab.timeline` |
+| `snapshot.json` | at the end: PCI functions, drivers, groups, who holds what: `lab.snapshot` |
 | `qmp.jsonl` | every monitor message, if the monitor was used |
 | `qemu.log` | what QEMU itself printed |
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from lab import console
@@ -22,6 +27,7 @@ from lab.cache import digest
 from lab.console import Complaint, readable
 from lab.errors import LabError
 from lab.guest import Guest
+from lab.timeline import timeline
 from lab.user import Entry
 
 _SEPARATORS = re.compile(r"/|::|[][]")
@@ -43,11 +49,14 @@ def collect(guest: Guest) -> list[Complaint]:
     folder = guest.folder
     (folder / "command.sh").write_text(f"#!/bin/sh\nexec {guest.paste()}\n")
     (folder / "transcript.log").write_text(transcript(guest.transcript))
-    try:
-        log = "\n".join(map(readable, guest.kernel_log()))
-    except LabError:
-        log = ""  # the guest is lost; its console has what there is
+    records: list[str] = []
+    with contextlib.suppress(LabError):  # a lost guest has its console, which has what there is
+        records = guest.kernel_log()
+        (folder / "snapshot.json").write_text(json.dumps(asdict(guest.snapshot())))
+    log = "\n".join(map(readable, records))
     (folder / "kernel.log").write_text(log + "\n" if log else "")
+    moments = timeline(guest.awake, guest.transcript, records, folder / "qmp.jsonl")
+    (folder / "timeline.json").write_text(json.dumps([asdict(one) for one in moments]))
     for path in folder.iterdir():
         path.chmod(0o600)
     return console.complaints(console.read(guest.console)) or console.complaints(log)
@@ -57,8 +66,8 @@ def transcript(entries: Iterable[Entry]) -> str:
     """Return a transcript as text, a line per call: time, user, call, arguments, result."""
     lines = []
     for entry in entries:
-        clock = time.strftime("%H:%M:%S", time.gmtime(entry.at))
-        stamp = f"{clock}.{int(entry.at % 1 * 1e6):06d}"
+        clock = time.strftime("%H:%M:%S", time.gmtime(entry.began))
+        stamp = f"{clock}.{int(entry.began % 1 * 1e6):06d}"
         lines.append(f"{stamp} {entry.user:<12} {entry.call}({entry.arguments}) = {entry.result}")
     return "\n".join(lines) + "\n" if lines else ""
 

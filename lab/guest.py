@@ -25,6 +25,7 @@ from lab.kernel import Kernel
 from lab.qemu import Qemu
 from lab.qemucaps import QemuCaps
 from lab.qmp import Qmp
+from lab.snapshot import Snapshot, snapshot
 from lab.ssh import Login, Ssh
 from lab.topology import Topology
 from lab.user import Entry, User
@@ -62,6 +63,19 @@ class Machine:
     keys: Path
 
 
+@dataclass(frozen=True)
+class Awake:
+    """One moment on two clocks: when the guest woke.
+
+    Args:
+        at: the host's, seconds since the epoch.
+        log_us: the stamp that the guest's kernel log had then, in microseconds.
+    """
+
+    at: float
+    log_us: int
+
+
 @dataclass
 class Guest:
     """A pristine machine for one scenario; `close` throws it away.
@@ -82,6 +96,7 @@ class Guest:
     monitor: socket.socket = field(repr=False)
     transcript: list[Entry] = field(default_factory=list, repr=False)
     users: list[VfioUser] = field(default_factory=list, repr=False)
+    awake: Awake | None = None
     _log: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -218,6 +233,12 @@ class Guest:
         mask = int(self.root.read_file("/proc/sys/kernel/tainted"))
         return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
 
+    def snapshot(self) -> Snapshot:
+        """Return what is bound where, and who holds which descriptor."""
+        names = {user.pid: user.name for user in self.users}
+        answer = self.ask("snapshot", "look at devices and descriptors")
+        return snapshot(answer, names, self.transcript)
+
     def function(self, role: str) -> PciFunction:
         """Return the PCI function that plays a role in the topology, such as `pf0`."""
         return PciFunction(self.machine.topology.function(role).bdf, self.root)
@@ -279,7 +300,7 @@ class Guest:
     def _wake(self, deadline: Deadline) -> None:
         """Make the guest differ from its siblings: clock, random state, MAC."""
         seed = secrets.token_bytes(SEED_BYTES)
-        self.channel.call(
+        answer = self.channel.call(
             ROUTER,
             "wake",
             "wake the agent",
@@ -289,6 +310,9 @@ class Guest:
             mac=_random_mac(seed),
             interface=MANAGEMENT_NIC,
         )
+        # Set to the moment of asking, the guest's clock is late by the request's way; the answer
+        # is late by its own.
+        self.awake = Awake((answer["now_ns"] / 1e9 + answer["ended"]) / 2, answer["log_us"])
 
     @contextlib.contextmanager
     def _delivery(self, how: str) -> Iterator[None]:

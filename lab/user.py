@@ -112,9 +112,19 @@ class Reply:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a scenario's transcript."""
+    """One line of a scenario's transcript.
 
-    at: float
+    Args:
+        began: when the user was asked to call, seconds since the epoch.
+        ended: when the answer was there.
+        user: its name.
+        call: system call or ioctl, by its kernel name.
+        arguments: in words.
+        result: in words, an errno by its name.
+    """
+
+    began: float
+    ended: float
     user: str
     call: str
     arguments: str
@@ -302,7 +312,8 @@ class User:
 
     def start_kill(self, signal: int = signals.SIGKILL) -> Pending:
         """Send a signal without waiting for the process to end."""
-        self._note("kill", signals.Signals(signal).name, "sent")
+        now = time.time()
+        self.record(Entry(now, now, self.name, "kill", signals.Signals(signal).name, "sent"))
         about = f"kill {self.name} (pid {self.pid})"
         return self.channel.start(ROUTER, "kill", about, pid=self.pid, signal=int(signal))
 
@@ -361,10 +372,10 @@ class User:
         """Record an answer and turn it into a reply or a refusal."""
         out = tuple(bytes.fromhex(part) for part in answer.get("out", ()))
         if answer["errno"]:
-            self._note(call, arguments, name_of(answer["errno"]))
+            self._note(answer, call, arguments, name_of(answer["errno"]))
             raise Refusal(answer["errno"], self.name, call, arguments, out)
         shown = " ".join([str(answer["value"]), *(part[:64].hex() for part in out)])
-        self._note(call, arguments, shown)
+        self._note(answer, call, arguments, shown)
         return Reply(answer["value"], out)
 
     def _set_capabilities(self, sets: bytes) -> None:
@@ -377,8 +388,9 @@ class User:
         self.settle(answer, op, words)
         return answer
 
-    def _note(self, call: str, arguments: str, result: str) -> None:
-        self.record(Entry(time.time(), self.name, call, arguments, result))
+    def _note(self, answer: Answer, call: str, arguments: str, result: str) -> None:
+        entry = Entry(answer["began"], answer["ended"], self.name, call, arguments, result)
+        self.record(entry)
 
 
 def _text(path: str) -> Buffer:

@@ -7,6 +7,7 @@ import pytest
 from lab.console import Complaint
 from lab.errors import GuestLost
 from lab.evidence import LONGEST_NAME, collect, folder_name, part_that_matters, transcript
+from lab.snapshot import Snapshot
 from lab.user import Entry
 
 RECORD = "4,340,5140900,-;vfio-pci 0000:01:10.0: VF token incorrect\n SUBSYSTEM=pci\n"
@@ -21,8 +22,12 @@ class FakeGuest:
         self.folder = folder
         self.console = folder / "console.log"
         self.console.write_text(console)
-        self.transcript = [Entry(0.5, "vf_user", "open", "/dev/vfio/7", "EACCES")]
+        self.transcript = [Entry(0.5, 0.75, "vf_user", "open", "/dev/vfio/7", "EACCES")]
         self.records = records
+        self.awake = None
+
+    def snapshot(self):
+        return Snapshot((), ())
 
     def paste(self):
         return "qemu-system-x86_64 -machine 'q35'"
@@ -79,6 +84,8 @@ def test_all_evidence_is_in_its_folder_and_private(folder):
         "transcript.log",
         "kernel.log",
         "console.log",
+        "snapshot.json",
+        "timeline.json",
     }
     assert (folder / "command.sh").read_text() == (
         "#!/bin/sh\nexec qemu-system-x86_64 -machine 'q35'\n"
@@ -106,8 +113,8 @@ def test_complaints_are_found_on_the_console_and_else_in_the_log(folder):
 def test_a_transcript_has_a_line_for_each_call():
     noon = time.mktime(time.strptime("2026-01-02 12:00:00", "%Y-%m-%d %H:%M:%S")) - time.timezone
     entries = [
-        Entry(noon + 0.25, "pf_user", "VFIO_SET_IOMMU", "3", "0"),
-        Entry(noon + 1, "a_user_with_a_long_name", "close", "0x4", "EBADF"),
+        Entry(noon + 0.25, noon + 0.5, "pf_user", "VFIO_SET_IOMMU", "3", "0"),
+        Entry(noon + 1, noon + 1, "a_user_with_a_long_name", "close", "0x4", "EBADF"),
     ]
     assert transcript(entries) == (
         "12:00:00.250000 pf_user      VFIO_SET_IOMMU(3) = 0\n"

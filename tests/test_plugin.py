@@ -28,6 +28,7 @@ import fixtures.guests
 from fixtures.claims import claim
 from fixtures.guests import WORKSHOP
 from lab.kernel import Kernel
+from lab.snapshot import Snapshot
 from lab.topology import topology
 from lab.user import Entry
 
@@ -40,8 +41,9 @@ class FakeGuest:
         self.name, self.machine, self.folder = name, machine, folder
         self.console = folder / "console.log"
         self.console.write_text("[    0.0] Linux version\\n")
-        self.transcript = [Entry(0, "vf_user", "open", "the VF", "EACCES")]
+        self.transcript = [Entry(0, 0, "vf_user", "open", "the VF", "EACCES")]
         self.closed = False
+        self.awake = None
 
     boot = clone = classmethod(lambda cls, *args: cls(*args))
 
@@ -55,6 +57,9 @@ class FakeGuest:
     def kernel_log(self):
         assert not self.closed
         return ["6,1,1000000,-;the kernel's last line"]
+
+    def snapshot(self):
+        return Snapshot((), ())
 
     def close(self):
         self.closed = True
@@ -150,8 +155,12 @@ def test_a_scenario_leaves_evidence_and_says_nothing_of_it(run, pytester):
     result.stdout.no_fnmatch_line("evidence: *")
     (folder,) = evidence(pytester)
     assert folder.name == "test_it.py-test_it"
-    assert {"command.sh", "console.log", "kernel.log", "transcript.log"} == {
-        path.name for path in folder.iterdir()
+    logs = {"console.log", "kernel.log", "transcript.log"}
+    assert {path.name for path in folder.iterdir()} == {
+        *logs,
+        "command.sh",
+        "snapshot.json",
+        "timeline.json",
     }
 
 

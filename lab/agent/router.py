@@ -13,12 +13,11 @@ import os
 import selectors
 import socket
 import struct
-import sys
 import time
 import traceback
 from typing import Any
 
-from . import user
+from . import snapshot, user
 
 Message = dict[str, Any]
 
@@ -28,6 +27,8 @@ ARPHRD_ETHER = 1
 PR_SET_CHILD_SUBREAPER = 36
 READ_BYTES = 1 << 16
 LOG_RECORD_BYTES = 8192
+LOG = "/dev/kmsg"
+MARK = "vfio-lab: awake"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -220,7 +221,7 @@ class Router:
             request = struct.pack("16sH6s8x", interface.encode(), ARPHRD_ETHER, bytes.fromhex(mac))
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
                 fcntl.ioctl(handle, SIOCSIFHWADDR, request)
-        return {"python": sys.version.split()[0]}
+        return {"log_us": self.mark_log(), "now_ns": time.time_ns()}
 
     def do_kernel_log(self, _request: int) -> Message:
         """Return the kernel log's records since the last call or wake, in /dev/kmsg form."""
@@ -234,7 +235,21 @@ class Router:
             except BrokenPipeError:
                 continue  # overwritten while we read: the next read starts at the oldest
 
+    def do_snapshot(self, _request: int) -> Message:
+        """Return every PCI function, and what every user has open, by pid."""
+        held = {pid: snapshot.descriptors(pid) for pid in self.users if pid not in self.reserve}
+        return {"functions": snapshot.functions(), "descriptors": held}
+
+    def mark_log(self) -> int:
+        """Write a line of our own, and return the log's stamp of now, in microseconds."""
+        log = os.open(LOG, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(log, f"<7>{MARK}\n".encode())  # readers are not shown a line that may go on
+        os.close(log)
+        while MARK not in (record := os.read(self.log, LOG_RECORD_BYTES).decode(errors="replace")):
+            pass
+        return int(record.split(",")[2])
+
     def open_log(self) -> None:
         """Open the kernel log on first use: not everyone who runs an agent may read it."""
         if self.log < 0:
-            self.log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.log = os.open(LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
