@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +27,7 @@ from lab.console import Complaint, readable
 from lab.errors import LabError
 from lab.guest import Guest
 from lab.timeline import timeline
-from lab.user import Entry
+from lab.transcript import transcript
 
 _SEPARATORS = re.compile(r"/|::|[][]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
@@ -60,16 +59,6 @@ def collect(guest: Guest) -> list[Complaint]:
     for path in folder.iterdir():
         path.chmod(0o600)
     return console.complaints(console.read(guest.console)) or console.complaints(log)
-
-
-def transcript(entries: Iterable[Entry]) -> str:
-    """Return a transcript as text, a line per call: time, user, call, arguments, result."""
-    lines = []
-    for entry in entries:
-        clock = time.strftime("%H:%M:%S", time.gmtime(entry.began))
-        stamp = f"{clock}.{int(entry.began % 1 * 1e6):06d}"
-        lines.append(f"{stamp} {entry.user:<12} {entry.call}({entry.arguments}) = {entry.result}")
-    return "\n".join(lines) + "\n" if lines else ""
 
 
 def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:

@@ -28,7 +28,8 @@ from lab.qmp import Qmp
 from lab.snapshot import Snapshot, snapshot
 from lab.ssh import Login, Ssh
 from lab.topology import Topology
-from lab.user import Entry, User
+from lab.transcript import Entry
+from lab.user import User
 from lab.vfio import VfioUser
 
 WAKE_TIMEOUT_S = 20.0

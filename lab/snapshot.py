@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.user import Entry
+from lab.transcript import Entry
 
 DEVICE_FILE = "anon_inode:[vfio-device]"
 GET_DEVICE_FD = "VFIO_GROUP_GET_DEVICE_FD"

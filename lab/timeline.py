@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.console import LEVELS
-from lab.user import Entry
+from lab.transcript import Entry
 
 KERNEL = "kernel"
 QEMU = "qemu"

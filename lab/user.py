@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from lab.channel import ROUTER, Answer, Channel, Pending
 from lab.deadline import Deadline
+from lab.transcript import Entry
 from lab.uapi.syscalls import (
     AT_FDCWD,
     CAPABILITY_VERSION_3,
@@ -108,27 +109,6 @@ class Reply:
 
     value: int
     out: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a scenario's transcript.
-
-    Args:
-        began: when the user was asked to call, seconds since the epoch.
-        ended: when the answer was there.
-        user: its name.
-        call: system call or ioctl, by its kernel name.
-        arguments: in words.
-        result: in words, an errno by its name.
-    """
-
-    began: float
-    ended: float
-    user: str
-    call: str
-    arguments: str
-    result: str
 
 
 @dataclass(frozen=True)

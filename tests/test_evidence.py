@@ -6,9 +6,9 @@ import pytest
 
 from lab.console import Complaint
 from lab.errors import GuestLost
-from lab.evidence import LONGEST_NAME, collect, folder_name, part_that_matters, transcript
+from lab.evidence import LONGEST_NAME, collect, folder_name, part_that_matters
 from lab.snapshot import Snapshot
-from lab.user import Entry
+from lab.transcript import Entry, transcript
 
 RECORD = "4,340,5140900,-;vfio-pci 0000:01:10.0: VF token incorrect\n SUBSYSTEM=pci\n"
 WARNING = "WARNING: CPU: 0 PID: 97 at drivers/vfio/vfio_main.c:1021 vfio_df_close+0x6b/0x80"

@@ -30,7 +30,7 @@ from fixtures.guests import WORKSHOP
 from lab.kernel import Kernel
 from lab.snapshot import Snapshot
 from lab.topology import topology
-from lab.user import Entry
+from lab.transcript import Entry
 
 HERE = Path(__file__).parent
 

@@ -6,7 +6,7 @@ import pytest
 
 from lab.agent import snapshot as seen
 from lab.snapshot import Held, snapshot
-from lab.user import Entry
+from lab.transcript import Entry
 
 DEVICE = "anon_inode:[vfio-device]"
 GOT = Entry(1, 2, "vf_user", "VFIO_GROUP_GET_DEVICE_FD", '3, "0000:01:10.0 vf_token=6c1b"', "5")

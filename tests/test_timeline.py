@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from lab.timeline import timeline
-from lab.user import Entry
+from lab.transcript import Entry
 
 
 @dataclass(frozen=True)
