@@ -183,7 +183,7 @@ def _viommu(topology: Topology) -> list[str]:
     if topology.viommu is Viommu.INTEL:
         return ["-device", "intel-iommu,intremap=on"]
     if topology.viommu is Viommu.VIRTIO:
-        return ["-device", _device(topology, "iommu")]
+        return ["-device", _device(topology, "iommu", *topology.function("iommu").model.options)]
     return []
 
 

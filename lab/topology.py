@@ -68,7 +68,8 @@ SERIAL = Model("virtio-serial-pci", VIRTIO, 0x1043, needs=("virtserialport",))
 NET = Model("virtio-net-pci", VIRTIO, 0x1041)
 RNG = Model("virtio-rng-pci", VIRTIO, 0x1044)
 PANIC = Model("pvpanic-pci", REDHAT, 0x0011)
-VIRTIO_IOMMU = Model("virtio-iommu-pci", VIRTIO, 0x1057)
+# 64 bits of address, so that the last page of the address space can be asked for; QEMU gives 39.
+VIRTIO_IOMMU = Model("virtio-iommu-pci", VIRTIO, 0x1057, options=("aw-bits=64",))
 HOST_BRIDGE = Model("", INTEL, 0x29C0)
 LPC = Model("", INTEL, 0x2918)
 

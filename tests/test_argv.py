@@ -149,7 +149,8 @@ sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=26,msix_qsi
 """,
 }
 VIOMMU = {
-    "virtio-iommu": "-device virtio-iommu-pci,id=iommu,bus=pcie.0,addr=0x17,disable-legacy=on",
+    "virtio-iommu": "-device virtio-iommu-pci,id=iommu,bus=pcie.0,addr=0x17"
+    ",disable-legacy=on,aw-bits=64",
     "noiommu": None,
 }
 

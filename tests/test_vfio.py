@@ -362,6 +362,15 @@ def test_dma_is_mapped_and_unmapped_in_bytes(user):
         assert container.unmap_dma(0x2000, 0x3000) == 0x1000
 
 
+def test_a_containers_limits_are_read_from_its_capabilities(user):
+    ranges = struct.pack("<HHIIIQQQQ", 1, 1, 0, 2, 0, 0, 0xFFF, 0x2000, 0x2FFF) + bytes(64)
+    info = struct.pack("<IIQII", 1024, 3, 4096, 24, 0) + struct.pack("<HHIII", 3, 1, 40, 7, 0)
+    user.answers["VFIO_IOMMU_GET_INFO"] = lambda _: (info + ranges,)
+    with Container(user) as container:
+        assert container.dma_avail() == 7
+        assert container.iova_ranges() == [(0, 0xFFF), (0x2000, 0x2FFF)]
+
+
 def test_a_dirty_bitmap_is_pointed_at(user):
     user.answers["VFIO_IOMMU_DIRTY_PAGES"] = lambda arg: (b"\1" * len(arg.pointers[0][1].data),)
     with Container(user) as container:

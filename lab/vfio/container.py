@@ -54,6 +54,19 @@ class Container(Handle):
         info, tail = self._info(INFO_BYTES)
         return capabilities(bytes(info) + tail, info.cap_offset)
 
+    def dma_avail(self) -> int:
+        """Return how many more mappings it takes, as VFIO_IOMMU_GET_INFO says."""
+        data = self._capability(vfio_type1.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
+        return vfio_type1.vfio_iommu_type1_info_dma_avail.from_buffer_copy(data).avail
+
+    def iova_ranges(self) -> list[tuple[int, int]]:
+        """Return the allowed ranges of VFIO_IOMMU_GET_INFO, last address included."""
+        data = self._capability(vfio_type1.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)
+        fixed = vfio_type1.vfio_iommu_type1_info_cap_iova_range
+        count = fixed.from_buffer_copy(data).nr_iovas
+        pairs = struct.iter_unpack("<QQ", data[ctypes.sizeof(fixed) :])
+        return [(start, end) for (start, end), _ in zip(pairs, range(count), strict=False)]
+
     def map_dma(
         self, vaddr: int, iova: int, size: int, flags: int = READ_WRITE, *, argsz: int | None = None
     ) -> None:
@@ -107,6 +120,10 @@ class Container(Handle):
             about=f"GET_BITMAP iova={iova:#x} size={size:#x} pgsize={pgsize:#x}",
         )
         return reply.out[0]
+
+    def _capability(self, wanted: int) -> bytes:
+        (found,) = (each.data for each in self.capabilities() if each.id == wanted)
+        return found
 
     def _info(self, argsz: int | None) -> tuple[vfio_type1.vfio_iommu_type1_info, bytes]:
         fixed = vfio_type1.vfio_iommu_type1_info(

@@ -1,0 +1,160 @@
+"""What does VFIO_IOMMU_MAP_DMA take?
+
+Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_dma_do_map() and vfio_pin_pages_remote().
+"""
+
+from errno import EEXIST, EFAULT, EINVAL, ENOMEM, ENOSPC, EOVERFLOW
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.dma import IOVA, limit_locked_memory, locked_bytes
+from fixtures.sriov import ready_group
+from fixtures.verdicts import refused, refused_every_way
+from lab.igb import PAGE_BYTES
+from lab.uapi.syscalls import CAP_IPC_LOCK, PROT_READ
+from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_READ as READ
+from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as VADDR
+from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_WRITE as WRITE
+
+HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # where interrupts go
+END = 1 << 48  # of what the guest's IOMMU translates
+LAST_PAGE = (1 << 64) - PAGE_BYTES
+DISABLE_HUGEPAGES = "/sys/module/vfio_iommu_type1/parameters/disable_hugepages"
+MOST = 65535
+MANY = 1100  # pages, more than are pinned at a time
+
+MALFORMED = {
+    "nothing": {"size": 0},
+    "off a page": {"iova": IOVA + 1},
+    "from off a page": {"vaddr": 0x1001},
+    "half a page": {"size": PAGE_BYTES // 2},
+    "no access": {"flags": 0},
+    "an unknown flag": {"flags": READ | 1 << 3},
+    "access and a new address": {"flags": READ | VADDR},
+    "too short": {"argsz": 31},
+    "in the hole": {"iova": HOLE},
+    "at the end of the hole": {"iova": HOLE_END - PAGE_BYTES},
+    "into the hole": {"iova": HOLE - PAGE_BYTES, "size": 2 * PAGE_BYTES},
+    "out of the hole": {"iova": HOLE_END - PAGE_BYTES, "size": 2 * PAGE_BYTES},
+    "around the hole": {"iova": 0, "size": END},
+    "across the end": {"iova": END - PAGE_BYTES, "size": 2 * PAGE_BYTES},
+    "beyond the end": {"iova": END},
+}
+OVERLAPPING = {
+    "the same": {"iova": IOVA, "size": 4 * PAGE_BYTES},
+    "its first page": {"iova": IOVA},
+    "its last page": {"iova": IOVA + 3 * PAGE_BYTES},
+    "across its start": {"iova": IOVA - PAGE_BYTES, "size": 2 * PAGE_BYTES},
+    "across its end": {"iova": IOVA + 3 * PAGE_BYTES, "size": 2 * PAGE_BYTES},
+    "around it": {"iova": IOVA - PAGE_BYTES, "size": 6 * PAGE_BYTES},
+}
+WRAPPING = {
+    "addresses of the device": {"iova": LAST_PAGE, "size": 2 * PAGE_BYTES},
+    "addresses of the user": {"vaddr": LAST_PAGE, "size": 2 * PAGE_BYTES},
+}
+
+
+@claim("F44")
+def test_a_malformed_mapping_is_invalid(container, map_one):
+    """Empty, unaligned, without access, or touching what no device may use: EINVAL, no effect."""
+    refused_every_way(EINVAL, map_one, MALFORMED)
+    assert container.dma_avail() == MOST
+    map_one()
+    map_one(iova=HOLE - PAGE_BYTES)
+    map_one(iova=HOLE_END)
+    map_one(iova=END - PAGE_BYTES)
+    assert container.dma_avail() == MOST - 4
+
+
+@claim("F44")
+def test_a_mapping_overlaps_no_other(container, map_one):
+    """Not even by a page, EEXIST; beside each other they may be."""
+    map_one(size=4 * PAGE_BYTES)
+    refused_every_way(EEXIST, map_one, OVERLAPPING)
+    map_one(iova=IOVA - PAGE_BYTES)
+    map_one(iova=IOVA + 4 * PAGE_BYTES)
+    assert container.dma_avail() == MOST - 3
+
+
+@claim("F85")
+def test_a_mapping_that_wraps_overflows(map_one):
+    """Past the end of either address space is EOVERFLOW."""
+    refused_every_way(EOVERFLOW, map_one, WRAPPING)
+    map_one()
+
+
+@claim("F86")
+def test_a_mapping_that_wraps_is_invalid(map_one):
+    """Past the end of either address space is EINVAL."""
+    refused_every_way(EINVAL, map_one, WRAPPING)
+    map_one()
+
+
+@claim("F44", "F87")
+def test_a_container_takes_so_many_mappings(few_mappings, container, map_one):
+    """The one that is too many is ENOSPC, until another is gone."""
+    assert container.dma_avail() == few_mappings
+    map_one(iova=0)
+    map_one()
+    with refused(ENOSPC):
+        map_one(iova=IOVA + PAGE_BYTES)
+    assert container.dma_avail() == 0
+    container.unmap_dma(0, PAGE_BYTES)
+    assert container.dma_avail() == 1
+    map_one(iova=IOVA + PAGE_BYTES)
+
+
+@claim("F44", "F88")
+def test_a_user_locks_as_much_memory_as_he_may(guest, pf):
+    """A page beyond RLIMIT_MEMLOCK is ENOMEM, is warned of, and leaves nothing locked."""
+    poor = guest.user("poor", drop=[CAP_IPC_LOCK])
+    memory, container = poor.allocate(4 * PAGE_BYTES), ready_group(poor, pf).container
+    limit_locked_memory(poor, 2 * PAGE_BYTES)
+    with refused(ENOMEM):
+        container.map_dma(memory, IOVA, 3 * PAGE_BYTES)
+    assert locked_bytes(poor) == 0
+    assert guest.heard(f"RLIMIT_MEMLOCK ({2 * PAGE_BYTES}) exceeded", level="warn")
+    container.map_dma(memory, IOVA, 2 * PAGE_BYTES)
+    with refused(ENOMEM):
+        container.map_dma(memory, 0, PAGE_BYTES)
+    assert locked_bytes(poor) == 2 * PAGE_BYTES
+
+
+@claim("F88")
+def test_a_user_with_the_capability_locks_more(pf_user, container, memory):
+    """CAP_IPC_LOCK lifts the limit, and what is locked is counted all the same."""
+    limit_locked_memory(pf_user, PAGE_BYTES)
+    container.map_dma(memory, IOVA, 3 * PAGE_BYTES)
+    assert locked_bytes(pf_user) == 3 * PAGE_BYTES
+    assert container.unmap_dma(IOVA, 3 * PAGE_BYTES) == 3 * PAGE_BYTES
+    assert locked_bytes(pf_user) == 0
+
+
+@claim("F89")
+def test_memory_that_its_user_may_not_touch_is_not_mapped(pf_user, container, memory):
+    """Nothing there, or not to be written: EFAULT, and nothing stays locked or mapped."""
+    pf_user.syscall("mprotect", memory, PAGE_BYTES, PROT_READ)
+    pf_user.munmap(memory + 2 * PAGE_BYTES, PAGE_BYTES)
+    with refused(EFAULT):
+        container.map_dma(memory + PAGE_BYTES, IOVA, 2 * PAGE_BYTES)
+    with refused(EFAULT):
+        container.map_dma(memory, IOVA, PAGE_BYTES, READ | WRITE)
+    assert (locked_bytes(pf_user), container.dma_avail()) == (0, MOST)
+    container.map_dma(memory, IOVA, 2 * PAGE_BYTES, READ)
+
+
+@claim("F89")
+@pytest.mark.parametrize("hugepages", ["Y", "N"], ids=["page by page", "in batches"])
+def test_memory_is_mapped_whole_or_not_at_all(guest, pf_user, container, hugepages):
+    """A hole after a thousand pages lets go of all of them; without it they are all mapped."""
+    guest.root.write_file(DISABLE_HUGEPAGES, hugepages)
+    size = MANY * PAGE_BYTES
+    memory = pf_user.allocate(size + PAGE_BYTES)
+    pf_user.munmap(memory + size, PAGE_BYTES)
+    with refused(EFAULT):
+        container.map_dma(memory, IOVA, size + PAGE_BYTES)
+    assert (locked_bytes(pf_user), container.dma_avail()) == (0, MOST)
+    container.map_dma(memory, IOVA, size)
+    assert locked_bytes(pf_user) == size
+    assert (container.unmap_dma(IOVA, size), locked_bytes(pf_user)) == (size, 0)
