@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Protocol
 
 from lab.deadline import Deadline, wait_until
 from lab.user import User
-from lab.vfio.device import Device
 
 PAGE_BYTES = 4096
 BAR_BYTES = 1 << 16
@@ -43,6 +43,20 @@ SEND_ONE = 0x3 << 20 | 1 << 29 | 1 << 24 | 1 << 25 | 1 << 27
 PAYLEN_SHIFT = 14
 
 
+class Driven(Protocol):
+    """A function in the hands of a user, by whatever driver."""
+
+    user: User
+
+    def mmap_region(self, index: int, size: int, /) -> int:
+        """Map the first `size` bytes of a BAR."""
+        ...
+
+    def write_config(self, offset: int, data: bytes, /) -> int:
+        """Write its config space."""
+        ...
+
+
 @dataclass(frozen=True)
 class Page:
     """A page of a user's memory.
@@ -67,7 +81,7 @@ class Loopback:
     """
 
     def __init__(
-        self, device: Device, rings: int = RINGS, source: int = SOURCE, target: int = TARGET
+        self, device: Driven, rings: int = RINGS, source: int = SOURCE, target: int = TARGET
     ) -> None:
         """Allocate the pages and map the registers."""
         self.device = device

@@ -13,24 +13,30 @@ FRAME = (1 << 55) - 1
 KIB = 1024
 
 
-def physical_address(user: User, address: int) -> int:
+def physical_address(user: User, address: int, *, asker: User | None = None) -> int:
     """Return where memory that a user has touched is in the machine's.
 
-    Raises:
-        UsageError: the page is not present, or the user may not know.
+    Args:
+        user: whose memory.
+        address: where the user has it.
+        asker: who looks it up, if not the user; it takes CAP_SYS_ADMIN.
 
-    Source: fs/proc/task_mmu.c, pagemap_read(); it takes CAP_SYS_ADMIN.
+    Raises:
+        UsageError: the page is not present, or the asker may not know.
+
+    Source: fs/proc/task_mmu.c, pagemap_read().
     """
     page, offset = divmod(address, PAGE_BYTES)
-    fd = user.open_path("/proc/self/pagemap", O_RDONLY)
-    entry = int.from_bytes(user.pread(fd, ENTRY_BYTES, page * ENTRY_BYTES), "little")
-    user.close(fd)
+    reader = asker or user
+    fd = reader.open_path(f"/proc/{user.pid}/pagemap", O_RDONLY)
+    entry = int.from_bytes(reader.pread(fd, ENTRY_BYTES, page * ENTRY_BYTES), "little")
+    reader.close(fd)
     if not entry & PRESENT or not entry & FRAME:
         raise UsageError(
-            f"{user.name} cannot tell where {address:#x} is",
+            f"{reader.name} cannot tell where {address:#x} of {user.name} is",
             expected="a page that is present",
             seen=f"{entry:#x} in pagemap",
-            hint="write to it first, as a user with CAP_SYS_ADMIN",
+            hint="write to it first, and ask as a user with CAP_SYS_ADMIN",
         )
     return (entry & FRAME) * PAGE_BYTES + offset
 

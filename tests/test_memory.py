@@ -31,6 +31,11 @@ def test_an_address_keeps_its_offset_in_the_page(user, pages):
     assert physical_address(user, pages + 5) == start + 5
 
 
+def test_another_may_ask(agent, user, pages):
+    user.poke(pages, b"here")
+    assert physical_address(user, pages, asker=agent.user()) == physical_address(user, pages)
+
+
 def test_two_pages_are_in_two_places(user, pages):
     user.poke(pages, b"one")
     user.poke(pages + PAGE_BYTES, b"two")

@@ -79,7 +79,7 @@ def test_an_ioctl_tells_physical_addresses(pf_user, ioas, iommufd, memory):
 
 
 @claim("D28")
-@pytest.mark.usefixtures("memory")
+@pytest.mark.usefixtures("unsafe", "memory")
 def test_that_ioctl_is_refused_in_many_ways(pf_user, ioas, iommufd):
     """Each way of asking wrongly has its errno, and the right way works after all of them."""
     ask = iommufd.ioas_noiommu_get_pa
@@ -120,7 +120,7 @@ def test_it_has_no_hardware_information(pf_user, pf, bound_nic, iommufd):
     assert iommufd.get_hw_info(devid).out_data_type == IOMMU_HW_INFO_TYPE_INTEL_VTD
 
 
-@claim("D27", "D38")
+@claim("D27")
 def test_the_group_and_the_character_device_exclude_each_other(pf_user, nic, bound_nic):
     """While one way is in use the other is closed, and the device is free after either."""
     with refused(EBUSY):

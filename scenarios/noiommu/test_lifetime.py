@@ -1,0 +1,54 @@
+"""Do a container, a no-IOMMU group and its device live and die in any order?
+
+Kernel: drivers/vfio/container.c, "Must support container/group/device being closed in any order";
+drivers/vfio/group.c, vfio_device_remove_group(). The group is made for the device and unmade with
+it, so every count that is off is a leak or a warning.
+"""
+
+from errno import ENODEV
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.verdicts import outcome
+
+pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")]
+IGB_ID = bytes.fromhex("8680c910")
+
+
+@claim("D38")
+def test_the_device_survives_its_container_and_its_group(pf_user, pf, ready_group, empty_container):
+    """The device holds what it needs, and with it goes all."""
+    held = ready_group.get_device_fd(str(pf))
+    empty_container.close()
+    ready_group.close()
+    assert held.read_config(0, 4) == IGB_ID
+    held.close()
+    assert pf_user.open(pf).read_config(0, 4) == IGB_ID
+
+
+@claim("D38")
+def test_a_killed_user_leaves_nothing_behind(pf_user, vf_user, pf, ready_group):
+    """kill -9 closes group, container and device, and frees all three."""
+    ready_group.get_device_fd(str(pf))
+    pf_user.kill()
+    vf_user.open(pf).close()
+    pf.unbind()
+    assert not pf.grouped
+
+
+@claim("D09", "D38")
+def test_a_group_that_lost_its_device_is_good_for_nothing(
+    root, pf, ready_group, empty_container, loose_nic_group
+):
+    """The device leaves its attached group: the descriptor is left, and each call is ENODEV."""
+    node = f"/dev/vfio/noiommu-{pf.group}"
+    pf.unbind()
+    assert not root.exists(node)
+    assert outcome(ready_group.get_status) == ENODEV
+    assert outcome(lambda: ready_group.get_device_fd(str(pf))) == ENODEV
+    assert outcome(lambda: ready_group.set_container(empty_container)) == ENODEV
+    assert [one for one in (1, 3, 8) if empty_container.check_extension(one)] == [1, 3, 8]
+    ready_group.close()
+    loose_nic_group.set_container(empty_container)
+    assert not pf.grouped

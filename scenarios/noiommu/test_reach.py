@@ -1,0 +1,114 @@
+"""How far does a device without an IOMMU reach, and who else lets it?
+
+Thread: 2019-noiommu. No-IOMMU mode "provides absolutely no isolation"; uio "is pretty coy about
+this, no kernel tainting, no user capability tests, no scary dmesg". Kernel:
+drivers/uio/uio_pci_generic.c, probe() and open(). The witness is the memory of a bystander, who
+has nothing to do with the device: an 82576 is told its physical address and sends itself a frame.
+"""
+
+from errno import EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.noiommu import TAINT_USER, aimed, allow_noiommu
+from fixtures.verdicts import refused
+from lab.memory import PAGE_BYTES, physical_address
+from lab.uio import UioDevice
+
+alone = pytest.mark.topology("noiommu")
+EVERY_CAPABILITY = range(41)
+OURS, FOREIGN = b"\x5a" * 64, bytes(range(64))
+
+
+class Bystander:
+    """A process and a page of its memory, which holds OURS."""
+
+    def __init__(self, user):
+        self.user = user
+        self.page = user.allocate(PAGE_BYTES)
+        user.poke(self.page, OURS)
+
+    @property
+    def at(self):
+        """Where the page is in the machine."""
+        return physical_address(self.user, self.page)
+
+    @property
+    def memory(self):
+        """What the page holds now."""
+        return self.user.peek(self.page, len(OURS))
+
+
+@pytest.fixture
+def bystander(guest):
+    """One who has nothing to do with the device."""
+    return Bystander(guest.user("bystander"))
+
+
+@pytest.fixture
+def uio_user(guest):
+    """A user with no capability at all."""
+    return guest.user("uio_user", drop=EVERY_CAPABILITY)
+
+
+@pytest.fixture
+def uio_pf(guest):
+    """The PF on uio_pci_generic."""
+    guest.load("uio_pci_generic")
+    function = guest.function("pf0")
+    function.bind("uio_pci_generic")
+    return function
+
+
+@claim("D34")
+@alone
+@pytest.mark.usefixtures("unsafe")
+def test_nothing_keeps_the_device_from_a_strangers_memory(root, pf_user, pf, bystander):
+    """The device writes where its user says, whoever's memory that is."""
+    reaching = aimed(pf_user.open(pf), bystander.at, root)
+    reaching.start()
+    reaching.master(on=False)
+    assert bystander.memory == OURS
+    reaching.master(on=True)
+    reaching.copy(FOREIGN)
+    assert bystander.memory == FOREIGN
+
+
+@claim("D34")
+def test_an_iommu_keeps_it_from_a_strangers_memory(guest, root, pf_user, pf, bystander):
+    """The same device, told the same, behind an IOMMU that knows only its user's memory."""
+    held = pf_user.open(pf)
+    reaching = aimed(held, bystander.at, root)
+    rings, source = reaching.rings, reaching.source
+    held.container.map_dma(rings.address, rings.iova, PAGE_BYTES)
+    held.container.map_dma(source.address, source.iova, PAGE_BYTES)
+    reaching.start()
+    reaching.copy(FOREIGN)
+    assert bystander.memory == OURS
+    assert guest.heard("DMAR: [DMA Write", level="err")
+
+
+@claim("D35")
+@alone
+def test_uio_neither_taints_nor_warns_nor_asks(taints, guest, uio_user, uio_pf):
+    """The same device, without a word; vfio-pci has three for it."""
+    UioDevice(uio_user, uio_pf).close()
+    assert guest.taints() == taints
+    assert not guest.heard(f"uio_pci_generic {uio_pf}")
+    allow_noiommu(guest)
+    uio_pf.bind("vfio-pci")
+    assert guest.taints() == taints | {TAINT_USER}
+    with refused(EPERM):
+        uio_user.open_group(uio_pf)
+
+
+@claim("D35")
+@alone
+def test_uio_lets_the_device_reach_a_strangers_memory(taints, guest, uio_user, uio_pf, bystander):
+    """No capability, no taint, no line in the log, and the device reaches as far."""
+    reaching = aimed(UioDevice(uio_user, uio_pf), bystander.at, guest.root)
+    reaching.start()
+    reaching.copy(FOREIGN)
+    assert bystander.memory == FOREIGN
+    assert guest.taints() == taints

@@ -1,0 +1,90 @@
+"""Do SR-IOV and its token work without an IOMMU?
+
+Thread: 2019-noiommu, where no-IOMMU mode was said to "re-use vfio-pci in its entirety". Kernel:
+drivers/vfio/pci/vfio_pci_core.c knows no no-IOMMU mode; drivers/vfio/group.c,
+vfio_group_find_or_alloc() does.
+"""
+
+from errno import EACCES, EINVAL
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.noiommu import TAINT_USER, allow_noiommu
+from fixtures.tokens import OTHER, TOKEN
+from fixtures.verdicts import refused
+
+pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("taints", "unsafe")]
+
+WARNING = "Adding kernel taint for vfio-noiommu group on device"
+
+
+@claim("D30")
+def test_a_vf_needs_the_token_of_its_pf(pf_user, vf_user, pf, vf):
+    """No token and a wrong one are EACCES, the right one opens the VF, and its token only."""
+    pf_user.open(pf, TOKEN)
+    with refused(EACCES):
+        vf_user.open(vf)
+    with refused(EACCES):
+        vf_user.open(vf, OTHER)
+    assert vf_user.open(vf, TOKEN).get_info().num_regions > 0
+
+
+@claim("D30")
+def test_a_pf_of_a_used_vf_needs_the_token(pf_user, pf, used_vf):
+    """The PF of a VF in use is shut to those without the token, until the VF is closed."""
+    with refused(EACCES):
+        pf_user.open(pf)
+    pf_user.open(pf, TOKEN).close()
+    used_vf.close()
+    assert pf_user.open(pf)
+
+
+@claim("D30")
+def test_a_device_without_sriov_takes_no_token(pf_user, nic):
+    """Nor does a NIC take one here."""
+    with refused(EINVAL):
+        pf_user.open(nic, TOKEN)
+    assert pf_user.open(nic)
+
+
+@claim("D39")
+def test_the_character_device_needs_the_token_too(pf_user, vf_user, pf, vf):
+    """The token set by the group's user is asked of who binds the character device."""
+    pf_user.open(pf, TOKEN)
+    with refused(EACCES):
+        vf_user.open(vf, access="cdev")
+    assert vf_user.open(vf, TOKEN, access="cdev")
+
+
+@claim("D31")
+def test_vfs_are_bound_at_once_with_a_group_and_a_warning_each(taints, guest, pf, vfs):
+    """What the bind of the PF cost is paid again for every VF, but for the taint."""
+    assert [vf.driver for vf in vfs] == ["vfio-pci", "vfio-pci"]
+    assert len({pf.group, *(vf.group for vf in vfs)}) == 3
+    nodes = {f"noiommu-{function.group}" for function in (pf, *vfs)}
+    assert nodes <= set(guest.root.listdir("/dev/vfio"))
+    warned = [len(guest.heard(f"vfio-pci {each}: {WARNING}", level="warn")) for each in (pf, *vfs)]
+    assert warned == [1, 1, 1]
+    assert guest.taints() == taints | {TAINT_USER}
+
+
+@claim("D31")
+def test_the_groups_of_vfs_go_with_them(guest, pf, vfs):
+    """SR-IOV off takes devices, groups and nodes along, and leaves those of the PF."""
+    assert pf.enable_vfs(0) == []
+    assert [vf.present for vf in vfs] == [False, False]
+    assert guest.root.listdir("/sys/kernel/iommu_groups") == [str(pf.group)]
+    assert set(guest.root.listdir("/dev/vfio")) - {"devices"} == {"vfio", f"noiommu-{pf.group}"}
+
+
+@claim("D32")
+def test_with_the_switch_off_again_vfs_are_made_and_stay_unbound(guest, pf):
+    """The switch is asked at each bind: the PF keeps its driver, its VFs find none."""
+    allow_noiommu(guest, allowed=False)
+    vfs = pf.enable_vfs(2)
+    assert (pf.numvfs, pf.driver) == (2, "vfio-pci")
+    assert [(vf.driver, vf.grouped) for vf in vfs] == [(None, False), (None, False)]
+    allow_noiommu(guest)
+    vfs[1].bind("vfio-pci")
+    assert [vf.driver for vf in vfs] == [None, "vfio-pci"]
