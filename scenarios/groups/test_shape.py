@@ -8,7 +8,12 @@ drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c, pci_enable_acs().
 import pytest
 
 from fixtures.claims import claim
-from fixtures.groups import sharing
+from fixtures.groups import AcsControl, sharing
+from lab.errors import UsageError
+from lab.uapi.pci_regs import PCI_ACS_CR, PCI_ACS_RR, PCI_ACS_SV, PCI_ACS_UF
+
+REDIRECT = PCI_ACS_RR | PCI_ACS_CR
+ACS = PCI_ACS_SV | REDIRECT | PCI_ACS_UF  # what the kernel sets when an IOMMU is there
 
 
 @claim("E30")
@@ -50,6 +55,8 @@ def test_vfs_and_functions_below_ports_with_acs_are_on_their_own(guest, pf, vfs)
 def test_a_port_told_to_redirect_nothing_joins_what_is_below_it(guest):
     """disable_acs_redir undoes ACS for the port it names, and for no other."""
     assert {"port0", "nic0"} in sharing(guest)
+    assert AcsControl(guest.function("port0")).value & REDIRECT == 0
+    assert AcsControl(guest.function("port3")).value == ACS
     assert guest.function("port3").group != guest.function("nic3").group
 
 
@@ -58,6 +65,17 @@ def test_a_port_told_to_redirect_nothing_joins_what_is_below_it(guest):
 def test_ports_have_the_acs_that_they_are_told_to_have(guest):
     """config_acs takes ACS from a port that has it and cannot give it to one that has none."""
     assert sharing(guest) == [{"port0", "nic0"}, {"port1", "nic1"}, {"port2", "nic2"}]
+    assert AcsControl(guest.function("port1")).value == 0
+    with pytest.raises(UsageError, match="has no extended capability"):
+        AcsControl(guest.function("port2"))
+
+
+@claim("E38")
+@pytest.mark.topology("acs")
+def test_a_port_told_of_some_acs_keeps_of_the_rest_what_the_firmware_set(guest):
+    """Naming a port takes all from it that the kernel would have set by itself."""
+    assert AcsControl(guest.function("port0")).value == 0
+    assert AcsControl(guest.function("port3")).value == ACS
 
 
 @claim("E37")
@@ -66,3 +84,16 @@ def test_nobody_assumes_acs(guest):
     """The parameter that would have is unknown: ports without ACS are not believed to have it."""
     assert "pcie_acs_override=downstream,multifunction" in guest.root.read_file("/proc/cmdline")
     assert {"port2", "nic2"} in sharing(guest)
+
+
+@claim("E35")
+def test_acs_is_set_up_when_a_driver_binds(guest):
+    """What a port lost of it meanwhile is back with its driver."""
+    port = guest.function("port0")
+    control = AcsControl(port)
+    assert control.value == ACS
+    port.unbind()
+    control.clear()
+    assert control.value == 0
+    port.bind("pcieport")
+    assert control.value == ACS
