@@ -29,7 +29,7 @@ from lab.snapshot import Snapshot, snapshot
 from lab.ssh import Login, Ssh
 from lab.topology import Topology
 from lab.transcript import Entry
-from lab.user import User
+from lab.user import PendingCall, User
 from lab.vfio import VfioUser
 
 WAKE_TIMEOUT_S = 20.0
@@ -220,14 +220,15 @@ class Guest:
         deadline = Deadline.after(CALL_TIMEOUT_S)
         return wait_until(f"the log line {text!r}", lambda: self.heard(text, level=level), deadline)
 
-    def await_stuck(self, user: User) -> None:
-        """Wait until a user sleeps uninterruptibly in its call, as those who want a lock do."""
-        status = f"/proc/{user.pid}/status"
+    def stuck(self, call: PendingCall) -> bool:
+        """Wait until a call returns or sleeps as those who want a lock do; say if it sleeps."""
+        status = f"/proc/{call.user.pid}/status"
         wait_until(
-            f"{user.name} to be stuck",
-            lambda: "State:\tD" in self.root.read_file(status),
+            f"{call.user.name} to return or to be stuck",
+            lambda: call.returned or "State:\tD" in self.root.read_file(status),
             Deadline.after(CALL_TIMEOUT_S),
         )
+        return not call.returned
 
     def taints(self) -> frozenset[int]:
         """Return the bits set in the kernel's taint mask."""

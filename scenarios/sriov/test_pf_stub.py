@@ -1,0 +1,122 @@
+"""What does pci-pf-stub allow, and what does it leave behind?
+
+Thread: 2018-unmanaged-sriov, whose subject landed as pci_sriov_configure_simple() and this stub.
+Kernel: drivers/pci/pci-pf-stub.c; drivers/pci/iov.c, pci_iov_remove().
+"""
+
+from errno import EBUSY, EINVAL, ENODEV, ENOENT, EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.removal import REQUEST_WITHIN_S, request_channel
+from fixtures.tokens import TOKEN
+from fixtures.verdicts import refused
+from lab.pci import driver_file
+from lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE
+from lab.vfio import Container
+
+STUB = "pci-pf-stub"
+
+
+@pytest.fixture
+def stub_pf(guest):
+    """A PF on pci-pf-stub."""
+    guest.load(STUB)
+    function = guest.function("pf0")
+    function.bind(STUB)
+    return function
+
+
+@pytest.fixture
+def left_vf(stub_pf):
+    """A VF whose PF was taken from pci-pf-stub."""
+    (vf,) = stub_pf.enable_vfs(1)
+    stub_pf.unbind()
+    return vf
+
+
+@claim("B23")
+def test_pci_pf_stub_takes_only_what_is_forced_on_it(guest, root):
+    """An igb PF is not on its list: driver_override brings it there."""
+    guest.load(STUB)
+    pf = guest.function("pf0")
+    with refused(ENODEV):
+        root.write_file(driver_file(STUB, "bind"), str(pf))
+    pf.bind(STUB)
+    assert pf.driver == STUB
+    assert len(guest.heard(f"{STUB} {pf}: claimed by {STUB}", level="info")) == 1
+
+
+@claim("B23")
+def test_pci_pf_stub_makes_vfs_that_are_the_hosts(guest, vf_user, stub_pf):
+    """Its VFs go to the host's driver by themselves, and on vfio-pci they take no token."""
+    guest.load("igbvf")
+    vf, other_vf = stub_pf.enable_vfs(2)
+    assert (vf.driver, other_vf.driver) == ("igbvf", "igbvf")
+    vf.bind("vfio-pci")
+    with refused(EINVAL):
+        vf_user.open(vf, TOKEN)
+    assert vf_user.open(vf).get_info().num_regions > 0
+
+
+@claim("B24")
+def test_pci_pf_stub_leaves_its_vfs_behind(guest, stub_pf):
+    """Unbinding it warns of VFs that nothing can disable until such a driver is back."""
+    (vf,) = stub_pf.enable_vfs(1)
+    stub_pf.unbind()
+    warning = f"{stub_pf}: driver left SR-IOV enabled after remove"
+    assert len(guest.heard(warning, level="warn")) == 1
+    with refused(ENOENT):
+        stub_pf.write("sriov_numvfs", 0)
+    assert (stub_pf.numvfs, vf.present) == (1, True)
+    stub_pf.bind(STUB)
+    stub_pf.write("sriov_numvfs", 0)
+    assert (stub_pf.numvfs, vf.present) == (0, False)
+
+
+@claim("B14")
+def test_vfio_pci_takes_no_pf_that_has_vfs(taints, guest, stub_pf, left_vf):
+    """A PF with VFs of others is refused with a warning, not taken with a taint."""
+    with refused(EBUSY):
+        stub_pf.bind("vfio-pci")
+    warning = f"vfio-pci {stub_pf}: Cannot bind to PF with SR-IOV enabled"
+    assert len(guest.heard(warning, level="warn")) == 1
+    assert (stub_pf.driver, stub_pf.numvfs, left_vf.present) == (None, 1, True)
+    assert guest.taints() == taints
+    stub_pf.bind(STUB)
+    stub_pf.write("sriov_numvfs", 0)
+    stub_pf.bind("vfio-pci")
+    assert stub_pf.driver == "vfio-pci"
+
+
+@claim("B25")
+def test_a_vf_used_through_vfio_is_not_assigned(vf_user, remover, stub_pf):
+    """The host's PF driver does not refuse to remove a VF in use: it waits, like vfio-pci."""
+    (vf,) = stub_pf.enable_vfs(1)
+    vf.bind("vfio-pci")
+    used = vf_user.open(vf)
+    asked = request_channel(vf_user, used)
+    removal = stub_pf.start_write("sriov_numvfs", 0, by=remover)
+    assert vf_user.await_event(asked, REQUEST_WITHIN_S) == 1
+    assert not removal.returned
+    used.close()
+    removal.wait()
+    assert (stub_pf.numvfs, vf.present) == (0, False)
+
+
+@claim("B26")
+@pytest.mark.topology("multifunction")
+def test_a_device_on_pci_pf_stub_spoils_its_group(guest, vf_user, nic):
+    """pci-pf-stub does DMA for the host as far as the kernel knows; pci-stub is known not to."""
+    guest.load(STUB)
+    guest.load("pci-stub")
+    sibling = guest.function("nic1")
+    sibling.bind(STUB)
+    group = vf_user.open_group(nic)
+    assert group.get_status().flags == 0
+    with refused(EPERM):
+        group.set_container(Container(vf_user))
+    sibling.bind("pci-stub")
+    assert group.get_status().flags == VFIO_GROUP_FLAGS_VIABLE
+    group.set_container(Container(vf_user))

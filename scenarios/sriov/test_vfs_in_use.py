@@ -1,0 +1,144 @@
+"""What happens when VFs are to go while somebody uses one?
+
+Thread: 2020-vf-token. Kernel: drivers/vfio/vfio_main.c, vfio_unregister_group_dev();
+drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_request(); drivers/pci/iov.c, sriov_numvfs_store().
+"""
+
+from errno import EAGAIN, ENODEV
+from signal import SIGTERM
+
+from fixtures.claims import claim
+from fixtures.removal import REQUEST_WITHIN_S, request_channel
+from fixtures.tokens import TOKEN
+from fixtures.verdicts import refused
+from lab.uapi.syscalls import O_RDONLY
+from lab.user import Buffer
+
+RESCAN = "/sys/bus/pci/rescan"
+NOT_YET_S = 9.0
+UNASKED = "No device request channel registered, blocked until released by user"
+
+
+@claim("B15")
+def test_vfs_go_when_their_user_lets_go(guest, pf, vf, other_vf, used_vf, removal):
+    """Disabling waits for the user of a VF, who is asked once and works on until he closes."""
+    asked = f"vfio-pci {vf}: Relaying device request to user (#0)"
+    assert len(guest.heard(asked, level="notice")) == 1
+    assert used_vf.get_info().num_regions > 0
+    assert not removal.returned
+    used_vf.close()
+    removal.wait()
+    assert (pf.numvfs, vf.present, other_vf.present) == (0, False, False)
+
+
+@claim("B15")
+def test_the_user_of_a_vf_is_asked_again_every_ten_seconds(guest, vf_user, device_request, removal):
+    """The second request comes after ten seconds, by the eventfd but not in the log."""
+    assert vf_user.await_event(device_request, NOT_YET_S) == 0
+    assert vf_user.await_event(device_request, REQUEST_WITHIN_S) == 1
+    assert len(guest.heard("Relaying device request to user")) == 1
+    assert not removal.returned
+    vf_user.kill()
+    removal.wait()
+
+
+@claim("B15")
+def test_vfs_that_nobody_uses_do_not_wait_for_one_that_is_used(
+    pf, vf, other_vf, vf_user, remover, pf_user
+):
+    """VFs go one by one from the first; the wait begins at the one in use."""
+    pf_user.open(pf, TOKEN).close()
+    used = vf_user.open(other_vf, TOKEN)
+    asked = request_channel(vf_user, used)
+    removal = pf.start_write("sriov_numvfs", 0, by=remover)
+    assert vf_user.await_event(asked, REQUEST_WITHIN_S) == 1
+    assert (vf.present, other_vf.present) == (False, True)
+    used.close()
+    removal.wait()
+    assert (pf.numvfs, other_vf.present) == (0, False)
+
+
+@claim("B16", "B17")
+def test_a_signal_does_not_end_the_wait(guest, remover, pf, vf, used_vf):
+    """Who removes VFs and is killed waits on, uninterruptibly; the kernel tells of it once."""
+    removal = pf.start_write("sriov_numvfs", 0, by=remover)
+    guest.await_heard(f"vfio-pci {vf}: {UNASKED}", level="warn")
+    remover.start_kill(SIGTERM)
+    assert guest.stuck(removal)
+    blocked = f'task "remover" ({remover.pid}) blocked until device is released'
+    used_vf.close()
+    assert (pf.numvfs, vf.present) == (0, False)
+    assert len(guest.heard(f"vfio-pci {vf}: Device is currently in use, {blocked}", level="warn"))
+    assert len(guest.heard(UNASKED)) == 1
+
+
+@claim("B18")
+def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, bystander, used_vf, removal):
+    """The PF's device lock is held: who reads sriov_numvfs hangs, and reads 0 in the end."""
+    attribute = bystander.open_path(f"{pf.path}/sriov_numvfs", O_RDONLY)
+    reading = bystander.start("read", attribute, Buffer(bytes(2), out=True), 2)
+    assert guest.stuck(reading)
+    assert not removal.returned
+    used_vf.close()
+    removal.wait()
+    assert reading.wait().out == (b"0\n",)
+
+
+@claim("B18")
+def test_nobody_rescans_meanwhile(guest, bystander, used_vf, removal):
+    """The rescan lock is held: who looks for new devices hangs until the VFs are gone."""
+    rescan = bystander.start_write_file(RESCAN, "1")
+    assert guest.stuck(rescan)
+    assert not removal.returned
+    used_vf.close()
+    removal.wait()
+    rescan.wait()
+
+
+@claim("B18")
+def test_the_pf_opens_to_nobody_meanwhile(pf_user, pf, used_vf, removal):
+    """The reset at the PF's first open does not wait for the lock: EAGAIN, even with the token."""
+    with refused(EAGAIN):
+        pf_user.open(pf, TOKEN)
+    used_vf.close()
+    removal.wait()
+    assert pf_user.open(pf, TOKEN).get_info().num_regions > 0
+
+
+@claim("B18")
+def test_the_pf_is_not_reset_meanwhile(held_pf, used_vf, removal):
+    """A reset by the PF's user does not wait for the lock either: EAGAIN."""
+    with refused(EAGAIN):
+        held_pf.reset()
+    used_vf.close()
+    removal.wait()
+    held_pf.reset()
+
+
+@claim("B19")
+def test_a_vf_that_is_going_opens_no_more(root, pf, vf, vf_user, remover, used_vf, device_request):
+    """Its user keeps what he has, but gets no further descriptor: ENODEV, and no cdev."""
+    used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}").close()
+    node = vf.cdev
+    removal = pf.start_write("sriov_numvfs", 0, by=remover)
+    assert vf_user.await_event(device_request, REQUEST_WITHIN_S) == 1
+    with refused(ENODEV):
+        used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}")
+    assert not root.exists(node)
+    assert not removal.returned
+    used_vf.close()
+    removal.wait()
+
+
+@claim("A39", "B15")
+def test_removing_vfs_waits_for_who_has_one_by_its_cdev(pf_user, vf_user, pf, vf, remover):
+    """The wait does not ask by which path the VF was opened."""
+    pf_user.open(pf, TOKEN).close()
+    bound = vf_user.open(vf, TOKEN, access="cdev")
+    asked = request_channel(vf_user, bound)
+    removal = pf.start_write("sriov_numvfs", 0, by=remover)
+    assert vf_user.await_event(asked, REQUEST_WITHIN_S) == 1
+    assert not removal.returned
+    bound.close()
+    removal.wait()
+    assert (pf.numvfs, vf.present) == (0, False)
