@@ -13,4 +13,5 @@ pytest_plugins = [
     "fixtures.dma",
     "fixtures.noiommu",
     "fixtures.removal",
+    "fixtures.hot_reset",
 ]

@@ -253,6 +253,15 @@ _ALL = (
         ),
     ),
     Topology(
+        "nic-bridge",
+        "a NIC and a bridge as two functions, and a NIC below the bridge",
+        (
+            RootPort(
+                "port0", (Endpoint("nic0", E1000E), Bridge("bridge0", (Endpoint("nic1", E1000),)))
+            ),
+        ),
+    ),
+    Topology(
         "switch",
         "an igb PF and a NIC, each in the group of its switch port",
         (

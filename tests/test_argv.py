@@ -105,6 +105,12 @@ UNDER_TEST = {
 -device e1000,id=nic0,bus=bridge0,addr=0x01.0,romfile=
 -device e1000,id=nic1,bus=bridge0,addr=0x02.0,romfile=
 """,
+    "nic-bridge": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-device e1000e,id=nic0,bus=port0,addr=0x00.0,multifunction=on,romfile=
+-device pcie-pci-bridge,id=bridge0,bus=port0,addr=0x00.1,multifunction=on
+-device e1000,id=nic1,bus=bridge0,addr=0x01.0,romfile=
+""",
     "switch": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device x3130-upstream,id=up0,bus=port0,addr=0x00.0

@@ -32,6 +32,12 @@ SEEN = {
     },
     "multifunction": {"port0": "00:01.0", "nic2": "00:02.0", "nic0": "01:00.0", "nic1": "01:00.1"},
     "bridge": {"port0": "00:01.0", "bridge0": "01:00.0", "nic0": "02:01.0", "nic1": "02:02.0"},
+    "nic-bridge": {
+        "port0": "00:01.0",
+        "nic0": "01:00.0",
+        "bridge0": "01:00.1",
+        "nic1": "02:01.0",
+    },
     "switch": {
         "port0": "00:01.0",
         "up0": "01:00.0",
@@ -70,6 +76,7 @@ SEEN = {
 SHARED_GROUPS = {
     "multifunction": [{"nic0", "nic1"}],
     "bridge": [{"bridge0", "nic0", "nic1"}],
+    "nic-bridge": [{"nic0", "bridge0", "nic1"}],
     "switch": [{"down0", "pf0"}, {"down1", "nic0"}],
     "acs": [{"port0", "nic0"}, {"port1", "nic1"}, {"port2", "nic2"}],
 }

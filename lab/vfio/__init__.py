@@ -17,6 +17,7 @@ from lab.vfio.nic import Nic
 from lab.vfio.paths import (
     cdev_node,
     group_node,
+    open_affected_groups,
     open_cdev_path,
     open_group_path,
     with_options,
@@ -39,6 +40,7 @@ __all__ = [
     "VfioUser",
     "cdev_node",
     "group_node",
+    "open_affected_groups",
     "open_cdev_path",
     "open_group_path",
     "with_options",

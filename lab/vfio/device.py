@@ -119,13 +119,25 @@ class Device(Handle):
         self.ioctl(vfio.VFIO_DEVICE_RESET)
 
     def hot_reset_info(
-        self, *, argsz: int | None = None, pointer: int | None = None
+        self,
+        *,
+        argsz: int | None = None,
+        flags: int = 0,
+        count: int = 0,
+        pointer: int | None = None,
     ) -> HotResetInfo:
-        """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, with room for 32 devices if not told otherwise."""
+        """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO.
+
+        Args:
+            argsz: the size told to the kernel instead of room for 32 devices.
+            flags: what stands in the field beforehand.
+            count: what stands in the field beforehand.
+            pointer: the address to pass instead, whatever is there.
+        """
         size = hot_reset_info_bytes() if argsz is None else argsz
         fixed, tail = self.exchange(
             vfio.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
-            vfio.vfio_pci_hot_reset_info(argsz=size),
+            vfio.vfio_pci_hot_reset_info(argsz=size, flags=flags, count=count),
             pointer=pointer,
         )
         return parse_hot_reset_info(fixed, tail)

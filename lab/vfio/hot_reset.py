@@ -52,6 +52,11 @@ class HotResetInfo:
         return frozenset(one.bdf for one in self.devices)
 
     @property
+    def devids(self) -> dict[str, int]:
+        """Devids of the affected devices by name; of meaning on the cdev path only."""
+        return {one.bdf: one.devid for one in self.devices}
+
+    @property
     def groups(self) -> frozenset[int]:
         """Numbers of the affected groups; of meaning on the group path only."""
         return frozenset(one.owner for one in self.devices)
@@ -72,6 +77,13 @@ def parse_hot_reset_info(fixed: vfio.vfio_pci_hot_reset_info, tail: bytes) -> Ho
         for index in range(listed)
     )
     return HotResetInfo(fixed.argsz, fixed.flags, fixed.count, devices)
+
+
+def left_in_buffer(raw: bytes) -> HotResetInfo:
+    """Return what a refused INFO left in its buffer."""
+    size = ctypes.sizeof(vfio.vfio_pci_hot_reset_info)
+    fixed = vfio.vfio_pci_hot_reset_info.from_buffer_copy(raw[:size])
+    return parse_hot_reset_info(fixed, raw[size:])
 
 
 def _affected(one: vfio.vfio_pci_dependent_device) -> Affected:

@@ -106,6 +106,17 @@ def open_group_path(
     return device
 
 
+def open_affected_groups(device: GroupDevice) -> list[Group]:
+    """Return every group that INFO of a device names: its own, and the others opened.
+
+    Raises:
+        Refusal: INFO fails, or a group is in another's hands.
+    """
+    named = {group_node(device.user, bdf) for bdf in device.hot_reset_info().bdfs}
+    others = sorted(named - {group_node(device.user, device.label)})
+    return [device.group, *(Group(device.user, node) for node in others)]
+
+
 def open_cdev_path(
     user: User, bdf: Bdf | str, node: str | None = None, token: uuid.UUID | None = None
 ) -> Cdev:

@@ -1,0 +1,174 @@
+"""Which groups does EXECUTE want, and what does it make of other things?
+
+Thread: 2023-hot-reset-info, where device descriptors in the array were proposed and rejected.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_pci_hot_reset_groups() and
+vfio_pci_dev_set_hot_reset(); drivers/vfio/group.c, vfio_file_is_group().
+"""
+
+from ctypes import sizeof
+from errno import EBADF, EBUSY, EFAULT, EINVAL
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import give
+from fixtures.hot_reset import (
+    MARK,
+    WIPED,
+    await_suspend,
+    edge_of_memory,
+    listed,
+    marked,
+    marks,
+)
+from fixtures.verdicts import outcome, refused
+from lab.uapi.vfio import VFIO_DEVICE_PCI_HOT_RESET, vfio_pci_hot_reset
+
+pytestmark = pytest.mark.topology("multifunction")
+
+HEADER = sizeof(vfio_pci_hot_reset)
+COMMAND = 4  # offset of the command register in config space
+NO_FD = 999  # a descriptor no user has
+NOWHERE = 0x10  # an address no process maps
+
+
+def beside(device, one, first):
+    """EXECUTE with a descriptor before or behind the group that it wants."""
+    device.hot_reset([one, device.group] if first else [device.group, one])
+
+
+@claim("C21")
+def test_the_one_group_resets_both_functions(held, held_sibling):
+    """A user who has the group may reset all in it, from either function."""
+    command = held.read_config(COMMAND, 2)
+    held.hot_reset([held.group])
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert held.read_config(COMMAND, 2) == held_sibling.read_config(COMMAND, 2) == command
+    marked(held)
+    marked(held_sibling)
+    held_sibling.hot_reset([held.group])
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+
+
+@claim("C21")
+def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_sibling):
+    """It is woken for that and goes back to sleep."""
+    held_sibling.close()
+    await_suspend(sibling)
+    held.hot_reset([held.group])
+    await_suspend(sibling)
+    again = held.group.get_device_fd(str(sibling))
+    assert marks(held, again) == [WIPED, WIPED]
+
+
+@claim("C21")
+def test_the_mark_outlives_a_close(sibling, held, held_sibling):
+    """The twin of the scenario before: it was EXECUTE that wiped the mark, not the close."""
+    held_sibling.close()
+    await_suspend(sibling)
+    again = held.group.get_device_fd(str(sibling))
+    assert marks(held, again) == [MARK, MARK]
+
+
+@claim("C01", "C20")
+def test_a_sibling_outside_vfio_is_listed_and_prevents_the_reset(guest, nic, neighbour, held):
+    """INFO lists it like any other, without a driver or on pci-stub; EXECUTE wants vfio-pci."""
+    assert neighbour.driver is None
+    with refused(EINVAL):
+        held.hot_reset([held.group])
+    give(guest, neighbour, "pci-stub")
+    assert held.hot_reset_info().devices == listed(nic, neighbour)
+    with refused(EINVAL):
+        held.hot_reset([held.group])
+    assert marks(held) == [MARK]
+    neighbour.bind("vfio-pci")
+    held.hot_reset([held.group])
+    assert marks(held) == [WIPED]
+
+
+@claim("C16")
+def test_execute_wants_the_group_of_what_it_hits(held, held_sibling, foreign_group):
+    """Another group proves nothing."""
+    with refused(EINVAL):
+        held.hot_reset([foreign_group])
+    assert marks(held, held_sibling) == [MARK, MARK]
+    held.hot_reset([held.group])
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+
+
+@claim("C17")
+def test_execute_takes_a_group_twice_but_no_more_than_it_hits(held, held_sibling):
+    """Two functions, so at most two groups, the same or not."""
+    with refused(EINVAL):
+        held.hot_reset([held.group] * 3)
+    assert marks(held, held_sibling) == [MARK, MARK]
+    held.hot_reset([held.group, held.group.dup()])
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+
+
+@claim("C18")
+def test_execute_takes_groups_it_does_not_hit(held, held_sibling, foreign_group):
+    """Before or behind the one it wants; but three are too many here too."""
+    held.hot_reset([foreign_group, held.group])
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+    marked(held)
+    marked(held_sibling)
+    held.hot_reset([held.group, foreign_group])
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+    with refused(EINVAL):
+        held.hot_reset([held.group, foreign_group, foreign_group])
+
+
+@claim("C15")
+@pytest.mark.parametrize("first", [True, False], ids=["before the group", "behind the group"])
+def test_execute_takes_nothing_but_groups(user, held, held_sibling, unaffected, first):
+    """Descriptors of devices were proposed in place of groups: EINVAL, even beside the group."""
+    null = user.open_path("/dev/null")
+    strangers = [held, user.open(unaffected), held.container, null]
+    answers = {outcome(lambda one=one: beside(held, one, first)) for one in strangers}
+    assert answers == {EINVAL}
+    assert outcome(lambda: beside(held, NO_FD, first)) == EBADF
+    assert outcome(lambda: beside(held, -1, first)) == EBADF
+    assert marks(held, held_sibling) == [MARK, MARK]
+    beside(held, held.group, first)
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+
+
+@claim("C15")
+def test_malformed_executes_are_refused(user, held, held_sibling):
+    """A short struct, flags, no groups, and an array or a struct out of reach."""
+    group = [held.group]
+    assert outcome(lambda: held.hot_reset(group, argsz=HEADER - 1)) == EINVAL
+    assert outcome(lambda: held.hot_reset(group, flags=1)) == EINVAL
+    assert outcome(lambda: held.hot_reset(group, flags=1 << 31)) == EINVAL
+    assert outcome(lambda: held.hot_reset([])) == EINVAL
+    edge = edge_of_memory(user, bytes(vfio_pci_hot_reset(argsz=HEADER + 4, count=1)))
+    assert outcome(lambda: held.ioctl(VFIO_DEVICE_PCI_HOT_RESET, edge)) == EFAULT
+    assert outcome(lambda: held.ioctl(VFIO_DEVICE_PCI_HOT_RESET, NOWHERE)) == EFAULT
+    assert marks(held, held_sibling) == [MARK, MARK]
+    held.hot_reset(group)
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+
+
+@claim("C15")
+@pytest.mark.usefixtures("sibling")
+def test_no_execute_keeps_a_group_open(user, unaffected, held, foreign_group):
+    """What EXECUTE looked at it lets go of, whether it was done, refused or never begun."""
+    held.hot_reset([held.group, foreign_group])
+    assert outcome(lambda: held.hot_reset([foreign_group])) == EINVAL
+    assert outcome(lambda: held.hot_reset([foreign_group, NO_FD])) == EBADF
+    assert outcome(lambda: held.hot_reset([foreign_group, held])) == EINVAL
+    with refused(EBUSY):
+        user.open_group(unaffected)
+    foreign_group.close()
+    assert user.open_group(unaffected)
+
+
+@claim("C15")
+def test_execute_reads_as_many_groups_as_count_says(held, held_sibling):
+    """It is the count that tells their number; argsz need not have room for them."""
+    held.hot_reset([held.group, NO_FD], count=1)
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+    marked(held)
+    held.hot_reset([held.group], argsz=HEADER)
+    assert marks(held) == [WIPED]

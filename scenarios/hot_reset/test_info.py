@@ -1,0 +1,83 @@
+"""What does INFO say, and how?
+
+Thread: 2023-hot-reset-info, where INFO for users of groups was to stay as it is.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_pci_hot_reset_info() and
+vfio_pci_fill_devs().
+"""
+
+from errno import EFAULT, EINVAL, ENODEV, ENOSPC
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.hot_reset import MARK, edge_of_memory, listed, marks
+from fixtures.verdicts import refused
+from lab.uapi.vfio import vfio_pci_hot_reset_info
+from lab.vfio import Container
+from lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, left_in_buffer
+from lab.vfio.iommufd import IOMMU_PATH
+
+pytestmark = pytest.mark.topology("multifunction")
+
+EXACT = hot_reset_info_bytes(2)
+HEADER = hot_reset_info_bytes(0)
+NOWHERE = 0x10  # an address no process maps
+GARBAGE = 0xFFFFFFFF
+
+
+@claim("C01", "C14")
+def test_info_names_groups_and_no_flags_to_those_who_came_by_a_group(nic, sibling, held):
+    """Each function with its group, in bus order; what stood in the fields before is no matter."""
+    both = listed(nic, sibling)
+    assert held.hot_reset_info(flags=GARBAGE, count=GARBAGE).flags == 0
+    assert held.hot_reset_info(argsz=EXACT) == HotResetInfo(EXACT, 0, 2, both)
+    other = held.group.get_device_fd(str(sibling))
+    assert other.hot_reset_info(argsz=EXACT) == HotResetInfo(EXACT, 0, 2, both)
+    assert marks(held) == [MARK]
+
+
+@claim("C43")
+def test_info_names_groups_though_an_iommufd_stands_in_for_the_container(user, nic, neighbour):
+    """What counts is how the device was opened, not what is behind the group."""
+    group = user.open_group(nic)
+    group.set_container(Container(user, IOMMU_PATH))
+    info = group.get_device_fd(str(nic)).hot_reset_info()
+    assert (info.flags, info.devices) == (0, listed(nic, neighbour))
+
+
+@claim("C11")
+@pytest.mark.parametrize("argsz", [HEADER, EXACT - 1], ids=["no room", "one byte short"])
+def test_info_with_too_little_room_says_how_many_there_are(nic, neighbour, held, argsz):
+    """ENOSPC, the count in the header, no flags, and nothing of the list."""
+    with refused(ENOSPC) as short:
+        held.hot_reset_info(argsz=argsz, flags=GARBAGE, count=GARBAGE)
+    seen = left_in_buffer(short.value.out[0])
+    assert (seen.argsz, seen.flags, seen.count) == (argsz, 0, 2)
+    assert not any(short.value.out[0][HEADER:])
+    assert held.hot_reset_info(argsz=EXACT).devices == listed(nic, neighbour)
+
+
+@claim("C12")
+def test_malformed_infos_are_refused(user, nic, neighbour, held):
+    """A struct must be whole and within reach, and so must the room for the list."""
+    with refused(EINVAL):
+        held.hot_reset_info(argsz=HEADER - 1)
+    with refused(EINVAL):
+        held.hot_reset_info(argsz=0)
+    with refused(EFAULT):
+        held.hot_reset_info(pointer=NOWHERE)
+    header = bytes(vfio_pci_hot_reset_info(argsz=EXACT))
+    with refused(EFAULT):
+        held.hot_reset_info(pointer=edge_of_memory(user, header))
+    assert held.hot_reset_info(argsz=EXACT).devices == listed(nic, neighbour)
+
+
+@claim("C10", "C15")
+def test_a_device_on_the_root_bus_has_neither_info_nor_execute(user, unaffected, held):
+    """No bridge is above it to reset the bus."""
+    device = user.open(unaffected)
+    with refused(ENODEV):
+        device.hot_reset_info()
+    with refused(ENODEV):
+        device.hot_reset([device.group])
+    assert held.hot_reset_info().count == 2

@@ -1,0 +1,52 @@
+"""May a user who owns all that INFO lists EXECUTE?
+
+Thread: 2023-hot-reset-info. Both sides want it so: one says that a reset should depend on ownership
+alone, the other that EXECUTE must mirror INFO.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset().
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.hot_reset import WIPED, marked, marks
+from lab.vfio import open_affected_groups
+
+
+@claim("C39")
+@pytest.mark.parametrize(
+    ("topology", "role"),
+    [
+        ("igb", "pf0"),
+        ("igb-bus", "pf0"),
+        ("multifunction", "nic1"),
+        ("bridge", "nic1"),
+        ("nic-bridge", "nic1"),
+        ("switch", "pf0"),
+        ("nvme-sriov", "nvme0"),
+        pytest.param("noiommu", "nic1", marks=claim("C19")),
+    ],
+    indirect=["topology"],
+)
+def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
+    """Wherever the devices are, as long as none of them has VFs."""
+    device = marked(user.open(all_on_vfio_pci[role]))
+    device.hot_reset(open_affected_groups(device))
+    assert marks(device) == [WIPED]
+
+
+@claim("C40")
+@pytest.mark.topology("igb")
+@pytest.mark.usefixtures("vfs")
+def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(held_pf):
+    """With VFs enabled it is so as long as the slot leaves them out."""
+    held_pf.hot_reset(open_affected_groups(held_pf))
+    assert marks(held_pf) == [WIPED]
+
+
+@claim("C41")
+@pytest.mark.topology("igb-bus")
+@pytest.mark.usefixtures("vfs")
+def test_who_owns_all_that_info_lists_of_a_pf_on_a_bus_may_execute(held_pf):
+    """With VFs enabled it was so as long as they were in the set of their PF."""
+    held_pf.hot_reset(open_affected_groups(held_pf))
+    assert marks(held_pf) == [WIPED]
