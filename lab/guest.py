@@ -29,7 +29,7 @@ from lab.snapshot import Snapshot, snapshot
 from lab.ssh import Login, Ssh
 from lab.topology import Topology
 from lab.transcript import Entry
-from lab.user import PendingCall, User
+from lab.user import PendingCall
 from lab.vfio import VfioUser
 
 WAKE_TIMEOUT_S = 20.0
