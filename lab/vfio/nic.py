@@ -21,6 +21,7 @@ IMS = 0x00D0
 GPIE = 0x1514
 EICS = 0x1520
 EIMS = 0x1524
+EICR = 0x1580
 GPIE_MSIX_MODE = 1 << 4
 # Plain memory in all three: a slot of the multicast table and its neighbour.
 MTA = 0x5200
@@ -57,7 +58,8 @@ class Nic:
         self.read(ICR)
 
     def interrupt_vector(self, vector: int) -> None:
-        """Raise one MSI-X vector (igb)."""
+        """Raise one MSI-X vector (igb), whether or not it was raised before."""
         self.write(GPIE, GPIE_MSIX_MODE)
+        self.write(EICR, 1 << vector)
         self.write(EIMS, 1 << vector)
         self.write(EICS, 1 << vector)

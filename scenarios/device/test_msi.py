@@ -1,0 +1,206 @@
+"""How does a user get a device's MSI and MSI-X?
+
+Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_msi_enable(), vfio_msi_set_block(),
+vfio_pci_set_msi_trigger(). The igb raises its vectors itself, by their numbers.
+"""
+
+from errno import EBADF, EINVAL, ENOTTY
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import handlers, turn_off, turn_on
+from fixtures.verdicts import refused
+from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
+from lab.uapi.vfio import (
+    VFIO_IRQ_SET_ACTION_MASK,
+    VFIO_IRQ_SET_ACTION_TRIGGER,
+    VFIO_IRQ_SET_ACTION_UNMASK,
+    VFIO_IRQ_SET_DATA_BOOL,
+    VFIO_IRQ_SET_DATA_NONE,
+    VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSI_IRQ_INDEX,
+    VFIO_PCI_MSIX_IRQ_INDEX,
+)
+
+INTX, MSI, MSIX = VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX
+NONE = -1
+BOOLS = VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_TRIGGER
+
+
+def vectors(function, *numbers):
+    """Return the names that the handlers of these MSI-X vectors have."""
+    return [f"vfio-msix[{number}]({function})" for number in numbers]
+
+
+@claim("F69")
+@pytest.mark.usefixtures("mastering")
+def test_a_vector_signals_its_own_eventfd(function, device, registers, bell, other_bell):
+    """The device raises two vectors, and each is heard where it was set up."""
+    device.set_irq_eventfds(MSIX, [bell.fd, NONE, NONE, other_bell.fd])
+    assert handlers(function) == vectors(function, 0, 3)
+    registers.interrupt_vector(3)
+    assert (other_bell.wait(), bell.count()) == (1, 0)
+    registers.interrupt_vector(0)
+    assert (bell.wait(), other_bell.count()) == (1, 0)
+    registers.interrupt_vector(0)
+    assert bell.wait() == 1
+
+
+@claim("F69")
+@pytest.mark.topology("igb-pair")
+def test_msi_signals_its_eventfd(nic, nic_device, nic_config, nic_registers, bell):
+    """A NIC that masters the bus raises its one MSI vector, until it is taken down."""
+    nic_device.set_irq_eventfds(MSI, [bell.fd])
+    assert handlers(nic) == [f"vfio-msi[0]({nic})"]
+    nic_registers.interrupt()
+    assert bell.count() == 0
+    nic_registers.acknowledge()
+    turn_on(nic_config, PCI_COMMAND_MASTER)
+    nic_registers.interrupt()
+    assert bell.wait() >= 1
+    nic_device.disable_irqs(MSI)
+    assert handlers(nic) == []
+    nic_registers.interrupt()
+    assert bell.count() == 0
+
+
+@claim("F69")
+@pytest.mark.usefixtures("mastering")
+def test_a_vector_changes_eventfds_and_can_have_none(function, device, registers, bell, other_bell):
+    """The last eventfd is signalled, none when it was taken away, and the others go on."""
+    device.set_irq_eventfds(MSIX, [bell.fd, bell.fd])
+    device.set_irq_eventfds(MSIX, [other_bell.fd], start=1)
+    registers.interrupt_vector(1)
+    assert (other_bell.wait(), bell.count()) == (1, 0)
+    device.set_irq_eventfds(MSIX, [NONE], start=1)
+    assert handlers(function) == vectors(function, 0)
+    registers.interrupt_vector(1)
+    registers.interrupt_vector(0)
+    assert (bell.wait(), other_bell.count()) == (1, 0)
+
+
+@claim("F27")
+@pytest.mark.parametrize(("first", "second"), [(MSIX, MSI), (MSI, MSIX), (INTX, MSI), (MSI, INTX)])
+def test_one_kind_of_interrupt_is_on_at_a_time(function, device, bell, first, second):
+    """A second kind is EINVAL, set up, triggered or taken down, until the first is gone."""
+    device.set_irq_eventfds(first, [bell.fd])
+    before = handlers(function)
+    with refused(EINVAL):
+        device.set_irq_eventfds(second, [bell.fd])
+    with refused(EINVAL):
+        device.disable_irqs(second)
+    with refused(EINVAL):
+        device.trigger_irqs(second)
+    assert handlers(function) == before
+    device.disable_irqs(first)
+    assert device.set_irq_eventfds(second, [bell.fd]) == 0
+
+
+@claim("F28")
+def test_more_vectors_than_the_device_has_are_refused(function, device, bell):
+    """Ten vectors can be had of ten; an eleventh is EINVAL and turns none on."""
+    with refused(EINVAL):
+        device.set_irq_eventfds(MSIX, [bell.fd] * 11)
+    with refused(EINVAL):
+        device.set_irq_eventfds(MSIX, [bell.fd] * 2, start=9)
+    with refused(EINVAL):
+        device.set_irq_eventfds(MSI, [bell.fd] * 2)
+    assert handlers(function) == []
+    assert device.set_irq_eventfds(MSIX, [bell.fd] * 10) == 0
+    assert handlers(function) == vectors(function, *range(10))
+
+
+@claim("F29")
+def test_a_user_triggers_his_own_vectors(device, bell, other_bell):
+    """Eventfds are signalled without the hardware; vectors without one are passed over."""
+    device.set_irq_eventfds(MSIX, [bell.fd, NONE, other_bell.fd])
+    device.trigger_irqs(MSIX, 0, 3)
+    assert (bell.wait(), other_bell.wait()) == (1, 1)
+    device.trigger_irqs(MSIX, 1, 2)
+    assert (bell.count(), other_bell.wait()) == (0, 1)
+    device.set_irqs(MSIX, BOOLS, 0, 3, bytes([1, 1, 0]))
+    assert (bell.wait(), other_bell.count()) == (1, 0)
+    device.set_irqs(MSIX, BOOLS, 1, 2, bytes([0, 1]))
+    assert (bell.count(), other_bell.wait()) == (0, 1)
+
+
+@claim("F30")
+@pytest.mark.usefixtures("mastering")
+def test_vectors_are_added_while_others_are_on(function, device, registers, bell, other_bell):
+    """A vector beyond those that were set up first is set up later, and works."""
+    device.set_irq_eventfds(MSIX, [bell.fd])
+    assert device.set_irq_eventfds(MSIX, [other_bell.fd], start=7) == 0
+    assert handlers(function) == vectors(function, 0, 7)
+    registers.interrupt_vector(7)
+    assert (other_bell.wait(), bell.count()) == (1, 0)
+    registers.interrupt_vector(0)
+    assert (bell.wait(), other_bell.count()) == (1, 0)
+
+
+@claim("F31")
+@pytest.mark.parametrize("index", [MSI, MSIX])
+@pytest.mark.parametrize("action", [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK])
+def test_msi_is_neither_masked_nor_unmasked(device, bell, index, action):
+    """Neither action is there for message signalled interrupts, though the third one is."""
+    device.set_irq_eventfds(index, [bell.fd])
+    with refused(ENOTTY):
+        device.set_irqs(index, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
+    device.trigger_irqs(index)
+    assert bell.wait() == 1
+
+
+@claim("F70")
+def test_a_block_of_vectors_is_set_whole_or_not_at_all(function, device, bell):
+    """One bad eventfd undoes its block: all if it was the first, else the block alone."""
+    with refused(EBADF):
+        device.set_irq_eventfds(MSIX, [bell.fd, 999, bell.fd])
+    assert handlers(function) == []
+    device.set_irq_eventfds(MSIX, [bell.fd] * 4)
+    with refused(EINVAL):
+        device.set_irq_eventfds(MSIX, [bell.fd, device.fd], start=2)
+    assert handlers(function) == vectors(function, 0, 1)
+    device.trigger_irqs(MSIX, 0, 4)
+    assert bell.wait() == 2
+
+
+@claim("F71")
+@pytest.mark.usefixtures("mastering")
+def test_vectors_are_set_up_with_memory_decode_off(device, config, hardware, registers, bell):
+    """vfio turns decode on for its own work on the table and off again after it."""
+    turn_off(config, PCI_COMMAND_MEMORY)
+    device.set_irq_eventfds(MSIX, [bell.fd, bell.fd])
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MEMORY == 0
+    device.set_irq_eventfds(MSIX, [NONE], start=1)
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MEMORY == 0
+    turn_on(config, PCI_COMMAND_MEMORY)
+    registers.interrupt_vector(0)
+    assert bell.wait() == 1
+
+
+@claim("F71")
+@pytest.mark.usefixtures("mastering")
+def test_vectors_survive_a_reset_of_the_device(device, registers, bell):
+    """A reset clears the device's own registers; what was set up with vfio works on."""
+    device.set_irq_eventfds(MSIX, [bell.fd])
+    registers.interrupt_vector(0)
+    assert bell.wait() == 1
+    device.reset()
+    registers.interrupt_vector(0)
+    assert bell.wait() == 1
+
+
+@claim("F68")
+def test_msix_is_taken_down_and_set_up_again(function, device, registers, bell):
+    """A count of none ends all vectors; others can be had after it; closing ends those."""
+    device.set_irq_eventfds(MSIX, [bell.fd] * 3)
+    device.disable_irqs(MSIX)
+    assert handlers(function) == []
+    registers.interrupt_vector(0)
+    assert bell.count() == 0
+    with refused(EINVAL):
+        device.trigger_irqs(MSIX)
+    device.set_irq_eventfds(MSIX, [bell.fd], start=2)
+    assert handlers(function) == vectors(function, 2)
+    device.close()
+    assert handlers(function) == []

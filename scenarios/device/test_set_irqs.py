@@ -1,0 +1,99 @@
+"""Which SET_IRQS does the kernel refuse?
+
+Kernel: drivers/vfio/vfio_main.c, vfio_set_irqs_validate_and_prepare().
+"""
+
+from errno import EFAULT, EINVAL, ENOTTY
+from functools import partial
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import handlers
+from fixtures.verdicts import outcome, refused
+from lab.uapi.vfio import (
+    VFIO_DEVICE_SET_IRQS,
+    VFIO_IRQ_SET_ACTION_MASK,
+    VFIO_IRQ_SET_ACTION_TRIGGER,
+    VFIO_IRQ_SET_ACTION_UNMASK,
+    VFIO_IRQ_SET_DATA_BOOL,
+    VFIO_IRQ_SET_DATA_EVENTFD,
+    VFIO_IRQ_SET_DATA_NONE,
+    VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_PCI_REQ_IRQ_INDEX,
+)
+
+MSIX = VFIO_PCI_MSIX_IRQ_INDEX
+NONE, BOOL, EVENTFD = (
+    VFIO_IRQ_SET_DATA_NONE,
+    VFIO_IRQ_SET_DATA_BOOL,
+    VFIO_IRQ_SET_DATA_EVENTFD,
+)
+MASK, UNMASK, TRIGGER = (
+    VFIO_IRQ_SET_ACTION_MASK,
+    VFIO_IRQ_SET_ACTION_UNMASK,
+    VFIO_IRQ_SET_ACTION_TRIGGER,
+)
+NOWHERE = 0x10  # an address no process maps
+LAST = 0xFFFFFFFF
+HEADER_BYTES = 20
+
+
+def refuse(device, number, *arguments):
+    """Expect SET_IRQS to be refused with this errno for each of the arguments."""
+    assert [outcome(partial(device.set_irqs, *one)) for one in arguments] == [number] * len(
+        arguments
+    )
+
+
+@claim("F32")
+def test_ranges_of_interrupts_that_are_not_there_are_invalid(function, device):
+    """Start and count must stay among the ten vectors of the index, and the sum must not wrap."""
+    refuse(device, EINVAL, (5, NONE | TRIGGER, 0, 0))
+    refuse(device, EINVAL, (MSIX, NONE | TRIGGER, 10, 0), (MSIX, NONE | TRIGGER, 0, 11))
+    refuse(device, EINVAL, (MSIX, NONE | TRIGGER, 9, 2), (MSIX, NONE | TRIGGER, 1, LAST))
+    refuse(device, EINVAL, (MSIX, NONE | TRIGGER, LAST, 1), (MSIX, NONE | TRIGGER, 0, LAST))
+    assert handlers(function) == []
+
+
+@claim("F32")
+def test_flags_name_one_kind_of_data_and_one_action(device, bell):
+    """No data, two kinds of data, no action, two actions and unknown flags are refused."""
+    device.set_irq_eventfds(MSIX, [bell.fd])
+    refuse(device, EINVAL, (MSIX, TRIGGER, 0, 1), (MSIX, NONE | BOOL | TRIGGER, 0, 1))
+    refuse(device, EINVAL, (MSIX, NONE | TRIGGER | 1 << 6, 0, 1), (MSIX, 1 << 31, 0, 1))
+    refuse(device, ENOTTY, (MSIX, NONE, 0, 1), (MSIX, NONE | MASK | TRIGGER, 0, 1))
+    refuse(device, ENOTTY, (MSIX, NONE | UNMASK | TRIGGER, 0, 1))
+    assert bell.count() == 0
+    device.trigger_irqs(MSIX)
+    assert bell.wait() == 1
+
+
+@claim("F32")
+def test_data_must_be_as_long_as_the_count_says(device, bell):
+    """An argsz without room for the header, or for as many eventfds or bools, is invalid."""
+    with refused(EINVAL):
+        device.set_irqs(MSIX, NONE | TRIGGER, 0, 0, argsz=HEADER_BYTES - 1)
+    with refused(EINVAL):
+        device.set_irqs(MSIX, EVENTFD | TRIGGER, 0, 2, bytes(8), argsz=HEADER_BYTES + 7)
+    device.set_irq_eventfds(MSIX, [bell.fd] * 2)
+    with refused(EINVAL):
+        device.set_irqs(MSIX, BOOL | TRIGGER, 0, 2, bytes([1, 1]), argsz=HEADER_BYTES + 1)
+    with refused(EFAULT):
+        device.ioctl(VFIO_DEVICE_SET_IRQS, NOWHERE)
+    device.set_irqs(MSIX, BOOL | TRIGGER, 0, 2, bytes([1, 1]))
+    assert bell.wait() == 2
+
+
+@claim("F32")
+@pytest.mark.parametrize("index", [VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX])
+def test_an_index_of_one_interrupt_takes_one(device, bell, index):
+    """INTx and the request interrupt are one each: no second, and no eventfd for none."""
+    refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 2, bytes(8)))
+    refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 1, 1, bytes(4)))
+    refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 0), (index, BOOL | TRIGGER, 0, 0))
+    device.set_irq_eventfds(index, [bell.fd])
+    refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 0), (index, BOOL | TRIGGER, 0, 0))
+    device.trigger_irqs(index)
+    assert bell.wait() == 1
