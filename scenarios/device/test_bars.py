@@ -1,0 +1,144 @@
+"""How does a user read and write a device's BARs through its file?
+
+Kernel: drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_bar_rw(), vfio_pci_core_do_io_rw().
+"""
+
+from errno import EFAULT, EINVAL, EIO
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import turn_off, turn_on
+from fixtures.verdicts import refused
+from lab.uapi.pci_regs import (
+    PCI_BASE_ADDRESS_0,
+    PCI_COMMAND,
+    PCI_COMMAND_IO,
+    PCI_COMMAND_MEMORY,
+)
+from lab.uapi.vfio import (
+    VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_BAR2_REGION_INDEX,
+    VFIO_PCI_BAR3_REGION_INDEX,
+    VFIO_PCI_BAR4_REGION_INDEX,
+)
+from lab.vfio.nic import MTA, MTA_NEXT
+
+REGISTERS, PORTS = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR2_REGION_INDEX
+TABLE, NO_BAR = VFIO_PCI_BAR3_REGION_INDEX, VFIO_PCI_BAR4_REGION_INDEX
+TABLE_BYTES = 160  # ten vectors of 16 bytes
+ENTRY = bytes(range(0xA0, 0xB0))
+BAR_BYTES = 0x20000
+IOADDR, IODATA = 0, 4  # the window in an igb's I/O ports through which its registers are seen
+RESTORING = "vfio_bar_restore: reset recovery - restoring BARs"
+NOWHERE = 0x10  # an address no process maps
+
+
+@claim("F72")
+def test_registers_are_read_and_written_through_the_file(device, registers):
+    """A BAR is a file: words, pairs of words and odd stretches of bytes."""
+    assert device.write_region(REGISTERS, MTA, bytes(range(8))) == 8
+    assert registers.read(MTA) == 0x03020100
+    assert registers.read(MTA_NEXT) == 0x07060504
+    assert device.read_region(REGISTERS, MTA, 8) == bytes(range(8))
+    registers.write(MTA, 0xAABBCCDD)
+    assert device.read_region(REGISTERS, MTA, 12)[:8] == bytes.fromhex("ddccbbaa04050607")
+
+
+@claim("F72")
+def test_a_bar_ends_where_the_devices_does(device):
+    """What crosses the end of a BAR is cut short; behind it and in no BAR at all is EINVAL."""
+    assert len(device.read_region(REGISTERS, BAR_BYTES - 4, 8)) == 4
+    assert device.read_region(REGISTERS, BAR_BYTES, 0) == b""
+    with refused(EINVAL):
+        device.read_region(REGISTERS, BAR_BYTES, 4)
+    with refused(EINVAL):
+        device.write_region(REGISTERS, BAR_BYTES, bytes(4))
+    with refused(EINVAL):
+        device.read_region(NO_BAR, 0, 4)
+    with refused(EINVAL):
+        device.user.pread(device.fd, 4, 9 << 40)
+
+
+@claim("F72")
+def test_a_buffer_out_of_reach_faults(user, device, registers):
+    """What cannot be read from the user is not written to the device."""
+    registers.write(MTA, 1)
+    at = device.region_offset(REGISTERS) + MTA
+    with refused(EFAULT):
+        user.syscall("pwrite64", device.fd, NOWHERE, 4, at)
+    with refused(EFAULT):
+        user.syscall("pread64", device.fd, NOWHERE, 4, at)
+    with refused(EFAULT):
+        user.syscall("pread64", device.fd, NOWHERE, 64, device.region_offset(7))
+    assert registers.read(MTA) == 1
+
+
+@claim("F07")
+def test_the_msix_table_is_out_of_reach_of_the_file(user, device):
+    """Reads of the table give ones, writes are taken and do nothing; mapped it is itself."""
+    table = device.mmap_region(TABLE, 0x1000)
+    user.poke(table, ENTRY, width=4)
+    assert device.read_region(TABLE, 0, TABLE_BYTES) == b"\xff" * TABLE_BYTES
+    assert device.write_region(TABLE, 0, bytes(TABLE_BYTES)) == TABLE_BYTES
+    assert user.peek(table, 12, width=4) == ENTRY[:12]
+
+
+@claim("F07")
+def test_only_the_msix_table_is_out_of_reach(device):
+    """An access across the table's end reads ones up to it and the device behind it."""
+    assert device.read_region(TABLE, TABLE_BYTES - 8, 16) == b"\xff" * 8 + bytes(8)
+    assert device.read_region(TABLE, TABLE_BYTES, 4) == bytes(4)
+    assert device.write_region(TABLE, TABLE_BYTES - 4, bytes(8)) == 8
+
+
+@claim("F09")
+def test_a_memory_bar_cannot_be_accessed_with_memory_decode_off(config, device, registers):
+    """Reads and writes through the file are EIO, reach nothing, and work when decode is back."""
+    registers.write(MTA, 0x1234)
+    turn_off(config, PCI_COMMAND_MEMORY)
+    with refused(EIO):
+        registers.read(MTA)
+    with refused(EIO):
+        registers.write(MTA, 0)
+    with refused(EIO):
+        device.read_region(REGISTERS, MTA, 1)
+    turn_on(config, PCI_COMMAND_MEMORY)
+    assert registers.read(MTA) == 0x1234
+
+
+@claim("F09")
+def test_io_ports_do_not_mind_memory_decode(config, device, registers):
+    """An I/O BAR is accessed with memory decode off, and shows the same registers."""
+    registers.write(MTA, 0x55AA)
+    turn_on(config, PCI_COMMAND_IO)
+    turn_off(config, PCI_COMMAND_MEMORY)
+    device.write_region(PORTS, IOADDR, MTA.to_bytes(4, "little"))
+    assert device.read_region(PORTS, IODATA, 4) == b"\xaa\x55\0\0"
+
+
+@claim("F12")
+def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hardware, registers):
+    """When the user turns decode on that the device has lost, vfio restores the device's BARs."""
+    address = hardware.dword(PCI_BASE_ADDRESS_0)
+    registers.write(MTA, 0x77)
+    hardware.set_word(PCI_COMMAND, 0)
+    hardware.set_dword(PCI_BASE_ADDRESS_0, 0)
+    assert not guest.heard(RESTORING)
+    config.set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
+    assert guest.heard(f"{function}: {RESTORING}", level="info")
+    assert hardware.dword(PCI_BASE_ADDRESS_0) == address
+    assert registers.read(MTA) == 0x77
+
+
+@claim("F12")
+@pytest.mark.parametrize("lost", [PCI_COMMAND_MEMORY, PCI_COMMAND_IO], ids=["memory", "io"])
+def test_decode_alone_that_was_lost_is_noticed(guest, config, hardware, lost):
+    """Decode that the user has on and the device has not means that it was reset."""
+    turn_off(config, PCI_COMMAND_MEMORY | PCI_COMMAND_IO)
+    turn_on(config, lost)
+    assert not guest.heard(RESTORING)
+    hardware.set_word(PCI_COMMAND, 0)
+    config.set_word(PCI_COMMAND, lost)
+    assert len(guest.heard(RESTORING)) == 1
+    assert hardware.word(PCI_COMMAND) == lost

@@ -1,0 +1,129 @@
+"""What does an ioeventfd write, and where may it?
+
+Kernel: drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_ioeventfd(); drivers/vfio/virqfd.c.
+"""
+
+from errno import EBADF, EEXIST, EINVAL, ENODEV, ENOSPC
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import ioeventfds, turn_off, turn_on
+from fixtures.verdicts import refused
+from lab.uapi.pci_regs import PCI_COMMAND_MEMORY
+from lab.uapi.vfio import (
+    VFIO_DEVICE_IOEVENTFD_8,
+    VFIO_DEVICE_IOEVENTFD_16,
+    VFIO_DEVICE_IOEVENTFD_32,
+    VFIO_DEVICE_IOEVENTFD_64,
+    VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_BAR3_REGION_INDEX,
+    VFIO_PCI_BAR4_REGION_INDEX,
+    VFIO_PCI_CONFIG_REGION_INDEX,
+)
+from lab.vfio.nic import MTA, MTA_NEXT
+
+REGISTERS, TABLE = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR3_REGION_INDEX
+NO_BAR, CONFIG = VFIO_PCI_BAR4_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX
+BYTE, WORD = VFIO_DEVICE_IOEVENTFD_8, VFIO_DEVICE_IOEVENTFD_16
+DWORD, QWORD = VFIO_DEVICE_IOEVENTFD_32, VFIO_DEVICE_IOEVENTFD_64
+BAR_BYTES, TABLE_BYTES = 0x20000, 160
+AWAY = -1
+MOST = 1000
+
+
+@claim("F43")
+def test_an_ioeventfd_writes_when_it_is_rung(device, registers, bell, other_bell):
+    """Each ring writes the value that was agreed on, and only where it was."""
+    device.ioeventfd(REGISTERS, MTA, 0x11223344, bell.fd, DWORD)
+    device.ioeventfd(REGISTERS, MTA_NEXT, 0x55667788, other_bell.fd, DWORD)
+    bell.ring()
+    assert (registers.read(MTA), registers.read(MTA_NEXT)) == (0x11223344, 0)
+    assert bell.count() == 0  # vfio took it
+    registers.write(MTA, 0)
+    other_bell.ring()
+    assert (registers.read(MTA), registers.read(MTA_NEXT)) == (0, 0x55667788)
+
+
+@claim("F43")
+def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, bell):
+    """The same rule twice is EEXIST, and without one there is nothing to take: ENODEV."""
+    with refused(ENODEV):
+        device.ioeventfd(REGISTERS, MTA, 7, AWAY, DWORD)
+    device.ioeventfd(REGISTERS, MTA, 7, bell.fd, DWORD)
+    with refused(EEXIST):
+        device.ioeventfd(REGISTERS, MTA, 7, bell.fd, DWORD)
+    with refused(ENODEV):
+        device.ioeventfd(REGISTERS, MTA, 8, AWAY, DWORD)
+    device.ioeventfd(REGISTERS, MTA, 7, AWAY, DWORD)
+    bell.ring()
+    assert registers.read(MTA) == 0
+    assert bell.count() == 1  # nobody took it
+    device.ioeventfd(REGISTERS, MTA, 7, bell.fd, DWORD)
+
+
+@claim("F43")
+@pytest.mark.parametrize(
+    ("region", "offset", "flags"),
+    [
+        pytest.param(CONFIG, 0, DWORD, id="configuration space"),
+        pytest.param(NO_BAR, 0, DWORD, id="no BAR"),
+        pytest.param(REGISTERS, BAR_BYTES - 2, DWORD, id="across the end"),
+        pytest.param(TABLE, 0, DWORD, id="MSI-X table"),
+        pytest.param(TABLE, TABLE_BYTES - 1, BYTE, id="end of the MSI-X table"),
+        pytest.param(REGISTERS, MTA, 0, id="no width"),
+        pytest.param(REGISTERS, MTA, WORD | DWORD, id="two widths"),
+        pytest.param(REGISTERS, MTA, DWORD | 1 << 4, id="unknown flag"),
+    ],
+)
+def test_an_ioeventfd_writes_to_bars_only(device, bell, region, offset, flags):
+    """Elsewhere, and in no one width, it is EINVAL; behind the MSI-X table it is not."""
+    with refused(EINVAL):
+        device.ioeventfd(region, offset, 0, bell.fd, flags)
+    device.ioeventfd(TABLE, TABLE_BYTES, 0, bell.fd, DWORD)
+    device.ioeventfd(REGISTERS, BAR_BYTES - 4, 0, bell.fd, DWORD)
+
+
+@claim("F43")
+def test_an_ioeventfd_is_an_eventfd(device, bell):
+    """What is no eventfd, no descriptor or too short an argument is refused."""
+    with refused(EBADF):
+        device.ioeventfd(REGISTERS, MTA, 0, 999, DWORD)
+    with refused(EINVAL):
+        device.ioeventfd(REGISTERS, MTA, 0, device.fd, DWORD)
+    with refused(EINVAL):
+        device.ioeventfd(REGISTERS, MTA, 0, -2, DWORD)
+    with refused(EINVAL):
+        device.ioeventfd(REGISTERS, MTA, 0, bell.fd, DWORD, argsz=27)
+    device.ioeventfd(REGISTERS, MTA, 0, bell.fd, DWORD, argsz=28)
+
+
+@claim("F43")
+def test_an_ioeventfd_writes_eight_bytes(device, registers, bell):
+    """The widest rule fills two registers."""
+    device.ioeventfd(REGISTERS, MTA, 0x1122334455667788, bell.fd, QWORD)
+    bell.ring()
+    assert registers.read(MTA) == 0x55667788
+    assert registers.read(MTA_NEXT) == 0x11223344
+
+
+@claim("F43")
+def test_an_ioeventfd_writes_nothing_with_memory_decode_off(device, config, registers, bell):
+    """A ring while the BAR is off is lost; the rule stays and works when the BAR is back."""
+    device.ioeventfd(REGISTERS, MTA, 0x77, bell.fd, DWORD)
+    turn_off(config, PCI_COMMAND_MEMORY)
+    bell.ring()
+    turn_on(config, PCI_COMMAND_MEMORY)
+    assert (registers.read(MTA), bell.count()) == (0, 0)
+    bell.ring()
+    assert registers.read(MTA) == 0x77
+
+
+@claim("F43")
+def test_a_device_has_a_thousand_ioeventfds(device, bell):
+    """One more is ENOSPC, until one is taken away."""
+    assert ioeventfds(device, REGISTERS, MTA, bell, MOST) == MOST
+    with refused(ENOSPC):
+        device.ioeventfd(REGISTERS, MTA, MOST, bell.fd, DWORD)
+    device.ioeventfd(REGISTERS, MTA, 0, AWAY, DWORD)
+    device.ioeventfd(REGISTERS, MTA, MOST, bell.fd, DWORD)

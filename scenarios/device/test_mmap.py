@@ -1,0 +1,134 @@
+"""What of a device can be mapped, and when does the mapping work?
+
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_mmap(), vfio_pci_mmap_huge_fault();
+vfio_pci_config.c, vfio_basic_config_write() and vfio_lock_and_set_power_state().
+"""
+
+from errno import EINVAL, EIO
+from functools import partial
+from signal import SIGBUS
+
+from fixtures.claims import claim
+from fixtures.devices import faults, turn_off, turn_on
+from fixtures.verdicts import outcome, refused
+from lab.uapi.pci_regs import (
+    PCI_CAP_ID_PM,
+    PCI_COMMAND_MEMORY,
+    PCI_PM_CTRL,
+    PCI_PM_CTRL_STATE_MASK,
+)
+from lab.uapi.syscalls import MAP_PRIVATE, O_CREAT, O_RDWR
+from lab.uapi.vfio import (
+    VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_BAR1_REGION_INDEX,
+    VFIO_PCI_BAR2_REGION_INDEX,
+    VFIO_PCI_BAR4_REGION_INDEX,
+    VFIO_PCI_CONFIG_REGION_INDEX,
+    VFIO_PCI_ROM_REGION_INDEX,
+)
+from lab.vfio.nic import MTA
+
+REGISTERS, FLASH = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR1_REGION_INDEX
+PORTS = VFIO_PCI_BAR2_REGION_INDEX
+CONFIG, ROM = VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX
+PAGE, BAR_BYTES = 0x1000, 0x20000
+D0, D3HOT = 0, 3
+MTA_PAGE = MTA & ~(PAGE - 1)
+
+
+@claim("F05")
+def test_what_cannot_be_mapped_is_invalid(device):
+    """Configuration space, ROM, I/O ports, BARs that are not and regions that are not: EINVAL."""
+    device.mmap_region(REGISTERS, BAR_BYTES)
+    assert outcome(partial(device.mmap_region, CONFIG, PAGE)) == EINVAL
+    assert outcome(partial(device.mmap_region, ROM, PAGE)) == EINVAL
+    assert outcome(partial(device.mmap_region, PORTS, PAGE)) == EINVAL
+    assert outcome(partial(device.mmap_region, VFIO_PCI_BAR4_REGION_INDEX, PAGE)) == EINVAL
+    assert outcome(partial(device.user.mmap, device.fd, PAGE, 9 << 40)) == EINVAL
+
+
+@claim("F05")
+def test_a_mapping_stays_within_its_bar_and_is_shared(device):
+    """Beyond the end of a BAR, by one page, and privately: EINVAL; the last page can be had."""
+    mapped = device.mmap_region(REGISTERS, PAGE, BAR_BYTES - PAGE)
+    assert device.user.touch(mapped) is None
+    assert outcome(partial(device.mmap_region, REGISTERS, BAR_BYTES + PAGE)) == EINVAL
+    assert outcome(partial(device.mmap_region, REGISTERS, PAGE, BAR_BYTES)) == EINVAL
+    assert outcome(partial(device.mmap_region, REGISTERS, 2 * PAGE, BAR_BYTES - PAGE)) == EINVAL
+    with refused(EINVAL):
+        device.user.mmap(device.fd, PAGE, flags=MAP_PRIVATE)
+
+
+@claim("F72")
+def test_a_mapping_is_the_device(user, device, registers):
+    """Registers are the same through the file and through a mapping that begins anywhere."""
+    page = device.mmap_region(REGISTERS, PAGE, MTA_PAGE)
+    user.poke(page + MTA - MTA_PAGE, b"\x11\x22\x33\x44", width=4)
+    assert registers.read(MTA) == 0x44332211
+    registers.write(MTA, 0x55667788)
+    whole = device.mmap_region(REGISTERS, BAR_BYTES)
+    assert user.peek(whole + MTA, 4, width=4) == b"\x88\x77\x66\x55"
+
+
+@claim("F08")
+def test_a_mapping_raises_sigbus_while_memory_decode_is_off(user, device, config, registers):
+    """Touched with decode off, a mapping that was in use is a bus error; then it works again."""
+    registers.write(MTA, 0x99)
+    mapped = device.mmap_region(REGISTERS, BAR_BYTES) + MTA
+    assert user.peek(mapped, 4, width=4) == b"\x99\0\0\0"
+    turn_off(config, PCI_COMMAND_MEMORY)
+    assert user.touch(mapped) is SIGBUS
+    turn_on(config, PCI_COMMAND_MEMORY)
+    assert user.touch(mapped) is None
+    assert user.peek(mapped, 4, width=4) == b"\x99\0\0\0"
+
+
+@claim("F10")
+def test_a_device_in_d3_is_out_of_reach(user, device, config, hardware, registers):
+    """A user puts his device to sleep in configuration space: bus errors and EIO until D0."""
+    mapped = device.mmap_region(REGISTERS, BAR_BYTES)
+    assert user.touch(mapped) is None
+    control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
+    config.set_word(control, D3HOT)
+    assert hardware.word(control) & PCI_PM_CTRL_STATE_MASK == D3HOT
+    assert user.touch(mapped) is SIGBUS
+    with refused(EIO):
+        registers.read(MTA)
+    config.set_word(control, D0)
+    assert hardware.word(control) & PCI_PM_CTRL_STATE_MASK == D0
+    assert user.touch(mapped) is None
+    assert registers.read(MTA) == 0
+
+
+@claim("F18")
+def test_a_device_back_from_d3_has_its_configuration(function, config, hardware):
+    """Power states are the kernel's to change: it keeps the header through D3 and back."""
+    turn_on(config, PCI_COMMAND_MEMORY)
+    header = hardware.read(0, 64)
+    control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
+    config.set_word(control, D3HOT)
+    assert function.read("power_state") == "D3hot"
+    config.set_word(control, D0)
+    assert function.read("power_state") == "D0"
+    assert hardware.read(0, 64) == header
+
+
+@claim("F11")
+def test_a_mapping_is_filled_as_it_is_touched(user, device):
+    """Every page of a BAR is a fault of its own when it is copied."""
+    mapped = device.mmap_region(FLASH, BAR_BYTES)
+    copy = user.open_path("/run/copy", O_RDWR | O_CREAT)
+    before = faults(user)
+    assert user.syscall("write", copy, mapped, BAR_BYTES).value == BAR_BYTES
+    assert faults(user) - before >= BAR_BYTES // PAGE
+
+
+@claim("F03")
+def test_bars_are_claimed_when_the_device_is_opened(guest, user, function):
+    """An open device's BARs are vfio's in /proc/iomem, and nobody's before and after."""
+    assert "vfio" not in guest.root.read_file("/proc/iomem")
+    device = user.open(function)
+    assert guest.root.read_file("/proc/iomem").count(" : vfio") == 3
+    assert guest.root.read_file("/proc/ioports").count(" : vfio") == 1
+    device.close()
+    assert "vfio" not in guest.root.read_file("/proc/iomem")
