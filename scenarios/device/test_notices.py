@@ -108,7 +108,9 @@ def test_unbinding_a_device_in_use_asks_its_user_and_waits(guest, remover, nic, 
 
 @claim("F36")
 @pytest.mark.topology("igb-pair")
-def test_a_user_without_a_request_eventfd_is_waited_for_all_the_same(guest, remover, nic, nic_device):
+def test_a_user_without_a_request_eventfd_is_waited_for_all_the_same(
+    guest, remover, nic, nic_device
+):
     """With nobody to ask, the kernel says so once, and waits."""
     unbinding = nic.start_unbind(by=remover)
     blocked = f"{nic}: No device request channel registered, blocked until released by user"
