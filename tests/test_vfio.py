@@ -353,6 +353,15 @@ def test_regions_are_reached_where_the_kernel_says_they_are(user, device):
     assert user.calls[-1] == ("pread", (7 << 40) + 0x10, 4)
 
 
+def test_a_device_is_sent_to_sleep_with_an_eventfd_or_without(user, cdev):
+    cdev.enter_low_power()
+    assert user.argument("VFIO_DEVICE_FEATURE").data == struct.pack("<II", 8, 1 << 17 | 3)
+    cdev.enter_low_power(wakeup=9)
+    assert user.argument("VFIO_DEVICE_FEATURE").data == struct.pack("<IIiI", 16, 1 << 17 | 4, 9, 0)
+    cdev.exit_low_power()
+    assert user.argument("VFIO_DEVICE_FEATURE").data == struct.pack("<II", 8, 1 << 17 | 5)
+
+
 def test_dma_is_mapped_and_unmapped_in_bytes(user):
     with Container(user) as container:
         container.map_dma(0x1000, 0x2000, 0x3000)

@@ -190,6 +190,18 @@ class Device(Handle):
             vfio.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, vfio.VFIO_DEVICE_FEATURE_SET, token.bytes
         )
 
+    def enter_low_power(self, wakeup: int | None = None) -> None:
+        """VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, or _ENTRY_WITH_WAKEUP if there is an eventfd."""
+        index, data = vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, b""
+        if wakeup is not None:
+            index = vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
+            data = bytes(vfio.vfio_device_low_power_entry_with_wakeup(wakeup_eventfd=wakeup))
+        self.feature(index, vfio.VFIO_DEVICE_FEATURE_SET, data)
+
+    def exit_low_power(self) -> None:
+        """VFIO_DEVICE_FEATURE_LOW_POWER_EXIT."""
+        self.feature(vfio.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, vfio.VFIO_DEVICE_FEATURE_SET)
+
     def ioeventfd(  # noqa: PLR0913 - the fields of struct vfio_device_ioeventfd
         self, region: int, offset: int, data: int, fd: int, flags: int, *, argsz: int | None = None
     ) -> None:

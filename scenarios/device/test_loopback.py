@@ -66,9 +66,9 @@ def test_a_device_begins_nothing_until_its_user_lets_it_master_the_bus(copier):
 
 
 @claim("F84")
-def test_what_a_user_writes_after_the_mapping_is_what_the_device_reads(pf_user, copier, mappings):
+def test_what_a_user_writes_after_the_mapping_is_what_the_device_reads(user, copier, mappings):
     """Memory mapped for reading before its first write is the user's own, not a page of zeros."""
     mappings.unmap_dma(SOURCE, PAGE_BYTES)
-    copier.source = Page(pf_user.allocate(PAGE_BYTES), SOURCE)
+    copier.source = Page(user.allocate(PAGE_BYTES), SOURCE)
     mappings.map_dma(copier.source.address, SOURCE, PAGE_BYTES, READ)
     assert copier.copy(MESSAGE) == MESSAGE

@@ -1,0 +1,177 @@
+"""When does a device sleep, and who wakes it?
+
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_pm_*() and vfio_pci_core_runtime_*();
+drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl().
+"""
+
+from errno import EBADF, EINVAL
+from signal import SIGBUS
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.power import AWAKE, falls_asleep, power
+from fixtures.verdicts import refused, refused_every_way
+from lab.channel import UserGone
+from lab.igb import PAGE_BYTES, STATUS
+from lab.uapi.pci_regs import PCI_VENDOR_ID
+from lab.uapi.vfio import VFIO_DEVICE_FEATURE_GET as GET
+from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY as ENTRY
+from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP as ENTRY_WITH_WAKEUP
+from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_EXIT as EXIT
+from lab.uapi.vfio import VFIO_DEVICE_FEATURE_PROBE as PROBE
+from lab.uapi.vfio import VFIO_DEVICE_FEATURE_SET as SET
+from lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
+
+DISABLE_IDLE_D3 = "/sys/module/vfio_pci/parameters/disable_idle_d3"
+INTEL = 0x8086
+NO_WAKEUP = {
+    "no descriptor": {"data": b"\xff" * 4 + bytes(4)},
+    "no eventfd": {"data": bytes(8)},
+    "half an argument": {"data": bytes(4)},
+    "to be got": {"flags": GET, "data": bytes(8)},
+}
+
+
+@claim("F92")
+def test_a_device_sleeps_while_nobody_has_it(user, function):
+    """On vfio-pci it is suspended until it is opened, and again when it is closed."""
+    assert falls_asleep(function)
+    device = user.open(function)
+    assert power(function) == AWAKE
+    device.close()
+    assert falls_asleep(function)
+
+
+@claim("F40")
+def test_idle_devices_are_kept_awake_by_a_parameter(guest, user, function):
+    """It counts from the next device that vfio-pci takes, and in both directions."""
+    guest.root.write_file(DISABLE_IDLE_D3, "Y")
+    user.open(function).close()
+    assert falls_asleep(function)
+    function.bind("vfio-pci")
+    user.open(function).close()
+    assert power(function) == AWAKE
+    guest.root.write_file(DISABLE_IDLE_D3, "N")
+    user.open(function).close()
+    assert power(function) == AWAKE
+    function.bind("vfio-pci")
+    assert falls_asleep(function)
+
+
+@claim("F37")
+def test_a_user_sends_a_device_to_sleep_and_wakes_it(function, device):
+    """Sent to sleep twice is EINVAL and changes nothing, woken twice is woken once."""
+    device.enter_low_power()
+    assert falls_asleep(function)
+    with refused(EINVAL):
+        device.enter_low_power()
+    assert falls_asleep(function)
+    device.exit_low_power()
+    device.exit_low_power()
+    assert power(function) == AWAKE
+    device.enter_low_power()
+    assert falls_asleep(function)
+
+
+@claim("F37")
+def test_a_probe_sends_nothing_to_sleep(function, device):
+    """The features are there to be set, and asking for them does not."""
+    device.probe_feature(ENTRY, SET)
+    device.probe_feature(ENTRY_WITH_WAKEUP, SET)
+    device.probe_feature(EXIT, SET)
+    ways = {name: {"index": index} for name, index in (("in", ENTRY), ("out", EXIT))}
+    refused_every_way(EINVAL, lambda index: device.feature(index, GET), ways)
+    refused_every_way(EINVAL, lambda index: device.feature(index, GET | PROBE), ways)
+    assert power(function) == AWAKE
+
+
+@claim("F38")
+def test_a_sleeping_device_wakes_for_a_call_and_sleeps_on(function, device, registers, config):
+    """Ioctls, configuration space and registers answer as ever, and then it sleeps again."""
+    status = registers.read(STATUS)
+    device.enter_low_power()
+    assert falls_asleep(function)
+    assert config.word(PCI_VENDOR_ID) == INTEL
+    assert falls_asleep(function)
+    assert registers.read(STATUS) == status
+    assert falls_asleep(function)
+    assert device.get_info().num_regions > 0
+    assert falls_asleep(function)
+
+
+@claim("F38")
+def test_a_sleeping_devices_registers_are_not_touched_in_memory(user, function, device):
+    """Who touches a mapped BAR gets SIGBUS while the device sleeps, and not when it is awake."""
+    bar = device.mmap_region(0, PAGE_BYTES)
+    status = user.peek(bar + STATUS, 4, 4)
+    device.enter_low_power()
+    device.exit_low_power()
+    assert user.peek(bar + STATUS, 4, 4) == status
+    device.enter_low_power()
+    with pytest.raises(UserGone) as gone:
+        user.peek(bar + STATUS, 4, 4)
+    assert gone.value.exit == -SIGBUS
+    assert falls_asleep(function)
+
+
+@claim("F39")
+@pytest.mark.parametrize("by", ["its user", "its user's wish", "the host"])
+def test_a_device_that_is_woken_rings_once_and_stays_awake(function, device, bell, by):
+    """Whoever wakes it, its user hears of it, and may send it to sleep again."""
+    device.enter_low_power(wakeup=bell.fd)
+    assert falls_asleep(function)
+    assert bell.count() == 0
+    WAKERS[by](function, device)
+    assert bell.wait() == 1
+    assert device.get_info().num_regions > 0
+    assert (power(function), bell.count()) == (AWAKE, 0)
+    device.enter_low_power()
+    assert bell.count() == 0
+
+
+WAKERS = {
+    "its user": lambda _function, device: device.get_info(),
+    "its user's wish": lambda _function, device: device.exit_low_power(),
+    "the host": lambda function, _device: function.write("power/control", "on"),
+}
+
+
+@claim("F39")
+def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, bell):
+    """What is no eventfd is refused and leaves it awake; asked again it wakes, rings and sleeps."""
+    ways = {name: {"flags": SET, **way} for name, way in NO_WAKEUP.items()}
+    refused_every_way(EINVAL, lambda **way: device.feature(ENTRY_WITH_WAKEUP, **way), ways)
+    with refused(EBADF):
+        device.enter_low_power(wakeup=999)
+    assert power(function) == AWAKE
+    device.enter_low_power(wakeup=bell.fd)
+    assert falls_asleep(function)
+    device.enter_low_power(wakeup=bell.fd)
+    assert (bell.wait(), falls_asleep(function)) == (1, True)
+
+
+@claim("F93")
+def test_a_device_closed_asleep_opens_awake(user, function, device, bell):
+    """Closing wakes the device without a word to its user, and then it idles like any other."""
+    device.enter_low_power(wakeup=bell.fd)
+    assert falls_asleep(function)
+    device.close()
+    assert falls_asleep(function)
+    assert bell.count() == 0
+    again = user.open(function)
+    assert power(function) == AWAKE
+    again.enter_low_power()
+    assert falls_asleep(function)
+
+
+@claim("F94")
+@pytest.mark.topology("igb-pair")
+def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, bell):
+    """INTx is masked for the time of the sleep only."""
+    nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [bell.fd])
+    nic_device.enter_low_power()
+    assert falls_asleep(nic)
+    nic_device.exit_low_power()
+    nic_registers.interrupt()
+    assert bell.wait() == 1
