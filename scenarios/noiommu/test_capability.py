@@ -116,12 +116,13 @@ def test_opening_the_character_device_takes_the_capability(humble_root, stranger
 
 
 @claim("D16")
-def test_binding_the_character_device_takes_no_capability(pf_user, pf):
-    """Past the open nobody asks: not the bind, nor the device's own ioctls."""
+def test_binding_the_character_device_takes_no_capability(guest, pf_user, pf):
+    """Past the open nobody asks, not the bind, nor the device's own ioctls; and nobody is named."""
     cdev, iommufd = Cdev(pf_user, pf.cdev), Iommufd(pf_user)
     with pf_user.without(CAP_SYS_RAWIO):
         assert cdev.bind_iommufd(iommufd) > 0
         assert cdev.get_info().num_regions > 0
+    assert not guest.heard("opened by user")
 
 
 @claim("D26")
