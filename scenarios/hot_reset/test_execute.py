@@ -15,7 +15,6 @@ from fixtures.groups import give
 from fixtures.hot_reset import (
     MARK,
     WIPED,
-    await_suspend,
     edge_of_memory,
     listed,
     marked,
@@ -26,6 +25,7 @@ from lab.uapi.vfio import VFIO_DEVICE_PCI_HOT_RESET, vfio_pci_hot_reset
 
 pytestmark = pytest.mark.topology("multifunction")
 
+ASLEEP = ("power/runtime_status", "suspended")
 HEADER = sizeof(vfio_pci_hot_reset)
 COMMAND = 4  # offset of the command register in config space
 NO_FD = 999  # a descriptor no user has
@@ -54,9 +54,9 @@ def test_the_one_group_resets_both_functions(held, held_sibling):
 def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_sibling):
     """It is woken for that and goes back to sleep."""
     held_sibling.close()
-    await_suspend(sibling)
+    sibling.await_value(*ASLEEP)
     held.hot_reset([held.group])
-    await_suspend(sibling)
+    sibling.await_value(*ASLEEP)
     again = held.group.get_device_fd(str(sibling))
     assert marks(held, again) == [WIPED, WIPED]
 
@@ -65,7 +65,7 @@ def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_siblin
 def test_the_mark_outlives_a_close(sibling, held, held_sibling):
     """The twin of the scenario before: it was EXECUTE that wiped the mark, not the close."""
     held_sibling.close()
-    await_suspend(sibling)
+    sibling.await_value(*ASLEEP)
     again = held.group.get_device_fd(str(sibling))
     assert marks(held, again) == [MARK, MARK]
 

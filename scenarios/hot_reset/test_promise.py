@@ -37,16 +37,16 @@ def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
 @claim("C40")
 @pytest.mark.topology("igb")
 @pytest.mark.usefixtures("vfs")
-def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(held_pf):
+def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(marked_pf):
     """With VFs enabled it is so as long as the slot leaves them out."""
-    held_pf.hot_reset(open_affected_groups(held_pf))
-    assert marks(held_pf) == [WIPED]
+    marked_pf.hot_reset(open_affected_groups(marked_pf))
+    assert marks(marked_pf) == [WIPED]
 
 
 @claim("C41")
 @pytest.mark.topology("igb-bus")
 @pytest.mark.usefixtures("vfs")
-def test_who_owns_all_that_info_lists_of_a_pf_on_a_bus_may_execute(held_pf):
+def test_who_owns_all_that_info_lists_of_a_pf_on_a_bus_may_execute(marked_pf):
     """With VFs enabled it was so as long as they were in the set of their PF."""
-    held_pf.hot_reset(open_affected_groups(held_pf))
-    assert marks(held_pf) == [WIPED]
+    marked_pf.hot_reset(open_affected_groups(marked_pf))
+    assert marks(marked_pf) == [WIPED]

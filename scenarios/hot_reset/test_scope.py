@@ -23,79 +23,79 @@ nvme = pytest.mark.topology("nvme-sriov")
 
 @claim("C02")
 @in_slot
-def test_pciehp_makes_a_reset_one_of_its_slot(root, pf, held_pf):
+def test_pciehp_makes_a_reset_one_of_its_slot(root, pf, marked_pf):
     """The root port has a slot, and what is in it is reset together."""
     (slot,) = root.listdir(SLOTS)
     assert str(pf).startswith(root.read_file(f"{SLOTS}/{slot}/address"))
-    assert held_pf.hot_reset_info().devices == listed(pf)
-    held_pf.hot_reset([held_pf.group])
-    assert marks(held_pf) == [WIPED]
+    assert marked_pf.hot_reset_info().devices == listed(pf)
+    marked_pf.hot_reset([marked_pf.group])
+    assert marks(marked_pf) == [WIPED]
 
 
 @claim("C02")
 @on_bus
-def test_without_hotplug_a_reset_is_one_of_the_bus(root, pf, held_pf):
+def test_without_hotplug_a_reset_is_one_of_the_bus(root, pf, marked_pf):
     """No slot, and a reset all the same."""
     assert root.listdir(SLOTS) == []
-    assert held_pf.hot_reset_info().devices == listed(pf)
-    held_pf.hot_reset([held_pf.group])
-    assert marks(held_pf) == [WIPED]
+    assert marked_pf.hot_reset_info().devices == listed(pf)
+    marked_pf.hot_reset([marked_pf.group])
+    assert marks(marked_pf) == [WIPED]
 
 
 @claim("C03")
 @in_slot
 @pytest.mark.usefixtures("vfs")
-def test_the_slot_of_a_pf_lacks_vfs_with_another_device_number(pf, held_pf):
+def test_the_slot_of_a_pf_lacks_vfs_with_another_device_number(pf, marked_pf):
     """The slot is device 0 of its bus, and an igb's VFs are device 16."""
-    assert held_pf.hot_reset_info().devices == listed(pf)
+    assert marked_pf.hot_reset_info().devices == listed(pf)
 
 
 @claim("C04")
 @in_slot
-def test_the_slot_of_a_pf_is_the_whole_bus(pf, vfs, held_pf):
+def test_the_slot_of_a_pf_is_the_whole_bus(pf, vfs, marked_pf):
     """VFs are in it, whatever their device number."""
-    assert held_pf.hot_reset_info().devices == listed(pf, *vfs)
+    assert marked_pf.hot_reset_info().devices == listed(pf, *vfs)
 
 
 @claim("C46")
 @nvme
-def test_the_slot_of_a_pf_has_the_vfs_that_share_its_device_number(pf, vfs, held_pf):
+def test_the_slot_of_a_pf_has_the_vfs_that_share_its_device_number(pf, vfs, marked_pf):
     """An NVMe's VFs follow it function by function: in its slot by either reading."""
-    assert held_pf.hot_reset_info().devices == listed(pf, *vfs)
+    assert marked_pf.hot_reset_info().devices == listed(pf, *vfs)
     assert {vf.read("reset_method") for vf in vfs} == {"flr bus"}
     with refused(EINVAL):
-        held_pf.hot_reset([held_pf.group])
-    assert marks(held_pf) == [MARK]
+        marked_pf.hot_reset([marked_pf.group])
+    assert marks(marked_pf) == [MARK]
 
 
 @claim("C05", "C01")
 @on_bus
-def test_a_bus_reset_hits_the_vfs_whoever_drives_them(guest, pf, vfs, held_pf):
+def test_a_bus_reset_hits_the_vfs_whoever_drives_them(guest, pf, vfs, marked_pf):
     """A VF on the host's driver and one on none are listed like others."""
     guest.load("igbvf")
     vfs[0].bind("igbvf")
     vfs[1].unbind()
-    assert held_pf.hot_reset_info().devices == listed(pf, *vfs)
+    assert marked_pf.hot_reset_info().devices == listed(pf, *vfs)
 
 
 @claim("C35")
 @in_slot
-def test_a_vf_may_be_reset_by_resetting_its_slot(held_pf, vf):
+def test_a_vf_may_be_reset_by_resetting_its_slot(marked_pf, vf):
     """Asked to reset itself by the method called bus, a VF resets its PF."""
     assert vf.read("reset_method") == "flr bus"
     vf.write("reset_method", "bus")
     vf.write("reset", 1)
-    assert marks(held_pf) == [WIPED]
+    assert marks(marked_pf) == [WIPED]
 
 
 @claim("C02")
 @on_bus
-def test_a_vf_on_a_shared_bus_has_no_bus_reset(held_pf, vf):
+def test_a_vf_on_a_shared_bus_has_no_bus_reset(marked_pf, vf):
     """Where there is no slot the bus counts, and a VF has its bus never for itself."""
     assert vf.read("reset_method") == "flr"
     with refused(EINVAL):
         vf.write("reset_method", "bus")
-    assert marks(held_pf) == [MARK]
+    assert marks(marked_pf) == [MARK]
 
 
 @claim("C37")

@@ -28,28 +28,28 @@ wherever_vfs_are_listed = pytest.mark.parametrize(
 
 
 @claim("C06")
-def test_a_pf_is_reset_under_the_user_of_its_vf(vf_user, held_pf, vf):
+def test_a_pf_is_reset_under_the_user_of_its_vf(vf_user, marked_pf, vf):
     """Its own group is all EXECUTE asks for, and the VF loses its state unasked."""
     held_vf = marked(vf_user.open(vf, TOKEN))
-    held_pf.hot_reset([held_pf.group])
-    assert marks(held_pf, held_vf) == [WIPED, WIPED]
+    marked_pf.hot_reset([marked_pf.group])
+    assert marks(marked_pf, held_vf) == [WIPED, WIPED]
     assert held_vf.get_info().num_regions > 0
 
 
 @claim("C07", "C08")
 @wherever_vfs_are_listed
-def test_no_set_of_groups_resets_a_pf_with_vfs(pf, vfs, held_pf):
+def test_no_set_of_groups_resets_a_pf_with_vfs(pf, vfs, marked_pf):
     """VFs have device sets of their own, in which EXECUTE on the PF does not look."""
-    groups = open_affected_groups(held_pf)
+    groups = open_affected_groups(marked_pf)
     assert len(groups) == 1 + len(vfs)
     with refused(EINVAL):
-        held_pf.hot_reset([held_pf.group])
+        marked_pf.hot_reset([marked_pf.group])
     with refused(EINVAL):
-        held_pf.hot_reset(groups)
-    assert marks(held_pf) == [MARK]
+        marked_pf.hot_reset(groups)
+    assert marks(marked_pf) == [MARK]
     pf.enable_vfs(0)
-    held_pf.hot_reset([held_pf.group])
-    assert marks(held_pf) == [WIPED]
+    marked_pf.hot_reset([marked_pf.group])
+    assert marks(marked_pf) == [WIPED]
 
 
 @claim("C09")
