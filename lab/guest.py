@@ -251,9 +251,21 @@ class Guest:
         Raises:
             AgentError: modprobe failed; carries what it said.
         """
-        done = self.root.run("modprobe", module, *options)
+        self._modprobe(module, *options)
+
+    def unload(self, module: str) -> None:
+        """Unload a kernel module and those that only it needed.
+
+        Raises:
+            AgentError: modprobe failed; carries what it said.
+        """
+        self._modprobe("--remove", module)
+
+    def _modprobe(self, *words: str) -> None:
+        done = self.root.run("modprobe", *words)
         if done.exit:
-            raise AgentError(f"modprobe {module} failed", guest=self.name, tail=done.stderr)
+            what = f"modprobe {' '.join(words)} failed"
+            raise AgentError(what, guest=self.name, tail=done.stderr)
 
     def ask(self, op: str, about: str, **args: object) -> dict[str, Any]:
         """Ask the agent's router, not a user."""

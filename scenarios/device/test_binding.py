@@ -1,0 +1,74 @@
+"""Which devices does vfio-pci take?
+
+Kernel: drivers/vfio/pci/vfio_pci.c, vfio_pci_fill_ids(); drivers/pci/pci-driver.c, new_id_store(),
+pci_match_device().
+"""
+
+from errno import EEXIST, ENODEV
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.verdicts import refused
+
+pytestmark = pytest.mark.topology("igb-pair")
+NEW_ID = "/sys/bus/pci/drivers/vfio-pci/new_id"
+REMOVE_ID = "/sys/bus/pci/drivers/vfio-pci/remove_id"
+BIND = "/sys/bus/pci/drivers/vfio-pci/bind"
+E1000E, IGB = "8086 10d3", "8086 10c9"
+
+
+@claim("F54")
+def test_ids_given_to_the_module_are_taken(guest):
+    """The parameter ids takes every device of an ID, told in the log, and no other."""
+    guest.unload("vfio-pci")
+    guest.load("vfio-pci", "ids=8086:10d3,nonsense,8086:10c9:ffff:ffff")
+    assert guest.function("nic0").driver == "vfio-pci"
+    assert guest.function("pf0").driver is None
+    assert guest.heard("vfio_pci: add [8086:10d3[ffffffff:ffffffff]] class 0x000000/00000000")
+    assert guest.heard("vfio_pci: add [8086:10c9[ffff:ffff]] class 0x000000/00000000")
+    assert guest.heard('vfio_pci: invalid id string "nonsense"', level="warn")
+
+
+@claim("F54")
+def test_an_id_written_to_new_id_is_taken_at_once(guest):
+    """Devices of the ID that have no driver are bound; removed, the ID binds no more."""
+    nic = guest.function("nic0")
+    assert nic.driver is None
+    guest.root.write_file(NEW_ID, E1000E)
+    assert nic.driver == "vfio-pci"
+    assert guest.function("pf0").driver is None
+    with refused(EEXIST):
+        guest.root.write_file(NEW_ID, E1000E)
+    guest.root.write_file(REMOVE_ID, E1000E)
+    nic.unbind()
+    with refused(ENODEV):
+        guest.root.write_file(BIND, str(nic))
+
+
+@claim("F54")
+def test_an_id_takes_no_device_from_its_driver(guest):
+    """A device that has a driver stays with it, and goes to vfio-pci when it is free."""
+    guest.load("igb")
+    pf = guest.function("pf0")
+    pf.bind("igb")
+    guest.root.write_file(NEW_ID, IGB)
+    assert pf.driver == "igb"
+    pf.unbind()
+    pf.write("driver_override", "")
+    guest.root.write_file(BIND, str(pf))
+    assert pf.driver == "vfio-pci"
+
+
+@claim("F54")
+def test_an_override_takes_one_device(guest):
+    """driver_override binds the device it names and not its twin, and keeps others away."""
+    pf, twin = guest.function("pf0"), guest.function("pf1")
+    with refused(ENODEV):
+        guest.root.write_file(BIND, str(pf))
+    pf.write("driver_override", "vfio-pci")
+    guest.root.write_file(BIND, str(pf))
+    assert (pf.driver, twin.driver) == ("vfio-pci", None)
+    guest.load("igb")
+    assert pf.driver == "vfio-pci"
+    assert twin.driver == "igb"

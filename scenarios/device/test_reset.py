@@ -1,0 +1,121 @@
+"""What is left of one user's doings when the next one opens the device?
+
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_disable(), vfio_pci_core_enable(),
+vfio_pci_ioctl_reset().
+"""
+
+from fixtures.claims import claim
+from fixtures.devices import handlers, shown, turn_off, turn_on
+from lab.uapi.pci_regs import (
+    PCI_BASE_ADDRESS_0,
+    PCI_CAP_ID_PM,
+    PCI_COMMAND,
+    PCI_COMMAND_INTX_DISABLE,
+    PCI_COMMAND_MASTER,
+    PCI_COMMAND_MEMORY,
+    PCI_INTERRUPT_LINE,
+    PCI_PM_CTRL,
+)
+from lab.uapi.vfio import (
+    VFIO_DEVICE_IOEVENTFD_32,
+    VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_ERR_IRQ_INDEX,
+    VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSIX_IRQ_INDEX,
+)
+from lab.vfio import Nic
+from lab.vfio.nic import MTA
+
+REGISTERS, ERROR = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX
+INTX, MSIX = VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX
+ONES = 0xFFFFFFFF
+D3HOT = 3
+
+
+@claim("F56")
+def test_a_reset_clears_the_device_and_keeps_its_configuration(device, config, hardware, registers):
+    """VFIO_DEVICE_RESET resets the function; BARs, decode and mastering are as before."""
+    turn_on(config, PCI_COMMAND_MASTER)
+    header = hardware.read(0, 64)
+    mapped = device.mmap_region(REGISTERS, 0x1000)
+    registers.write(MTA, ONES)
+    device.reset()
+    assert registers.read(MTA) == 0
+    assert hardware.read(0, 64) == header
+    assert device.user.touch(mapped) is None
+
+
+@claim("F56")
+def test_closing_a_device_resets_it(user, function, device, registers):
+    """What one user leaves in a device's registers the host does not find, nor the next user."""
+    registers.write(MTA, ONES)
+    device.dup().close()
+    assert registers.read(MTA) == ONES
+    device.close()
+    assert Nic(user.open(function)).read(MTA) == 0
+
+
+@claim("F56")
+def test_closing_a_device_puts_its_configuration_back(device, config, hardware):
+    """Decode, mastering and DisINTx that the user changed are as he found them, mastering off."""
+    found = hardware.word(PCI_COMMAND)
+    addresses = hardware.read(PCI_BASE_ADDRESS_0, 24)
+    turn_on(config, PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE)
+    turn_off(config, PCI_COMMAND_MEMORY)
+    hardware.set_dword(PCI_BASE_ADDRESS_0, 0)
+    device.close()
+    assert hardware.read(PCI_BASE_ADDRESS_0, 24) == addresses
+    assert hardware.word(PCI_COMMAND) == found & ~PCI_COMMAND_MASTER
+
+
+@claim("F56")
+def test_the_next_user_starts_afresh(user, function, device, config, bell):
+    """BARs, interrupt line, DisINTx, eventfds and ioeventfds of one user are not the next one's."""
+    config.set_dword(PCI_BASE_ADDRESS_0, 0)
+    config.set_byte(PCI_INTERRUPT_LINE, 0x77)
+    turn_on(config, PCI_COMMAND_INTX_DISABLE)
+    device.set_irq_eventfds(ERROR, [bell.fd])
+    device.ioeventfd(REGISTERS, MTA, 1, bell.fd, VFIO_DEVICE_IOEVENTFD_32)
+    device.close()
+    bell.ring()
+    device = user.open(function)
+    assert shown(device).dword(PCI_BASE_ADDRESS_0) != 0
+    assert shown(device).byte(PCI_INTERRUPT_LINE) != 0x77
+    assert shown(device).word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
+    assert (Nic(device).read(MTA), bell.count()) == (0, 1)
+
+
+@claim("F56")
+def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, bell):
+    """Handlers go with the descriptor, and the next user may choose another kind."""
+    device.set_irq_eventfds(MSIX, [bell.fd] * 3)
+    user.kill()
+    assert handlers(function) == []
+    heir = guest.user("heir")
+    assert heir.open(function).set_irq_eventfds(INTX, [heir.eventfd()]) == 0
+    assert handlers(function) == [f"vfio-intx({function})"]
+
+
+@claim("F56")
+def test_a_device_left_asleep_is_awake_for_the_next_user(user, function, device, config):
+    """A device closed in D3 is reset all the same, and works when it is opened again."""
+    Nic(device).write(MTA, ONES)
+    config.set_word(config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL, D3HOT)
+    device.close()
+    device = user.open(function)
+    assert Nic(device).read(MTA) == 0
+    Nic(device).write(MTA, 1)
+    assert Nic(device).read(MTA) == 1
+
+
+@claim("F56")
+def test_a_device_asleep_is_woken_by_a_reset(device, config, hardware, registers):
+    """VFIO_DEVICE_RESET of a device in D3 brings it to D0, with its configuration."""
+    header = hardware.read(0, 64)
+    control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
+    config.set_word(control, D3HOT)
+    device.reset()
+    assert config.word(control) & D3HOT == 0
+    assert hardware.read(0, 64) == header
+    registers.write(MTA, 1)
+    assert registers.read(MTA) == 1

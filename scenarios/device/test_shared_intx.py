@@ -1,0 +1,109 @@
+"""How do devices share an interrupt line, and what if they cannot?
+
+Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_enable(), vfio_intx_handler(). The two
+functions of the NIC have one line; nointxmask says that a device has no DisINTx to mask it by.
+"""
+
+from errno import EBUSY
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import handlers
+from fixtures.sriov import on_vfio_pci
+from fixtures.verdicts import refused
+from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_INTX_DISABLE
+from lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
+from lab.vfio import Nic
+
+pytestmark = pytest.mark.topology("multifunction")
+INTX = VFIO_PCI_INTX_IRQ_INDEX
+NOINTXMASK = "/sys/module/vfio_pci/parameters/nointxmask"
+
+
+@pytest.fixture
+def function(guest):
+    """The first function of the NIC."""
+    return on_vfio_pci(guest, "nic0")
+
+
+@pytest.fixture
+def twin(guest):
+    """The second function of the NIC."""
+    return on_vfio_pci(guest, "nic1")
+
+
+@pytest.fixture
+def unmaskable(guest):
+    """A vfio-pci that was told to do without DisINTx when it was loaded."""
+    guest.unload("vfio-pci")
+    guest.load("vfio-pci", "nointxmask=1")
+
+
+@claim("F73")
+def test_two_devices_share_a_line(twin, device, registers, bell, other_bell):
+    """Each hears its own interrupts, also while the other's is masked and asserted."""
+    other = device.group.get_device_fd(str(twin))
+    device.set_irq_eventfds(INTX, [bell.fd])
+    other.set_irq_eventfds(INTX, [other_bell.fd])
+    registers.interrupt()
+    assert (bell.wait(), other_bell.count()) == (1, 0)
+    Nic(other).interrupt()
+    assert (other_bell.wait(), bell.count()) == (1, 0)
+    registers.acknowledge()
+    device.unmask_irq(INTX)
+    assert (bell.count(), other_bell.count()) == (0, 0)
+
+
+@claim("F26")
+def test_a_device_without_disintx_shares_no_line(guest, user, function, twin):
+    """nointxmask counts from the next bind on; then a line that another has is EBUSY."""
+    guest.root.write_file(NOINTXMASK, "Y")
+    twin.bind("vfio-pci")
+    device, eventfd = user.open(function), user.eventfd()
+    other = device.group.get_device_fd(str(twin))
+    device.set_irq_eventfds(INTX, [eventfd])
+    with refused(EBUSY):
+        other.set_irq_eventfds(INTX, [eventfd])
+    assert handlers(twin) == []
+    device.disable_irqs(INTX)
+    other.set_irq_eventfds(INTX, [eventfd])
+    with refused(EBUSY):
+        device.set_irq_eventfds(INTX, [eventfd])
+
+
+@claim("F74")
+@pytest.mark.usefixtures("unmaskable", "twin")
+def test_intx_without_disintx_signals_once_until_it_is_unmasked(device, registers, hardware, bell):
+    """Masked at the interrupt controller it is as silent, and as loud when it is unmasked."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    registers.interrupt()
+    assert bell.wait() == 1
+    assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
+    assert bell.count() == 0
+    device.unmask_irq(INTX)
+    assert bell.wait() == 1
+    registers.acknowledge()
+    device.unmask_irq(INTX)
+    assert bell.count() == 0
+    registers.interrupt()
+    assert bell.wait() == 1
+
+
+@claim("F74")
+@pytest.mark.usefixtures("unmaskable", "twin")
+def test_intx_without_disintx_is_masked_by_its_user(device, registers, config, bell):
+    """Neither SET_IRQS nor the DisINTx bit needs the device's help to mask."""
+    command = config.word(PCI_COMMAND)
+    config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
+    device.set_irq_eventfds(INTX, [bell.fd])
+    registers.interrupt()
+    assert bell.count() == 0
+    config.set_word(PCI_COMMAND, command)
+    assert bell.wait() == 1
+    registers.acknowledge()
+    device.unmask_irq(INTX)
+    device.mask_irq(INTX)
+    registers.interrupt()
+    assert bell.count() == 0
+    device.disable_irqs(INTX)

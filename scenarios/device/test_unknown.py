@@ -1,0 +1,50 @@
+"""What becomes of calls that vfio does not know, and what does a descriptor tell of itself?
+
+Kernel: drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(), vfio_device_show_fdinfo();
+group.c, vfio_group_fops_unl_ioctl(); container.c, vfio_fops_unl_ioctl(); debugfs.c.
+"""
+
+from errno import EINVAL, ENOTTY
+
+from fixtures.claims import claim
+from fixtures.verdicts import refused
+from lab.uapi.vfio import io
+from lab.vfio import Container
+
+UNKNOWN = io(155)
+
+
+@claim("F57")
+def test_an_unknown_ioctl_is_no_ioctl(user, device):
+    """A device and a group answer ENOTTY, a container with an IOMMU too, an empty one EINVAL."""
+    with refused(ENOTTY):
+        device.ioctl(UNKNOWN)
+    with refused(ENOTTY):
+        device.group.ioctl(UNKNOWN)
+    with refused(ENOTTY):
+        device.container.ioctl(UNKNOWN)
+    with refused(EINVAL):
+        Container(user).ioctl(UNKNOWN)
+    assert device.get_info().num_regions == 9
+
+
+@claim("F58")
+def test_a_descriptor_names_its_device(user, function, device):
+    """fdinfo of an open device has its path in sysfs, and that of its group has none."""
+    path = f"vfio-device-syspath: /sys/devices/pci0000:00/0000:00:01.0/{function}"
+    assert path in user.read_file(f"/proc/self/fdinfo/{device.fd}").splitlines()
+    assert "vfio-device" not in user.read_file(f"/proc/self/fdinfo/{device.group.fd}")
+
+
+@claim("F58")
+def test_debugfs_has_a_folder_for_each_device(guest, function):
+    """A device on vfio-pci has a folder, with the parameters that it was taken under."""
+    folder = f"/sys/kernel/debug/vfio/{function}"
+    assert guest.root.read_file(f"{folder}/pci/nointxmask") == "N"
+    assert guest.root.read_file(f"{folder}/pci/disable_idle_d3") == "N"
+    guest.root.write_file("/sys/module/vfio_pci/parameters/nointxmask", "Y")
+    assert guest.root.read_file(f"{folder}/pci/nointxmask") == "N"
+    function.bind("vfio-pci")
+    assert guest.root.read_file(f"{folder}/pci/nointxmask") == "Y"
+    function.unbind()
+    assert not guest.root.exists(folder)
