@@ -9,7 +9,7 @@ from errno import EBUSY
 import pytest
 
 from fixtures.claims import claim
-from fixtures.devices import handlers
+from fixtures.devices import handlers, turn_off, turn_on
 from fixtures.sriov import on_vfio_pci
 from fixtures.verdicts import refused
 from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_INTX_DISABLE
@@ -94,16 +94,14 @@ def test_intx_without_disintx_signals_once_until_it_is_unmasked(device, register
 @pytest.mark.usefixtures("unmaskable", "twin")
 def test_intx_without_disintx_is_masked_by_its_user(device, registers, config, bell):
     """Neither SET_IRQS nor the DisINTx bit needs the device's help to mask."""
-    command = config.word(PCI_COMMAND)
-    config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
+    turn_on(config, PCI_COMMAND_INTX_DISABLE)
     device.set_irq_eventfds(INTX, [bell.fd])
     registers.interrupt()
     assert bell.count() == 0
-    config.set_word(PCI_COMMAND, command)
+    turn_off(config, PCI_COMMAND_INTX_DISABLE)
     assert bell.wait() == 1
     registers.acknowledge()
     device.unmask_irq(INTX)
     device.mask_irq(INTX)
     registers.interrupt()
     assert bell.count() == 0
-    device.disable_irqs(INTX)
