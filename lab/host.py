@@ -56,7 +56,7 @@ class Tool:
     Args:
         name: a command, or a header below /usr/include.
         package: the Debian package that brings it.
-        purpose: `run`, `kernel` or `image`.
+        purpose: `run`, `kernel`, `image` or `selftests`.
     """
 
     name: str
@@ -96,6 +96,7 @@ TOOLS = (
     Tool("mmdebstrap", "mmdebstrap", "image"),
     Tool("sqfstar", "squashfs-tools", "image"),
     Tool("newuidmap", "uidmap", "image"),
+    Tool("uuid/uuid.h", "uuid-dev", "selftests"),
 )
 
 

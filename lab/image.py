@@ -1,6 +1,6 @@
-"""The guest's root file system: from a list of packages to a read-only squashfs, without root.
+"""The guests' root file systems: from a list of packages to a read-only squashfs, without root.
 
-Source: images/rootfs.toml says what is in it and why; mmdebstrap(1) does the work.
+Source: images/rootfs.toml says what is in them and why; mmdebstrap(1) does the work.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab import apt, host, progress
 from lab.cache import Cache, digest, file_digest
-from lab.errors import HostError
+from lab.errors import HostError, UsageError
 from lab.process import environment, pipeline
 
 IMAGES = Path(__file__).resolve().parent.parent / "images"
 KIND = "image"
+BASE = "base"
 SQUASHFS = "root.squashfs"
 FACTS = "image.json"
 SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 STEP_WORDS = ("Get:", "Unpacking ", "Setting up ")
 KEPT_VARIABLES = frozenset({"HOME", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TMPDIR", "USER"})
-SCRATCH_BYTES = 700 << 20
-IMAGE_BYTES = 200 << 20
+SCRATCH_FACTOR = 3.5  # what a build takes on the way, in terms of what it makes
 # Hash randomization orders constant sets, and an unchecked hash spares the guest a comparison.
 COMPILE = (
     'PYTHONHASHSEED=0 chroot "$1" sh -c "python3 -m compileall -q -f'
@@ -50,6 +51,7 @@ class Recipe:
     """All that decides what an image is like.
 
     Args:
+        name: `base`, or what the catalogue calls it.
         suite: the Debian suite, and its `components`.
         variant: mmdebstrap's set of base packages.
         packages: what comes on top.
@@ -57,8 +59,11 @@ class Recipe:
         files: files put into the image, by their absolute path there.
         epoch: the newest time stamp a file may have, seconds since 1970.
         steps: lines a build is known to print, for its progress.
+        size_mib: disk space for the image, in MiB.
+        cargo: what its guests find in the payload besides: `kernel`, `selftests`.
     """
 
+    name: str
     suite: str
     components: tuple[str, ...]
     variant: str
@@ -67,6 +72,8 @@ class Recipe:
     files: Mapping[str, Path]
     epoch: int
     steps: int
+    size_mib: int
+    cargo: tuple[str, ...]
 
     @property
     def key(self) -> str:
@@ -91,16 +98,20 @@ class Image:
     """A built root file system.
 
     Args:
+        name: of its recipe.
         path: the squashfs.
         fstype: its type, as the kernel calls it.
         digest: of its content.
         suite: the Debian suite it comes from.
+        cargo: what its recipe wants in the payload.
     """
 
+    name: str
     path: Path
     fstype: str
     digest: str
     suite: str
+    cargo: tuple[str, ...]
 
     @property
     def packages(self) -> dict[str, str]:
@@ -109,45 +120,77 @@ class Image:
         return dict(facts["packages"])
 
 
-def recipe(folder: Path = IMAGES) -> Recipe:
-    """Read the recipe.
+def recipes(folder: Path = IMAGES) -> dict[str, Recipe]:
+    """Read all recipes.
 
     Args:
         folder: the folder of rootfs.toml and the files it names.
     """
     data = tomllib.loads((folder / "rootfs.toml").read_text())
+    others: dict[str, dict[str, Any]] = data.pop("images")
+    merged = {name: {**data, **other, **_both(data, other)} for name, other in others.items()}
+    return {name: _recipe(name, each, folder) for name, each in {BASE: data, **merged}.items()}
+
+
+def _both(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {table: base[table] | other.get(table, {}) for table in ("packages", "drop", "files")}
+
+
+def _recipe(name: str, data: Mapping[str, Any], folder: Path) -> Recipe:
     return Recipe(
+        name=name,
         suite=data["suite"],
         components=tuple(data["components"]),
         variant=data["variant"],
         packages=tuple(sorted(data["packages"])),
         drop=tuple(sorted(data["drop"])),
-        files={f"/{target}": folder / name for name, target in sorted(data["files"].items())},
+        files={f"/{target}": folder / file for file, target in sorted(data["files"].items())},
         epoch=data["epoch"],
         steps=data["steps"],
+        size_mib=data["size_mib"],
+        cargo=tuple(data["cargo"]),
     )
 
 
-def find(cache: Cache) -> Image | None:
-    """Return the image of the current recipe if it is in the cache, else None."""
-    entry = cache.find(KIND, recipe().key)
-    return None if entry is None else _load(entry)
-
-
-def obtain(cache: Cache) -> Image:
-    """Return the image of the current recipe, building it if need be.
+def recipe(name: str = BASE, folder: Path = IMAGES) -> Recipe:
+    """Return a recipe.
 
     Raises:
+        UsageError: there is none of that name.
+    """
+    known = recipes(folder)
+    if name not in known:
+        raise UsageError(f"there is no image {name!r}", expected=f"one of {', '.join(known)}")
+    return known[name]
+
+
+def find(cache: Cache, name: str = BASE) -> Image | None:
+    """Return an image if it is in the cache and current, else None.
+
+    Raises:
+        UsageError: there is no recipe of that name.
+    """
+    made = recipe(name)
+    entry = cache.find(KIND, made.key)
+    return None if entry is None else _load(entry, made)
+
+
+def obtain(cache: Cache, name: str = BASE) -> Image:
+    """Return an image, building it if need be.
+
+    Raises:
+        UsageError: there is no recipe of that name.
         HostError: a tool, a permission or disk space is missing.
         BuildError: a package could not be had or set up.
     """
-    made = recipe()
+    made = recipe(name)
+    title = f"guest image {name} (Debian {made.suite})"
 
     def build(scratch: Path) -> None:
-        with progress.task(f"guest image (Debian {made.suite})", made.steps) as task:
+        with progress.task(title, made.steps) as task:
             _build(made, scratch, cache.open().root / "logs" / f"image-{made.key}.log", task)
 
-    return _load(cache.obtain(KIND, made.key, build))
+    return _load(cache.obtain(KIND, made.key, build), made)
 
 
 def remove(cache: Cache) -> list[str]:
@@ -176,7 +219,7 @@ def command(
     hooks = [
         "mkdir -p" + "".join(f' "$1"{folder}' for folder in folders),
         *uploads,
-        f'chmod 0755 "$1"{_init(made)}',
+        "chmod 0755" + "".join(f' "$1"{name}' for name in _programs(made)),
         COMPILE,
         shlex.join(["download", "/var/lib/dpkg/status", os.fspath(scratch / "status")]),
     ]
@@ -195,20 +238,23 @@ def command(
     ]
 
 
-def _init(made: Recipe) -> str:
-    return next(name for name, path in made.files.items() if path.name == "init")
+def _programs(made: Recipe) -> list[str]:
+    return [name for name, path in made.files.items() if path.read_bytes().startswith(b"#!")]
 
 
-def _load(entry: Path) -> Image:
+def _load(entry: Path, made: Recipe) -> Image:
     facts = json.loads((entry / FACTS).read_text())
-    return Image(entry / SQUASHFS, "squashfs", facts["digest"], facts["suite"])
+    path = entry / SQUASHFS
+    return Image(made.name, path, "squashfs", facts["digest"], facts["suite"], made.cargo)
 
 
 def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
     host.need("image")
     need_namespaces()
-    host.need_space(Path(tempfile.gettempdir()), SCRATCH_BYTES, "a guest image's scratch folder")
-    host.need_space(scratch, IMAGE_BYTES, "a guest image")
+    size_bytes = made.size_mib << 20
+    work = Path(tempfile.gettempdir())
+    host.need_space(work, int(SCRATCH_FACTOR * size_bytes), "a guest image's scratch folder")
+    host.need_space(scratch, size_bytes, "a guest image")
     squashfs = scratch / SQUASHFS
     steps = 0
 

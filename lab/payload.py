@@ -22,7 +22,7 @@ link set lo up
 link set eth0 up
 address add 10.0.2.15/24 dev eth0
 """
-EXECUTABLE = {"boot"}
+EXECUTABLE = ("boot", "selftests/")
 
 
 def keys(cache: Cache) -> Path:
@@ -50,7 +50,7 @@ def pack(content: Mapping[str, bytes], path: Path) -> None:
         for name, data in sorted(content.items()):
             member = tarfile.TarInfo(name)
             member.size = len(data)
-            member.mode = 0o700 if name in EXECUTABLE else 0o600
+            member.mode = 0o700 if name.startswith(EXECUTABLE) else 0o600
             archive.addfile(member, io.BytesIO(data))
     path.chmod(0o600)
 

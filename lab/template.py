@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
-from lab import console, image, kernel, kmodules, payload, progress, qemucaps
+from lab import console, image, kernel, kmodules, payload, progress, qemucaps, selftests
 from lab.argv import BootFiles, RunFiles, argv
 from lab.cache import Cache, digest
 from lab.deadline import Deadline
@@ -39,22 +39,34 @@ RECIPE = 1  # raise when this module freezes differently
 
 
 @dataclass(frozen=True)
+class Load:
+    """What a guest has on its disks beside the kernel's modules.
+
+    Args:
+        image: the root file system.
+        payload: the tar with what the lab puts into it.
+    """
+
+    image: Image
+    payload: Path
+
+
+@dataclass(frozen=True)
 class Workshop:
     """What every template of a run is made with.
 
     Args:
         cache: where templates live.
         kernel: what they boot.
-        image: their root file system.
         caps: what this QEMU can do.
         accelerator: kvm or tcg.
     """
 
     cache: Cache
     kernel: Kernel
-    image: Image
     caps: QemuCaps
     accelerator: Accelerator
+    _loads: dict[str, Load] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -76,39 +88,53 @@ class Workshop:
         built = kernel.obtain(kernel_name or kernel.catalogue().default, cache.open())
         if replacing:
             built = kmodules.replaced(built, replacing, cache)
-        root_fs = image.obtain(cache)
-        return cls(cache, built, root_fs, caps, accelerator(caps, cache, built))
+        workshop = cls(cache, built, caps, accelerator(caps, cache, built))
+        workshop.load(image.BASE)
+        return workshop
 
-    def machine(self, topology: Topology) -> Machine:
-        """Return what a guest with that hardware boots from, cold."""
-        content = payload.files(self.cache)
-        key = payload.payload_digest(content)[:16]
-        folder = self.cache.obtain(
-            "payload", key, lambda scratch: payload.pack(content, scratch / "payload.tar")
-        )
+    def load(self, image_name: str) -> Load:
+        """Return the disks of guests with that root file system, building what is missing.
+
+        Raises:
+            UsageError: there is no image of that name.
+            HostError: this host cannot build it.
+        """
+        if image_name not in self._loads:
+            root_fs = image.obtain(self.cache, image_name)
+            content = payload.files(self.cache) | self._cargo(root_fs)
+            key = payload.payload_digest(content)[:16]
+            folder = self.cache.obtain(
+                "payload", key, lambda scratch: payload.pack(content, scratch / "payload.tar")
+            )
+            self._loads[image_name] = Load(root_fs, folder / "payload.tar")
+        return self._loads[image_name]
+
+    def machine(self, topology: Topology, image_name: str = image.BASE) -> Machine:
+        """Return what a guest with that hardware and root file system boots from, cold."""
+        load = self.load(image_name)
         files = BootFiles(
             kernel=self.kernel.bzimage,
-            image=self.image.path,
-            fstype=self.image.fstype,
+            image=load.image.path,
+            fstype=load.image.fstype,
             modules=self.kernel.modules,
-            payload=folder / "payload.tar",
+            payload=load.payload,
         )
         keys = payload.keys(self.cache)
         return Machine(topology, self.kernel, self.caps, self.accelerator, files, keys)
 
-    def template(self, topology: Topology) -> Machine:
-        """Return what a clone with that hardware starts from, freezing it first if need be.
+    def template(self, topology: Topology, image_name: str = image.BASE) -> Machine:
+        """Return what a clone with that hardware and image starts from, freezing it if need be.
 
         Raises:
             BuildError: the guest could not be frozen, or is not what the topology says.
             BootError: it did not boot.
         """
-        cold = self.machine(topology)
+        cold = self.machine(topology, image_name)
         title = f"Freezing template {topology.name} on kernel {self.kernel.name}"
         kind, kept, idle_s = LASTING if self.kernel.lasting else PASSING
         entry = self.cache.obtain(
             kind,
-            self._key(cold),
+            self._key(cold, self.load(image_name).image),
             lambda scratch: _freeze(cold, scratch, self.cache.root / "logs", title),
             on_wait=lambda: click.echo(f"{title}: another run is at it; waiting", err=True),
         )
@@ -116,7 +142,16 @@ class Workshop:
         files = replace(cold.files, ram=entry / "ram", state=entry / "state")
         return replace(cold, files=files)
 
-    def _key(self, cold: Machine) -> str:
+    def _cargo(self, root_fs: Image) -> dict[str, bytes]:
+        """Return what an image's recipe wants carried along, by names in the payload."""
+        found: dict[str, bytes] = {}
+        if "kernel" in root_fs.cargo:
+            found["inner/bzImage"] = self.kernel.bzimage.read_bytes()
+        if "selftests" in root_fs.cargo:
+            found |= selftests.files(selftests.obtain(self.cache))
+        return found
+
+    def _key(self, cold: Machine, root_fs: Image) -> str:
         """Return the digest of all that goes into a template."""
         nowhere = RunFiles(Path("/run"), "guest", qmp_fd=3, agent_fd=4)
         command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
@@ -125,7 +160,7 @@ class Workshop:
             "argv": command,
             "qemu": self.caps.digest,
             "kernel": self.kernel.digest,
-            "image": self.image.digest,
+            "image": root_fs.digest,
             "payload": cold.files.payload.parent.name,
         }
         return f"{cold.topology.name}-{digest(inputs)[:16]}"

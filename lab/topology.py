@@ -88,6 +88,7 @@ FURNITURE: Mapping[int, Endpoint] = MappingProxyType(
     }
 )
 VIRTIO_IOMMU_SLOT = 0x17
+MEMORY_MIB = 512
 FURNITURE_ROLES = frozenset(node.role for node in FURNITURE.values()) | {"iommu"}
 
 
@@ -131,7 +132,7 @@ class Topology:
     below: tuple[Node, ...]
     viommu: Viommu = Viommu.INTEL
     cpus: int = 1
-    memory_mib: int = 512
+    memory_mib: int = MEMORY_MIB
     boot_words: tuple[str, ...] = ()
 
     @cached_property
@@ -212,10 +213,15 @@ class Topology:
 
 
 def _igb(
-    name: str, summary: str, *, hotplug: bool = True, viommu: Viommu = Viommu.INTEL
+    name: str,
+    summary: str,
+    *,
+    hotplug: bool = True,
+    viommu: Viommu = Viommu.INTEL,
+    memory_mib: int = MEMORY_MIB,
 ) -> Topology:
     port = RootPort("port0", (Endpoint("pf0", IGB),), hotplug=hotplug)
-    return Topology(name, summary, (port,), viommu=viommu)
+    return Topology(name, summary, (port,), viommu=viommu, memory_mib=memory_mib)
 
 
 _ALL = (
@@ -298,6 +304,7 @@ _ALL = (
         "an NVMe PF, whose VFs follow it function by function",
         (RootPort("port0", (Endpoint("nvme0", NVME),)),),
     ),
+    _igb("igb-large", "an igb PF and memory for guests of the guest's own", memory_mib=2048),
     _igb("virtio-iommu", "an igb PF behind a virtio-iommu", viommu=Viommu.VIRTIO),
     Topology(
         "noiommu",

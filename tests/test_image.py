@@ -9,7 +9,7 @@ import pytest
 
 from lab import apt, host, image
 from lab.cache import Cache
-from lab.errors import BuildError, HostError
+from lab.errors import BuildError, HostError, UsageError
 
 MIRROR = apt.Mirror("http://mirror.example/debian", Path("/usr/share/keyrings/debian.gpg"))
 STATUS = """\
@@ -65,14 +65,48 @@ def working(tools: Path) -> None:
 
 def test_the_recipe_gives_a_reason_for_everything_in_and_everything_out() -> None:
     data = tomllib.loads((image.IMAGES / "rootfs.toml").read_text())
-    for name, reason in {**data["packages"], **data["drop"]}.items():
-        assert len(reason) >= len("likewise"), name
+    for recipe in (data, *data["images"].values()):
+        for name, reason in {**recipe["packages"], **recipe["drop"]}.items():
+            assert len(reason) >= len("likewise"), name
 
 
-def test_the_recipe_names_files_that_are_there() -> None:
-    made = image.recipe()
-    assert all(path.is_file() for path in made.files.values())
-    assert "/usr/lib/vfio-lab/init" in made.files
+def test_the_recipes_name_files_that_are_there() -> None:
+    for made in image.recipes().values():
+        assert all(path.is_file() for path in made.files.values())
+        assert "/usr/lib/vfio-lab/init" in made.files
+
+
+def test_every_image_has_what_the_base_has_and_a_key_of_its_own() -> None:
+    base, clients = image.recipe(), image.recipe("clients")
+    assert set(base.packages) < set(clients.packages)
+    assert set(base.drop) < set(clients.drop)
+    assert base.files.items() < clients.files.items()
+    assert base.key != clients.key
+    assert (base.cargo, clients.cargo) == ((), ("kernel", "selftests"))
+
+
+def test_an_image_that_no_recipe_names_is_refused_with_those_that_are(cache: Cache) -> None:
+    with pytest.raises(UsageError) as refusal:
+        image.find(cache, "client")
+    assert refusal.value.expected == "one of base, clients"
+
+
+def test_images_are_built_apart(cache: Cache, tools: Path) -> None:
+    working(tools)
+    clients = image.obtain(cache, "clients")
+    assert clients.name == "clients"
+    assert image.find(cache) is None
+    assert image.obtain(cache).path != clients.path
+    assert image.find(cache, "clients") == clients
+
+
+def test_scripts_are_made_executable_and_nothing_else_is(tmp_path: Path) -> None:
+    argv = image.command(image.recipe("clients"), MIRROR, tmp_path)
+    (made,) = [word for word in argv if "chmod 0755" in word]
+    assert sorted(made.split()[2:]) == [
+        '"$1"/usr/lib/vfio-lab/init',
+        '"$1"/usr/lib/vfio-lab/inner',
+    ]
 
 
 def test_nothing_that_differs_between_hosts_gets_into_the_image() -> None:
@@ -89,19 +123,19 @@ def test_nothing_that_differs_between_hosts_gets_into_the_image() -> None:
 
 @pytest.mark.parametrize("name", ["init", "fstab", "sshd_config"])
 def test_the_key_follows_every_file(folder: Path, name: str) -> None:
-    before = image.recipe(folder).key
+    before = image.recipe(folder=folder).key
     (folder / name).write_text("changed\n")
-    assert image.recipe(folder).key != before
+    assert image.recipe(folder=folder).key != before
 
 
 def test_the_key_follows_packages_and_not_their_order_or_reasons(folder: Path) -> None:
-    before = image.recipe(folder).key
+    before = image.recipe(folder=folder).key
     toml = folder / "rootfs.toml"
     text = toml.read_text()
     toml.write_text(text.replace("# on top of the variant", "# otherwise put"))
-    assert image.recipe(folder).key == before
+    assert image.recipe(folder=folder).key == before
     toml.write_text(text.replace("[packages]", '[packages]\nstrace = "to see more"\n#'))
-    assert image.recipe(folder).key != before
+    assert image.recipe(folder=folder).key != before
 
 
 def test_the_mirror_is_the_hosts_and_signatures_are_checked(tmp_path: Path) -> None:
@@ -131,7 +165,7 @@ def test_the_hosts_proxy_is_used_for_the_image_too(
 
 def test_hooks_survive_paths_with_spaces(folder: Path) -> None:
     scratch = folder / "with space"
-    argv = image.command(image.recipe(folder), MIRROR, scratch)
+    argv = image.command(image.recipe(folder=folder), MIRROR, scratch)
     assert f"--customize-hook=download /var/lib/dpkg/status '{scratch}/status'" in argv
 
 
@@ -212,8 +246,9 @@ def test_root_needs_no_range_of_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     image.need_namespaces()
 
 
-def test_init_is_a_shell_script_that_parses() -> None:
-    subprocess.run(["/bin/sh", "-n", image.IMAGES / "init"], check=True)
+@pytest.mark.parametrize("name", ["init", "inner"])
+def test_what_a_guest_starts_first_is_a_shell_script_that_parses(name: str) -> None:
+    subprocess.run(["/bin/sh", "-n", image.IMAGES / name], check=True)
 
 
 def test_every_mount_is_below_the_new_root() -> None:

@@ -21,7 +21,7 @@ FAILED = 1
 COMMANDS = {
     "doctor": "Say what this host can do, and how to get what it lacks.",
     "kernel": "List, build and remove kernels.",
-    "image": "Build, show and remove the guest's root file system.",
+    "image": "Build, show and remove the guests' root file systems.",
     "topology": "List the guests' hardware, or draw one.",
     "claims": "List the claims about vfio and which of them are shown.",
     "bench": "Measure clones, boots and calls.",

@@ -81,6 +81,7 @@ def examine(cache: Cache) -> Iterator[Finding]:
         else f"{default} is not built yet; the first run builds it, in about 8 minutes",
     )
     yield from _tools("kernel", there=built is not None)
+    yield from _tools("selftests", there=True)
     yield Finding(
         "image",
         OK,

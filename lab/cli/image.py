@@ -1,4 +1,4 @@
-"""`vfio-lab image`: the guest's root file system."""
+"""`vfio-lab image`: the guests' root file systems."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from lab.host import megabytes
 
 @click.group()
 def image() -> None:
-    """Build, show and remove the guest's root file system."""
+    """Build, show and remove the guests' root file systems."""
 
 
 @image.command()
-def build() -> None:
-    """Build the image, unless the cache has it."""
-    click.echo(images.obtain(Cache.default()).path)
+@click.argument("name", default=images.BASE)
+def build(name: str) -> None:
+    """Build an image, unless the cache has it."""
+    click.echo(images.obtain(Cache.default(), name).path)
 
 
 @image.command()
+@click.argument("name", default=images.BASE)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def show(as_json: bool) -> None:
-    """Say what the image is made of."""
-    made = images.recipe()
-    built = images.find(Cache.default())
+def show(name: str, as_json: bool) -> None:
+    """Say what an image is made of."""
+    made = images.recipe(name)
+    built = images.find(Cache.default(), name)
     packages = {} if built is None else built.packages
     facts = {
+        "name": name,
         "key": made.key,
         "suite": made.suite,
         "asked_for": list(made.packages),
@@ -43,12 +46,12 @@ def show(as_json: bool) -> None:
         return
     click.echo(f"Debian {made.suite} with {', '.join(made.packages)}; recipe {made.key}")
     if built is None:
-        click.echo("not built yet: `vfio-lab image build`")
+        click.echo(f"not built yet: `vfio-lab image build {name}`")
         return
     size = megabytes(built.path.stat().st_size)
     click.echo(f"{built.path}: {size}, {len(packages)} packages, sha256 {built.digest[:16]}")
-    for name in made.packages:
-        click.echo(f"  {name} {packages.get(name, 'is missing')}")
+    for package in made.packages:
+        click.echo(f"  {package} {packages.get(package, 'is missing')}")
 
 
 @image.command()
