@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from lab.deadline import Deadline, wait_until
 from lab.pci import Bdf
-from lab.uapi.syscalls import O_RDONLY, O_WRONLY
 from lab.user import PendingCall, Refusal, User
 
 DRIVERS = "/sys/bus/pci/drivers"
@@ -58,22 +57,6 @@ class PciFunction:
             lambda: self.read(attribute) == value,
             Deadline.after(CHANGE_TIMEOUT_S),
         )
-
-    def read_config(self, offset: int, size: int) -> bytes:
-        """Read the hardware's config space; in D3hot only what it shows there."""
-        fd = self.root.open_path(f"{self.path}/config", O_RDONLY)
-        try:
-            return self.root.pread(fd, size, offset)
-        finally:
-            self.root.close(fd)
-
-    def write_config(self, offset: int, data: bytes) -> None:
-        """Write the hardware's config space, behind the back of any driver."""
-        fd = self.root.open_path(f"{self.path}/config", O_WRONLY)
-        try:
-            self.root.pwrite(fd, data, offset)
-        finally:
-            self.root.close(fd)
 
     @property
     def present(self) -> bool:

@@ -15,12 +15,6 @@ def pf(user, tmp_path, monkeypatch):
     return PciFunction(Bdf.parse("0000:01:00.0"), user)
 
 
-def test_config_space_is_reached_by_offset(pf, tmp_path):
-    (tmp_path / "config").write_bytes(bytes(range(16)))
-    pf.write_config(4, b"\xff\xfe")
-    assert pf.read_config(3, 4) == b"\x03\xff\xfe\x06"
-
-
 def test_a_value_that_never_comes_is_named(pf, tmp_path):
     (tmp_path / "power_state").write_text("D0\n")
     pf.await_value("power_state", "D0")

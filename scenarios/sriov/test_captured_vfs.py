@@ -8,10 +8,9 @@ import pytest
 
 from fixtures.claims import claim
 from fixtures.tokens import TOKEN
+from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MEMORY
 
 NO_OVERRIDE = "(null)"
-COMMAND = 0x04
-MEMORY_DECODE = b"\x02\x00"
 
 
 @claim("B03")
@@ -83,11 +82,11 @@ def test_vfs_stand_where_their_pf_puts_them(pf_user, vf_user, pf, places):
 
 
 @claim("B41")
-def test_making_vfs_turns_on_the_memory_decode_of_the_pf(guest, pf):
+def test_making_vfs_turns_on_the_memory_decode_of_the_pf(guest, pf, hardware):
     """A PF whose memory decode was turned off gets it back with its VFs, and the log says so."""
     pf.enable_vfs(1)
-    pf.write_config(COMMAND, bytes(2))
+    hardware.set_word(PCI_COMMAND, 0)
     pf.enable_vfs(0)
     pf.enable_vfs(1)
-    assert pf.read_config(COMMAND, 2) == MEMORY_DECODE
+    assert hardware.word(PCI_COMMAND) == PCI_COMMAND_MEMORY
     assert len(guest.heard(f"vfio-pci {pf}: enabling device (0000 -> 0002)", level="info")) == 1

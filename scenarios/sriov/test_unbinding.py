@@ -45,7 +45,7 @@ def test_who_looks_for_devices_while_a_vf_is_going_waits_for_its_user(
 
 @claim("B21")
 def test_unbinding_a_pf_waits_for_its_own_user_last(
-    pf, vf, pf_user, vf_user, remover, held_pf, used_vf, device_request
+    pf, vf, pf_user, vf_user, remover, used_vf, held_pf, device_request
 ):
     """First the VF's user is asked and waited for, then the PF's."""
     pf_request = request_channel(pf_user, held_pf)

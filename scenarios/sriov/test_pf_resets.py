@@ -1,0 +1,63 @@
+"""What does a reset of the PF do to VFs in use?
+
+Thread: 2020-vf-token: a PF's user can always deny service to VFs, by a reset if nothing else.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(), vfio_pci_core_disable() and
+vfio_pci_ioctl_reset(); drivers/pci/iov.c, sriov_restore_state(). The witness is a register of the
+VF that a reset of its PF clears and a reset of its own does not.
+"""
+
+from fixtures.claims import claim
+from fixtures.hot_reset import MARK, WIPED, marked, marks
+from fixtures.sriov import revive
+from fixtures.tokens import TOKEN
+from lab.uapi.pci_regs import (
+    PCI_EXT_CAP_ID_SRIOV,
+    PCI_SRIOV_CTRL,
+    PCI_SRIOV_CTRL_MSE,
+    PCI_SRIOV_CTRL_VFE,
+    PCI_SRIOV_NUM_VF,
+)
+
+ENABLED = PCI_SRIOV_CTRL_VFE | PCI_SRIOV_CTRL_MSE
+
+
+@claim("B36")
+def test_the_first_open_of_a_pf_resets_its_vfs(pf_user, pf, vf, used_vf):
+    """The VF's user finds the VF there and wiped; a second open of the PF changes nothing."""
+    marked(used_vf)
+    held = pf_user.open(pf, TOKEN)
+    revive(vf)
+    assert marks(used_vf) == [WIPED]
+    marked(used_vf)
+    held.group.get_device_fd(f"{pf} vf_token={TOKEN}")
+    assert marks(used_vf) == [MARK]
+    assert (pf.numvfs, used_vf.get_info().num_regions > 0) == (2, True)
+
+
+@claim("B36")
+def test_the_last_close_of_a_pf_resets_its_vfs(pf, vf, used_vf, held_pf):
+    """So does the close, but not that of a descriptor which is not the last."""
+    second = held_pf.group.get_device_fd(f"{pf} vf_token={TOKEN}")
+    revive(vf)
+    marked(used_vf)
+    second.close()
+    assert marks(used_vf) == [MARK]
+    held_pf.close()
+    revive(vf)
+    assert marks(used_vf) == [WIPED]
+    assert (pf.numvfs, marks(marked(used_vf))) == (2, [MARK])
+
+
+@claim("B37")
+def test_a_pf_user_resets_the_pf_under_used_vfs(pf, vfs, used_vf, held_pf, hardware):
+    """VFIO_DEVICE_RESET asks for nobody's leave; the VFs come back enabled, and wiped."""
+    place = hardware.extended(PCI_EXT_CAP_ID_SRIOV)
+    revive(vfs[0])
+    marked(used_vf)
+    held_pf.reset()
+    assert hardware.word(place + PCI_SRIOV_CTRL) & ENABLED == ENABLED
+    assert hardware.word(place + PCI_SRIOV_NUM_VF) == 2
+    assert (pf.numvfs, pf.vfs()) == (2, vfs)
+    revive(vfs[0])
+    assert marks(held_pf, used_vf) == [WIPED, WIPED]
+    assert marks(marked(used_vf)) == [MARK]

@@ -1,0 +1,66 @@
+"""What does the PF's user see of its SR-IOV capability, and what can he do to it?
+
+Thread: 2018-unmanaged-sriov: the capability is shown, cannot be written, and is not emulated.
+Kernel: drivers/vfio/pci/vfio_pci_config.c, vfio_direct_config_read() and vfio_config_do_rw().
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from lab.uapi.pci_regs import (
+    PCI_CACHE_LINE_SIZE,
+    PCI_EXT_CAP_ID_SRIOV,
+    PCI_EXT_CAP_SRIOV_SIZEOF,
+    PCI_SRIOV_BAR,
+    PCI_SRIOV_CTRL,
+    PCI_SRIOV_CTRL_MSE,
+    PCI_SRIOV_CTRL_VFE,
+    PCI_SRIOV_NUM_VF,
+)
+
+ENABLED = PCI_SRIOV_CTRL_VFE | PCI_SRIOV_CTRL_MSE
+SIZE = PCI_EXT_CAP_SRIOV_SIZEOF
+
+
+@pytest.fixture
+def place(config):
+    """Where the PF's user finds the capability."""
+    return config.extended(PCI_EXT_CAP_ID_SRIOV)
+
+
+@claim("B27", "B29")
+def test_the_pf_user_sees_the_hardwares_sriov_capability(pf, config, hardware, place):
+    """It is where the hardware has it, and follows the hardware when VFs are made and removed."""
+    assert place == hardware.extended(PCI_EXT_CAP_ID_SRIOV)
+    assert config.read(place, SIZE) == hardware.read(place, SIZE)
+    assert config.word(place + PCI_SRIOV_CTRL) & ENABLED == 0
+    pf.enable_vfs(2)
+    assert config.word(place + PCI_SRIOV_CTRL) & ENABLED == ENABLED
+    assert config.word(place + PCI_SRIOV_NUM_VF) == 2
+    assert config.read(place, SIZE) == hardware.read(place, SIZE)
+    pf.enable_vfs(0)
+    assert config.word(place + PCI_SRIOV_NUM_VF) == 0
+
+
+@claim("B28", "B42")
+def test_the_pf_user_makes_no_vfs_by_configuration_space(pf, config, hardware, place):
+    """Writes to the capability are taken whole and change nothing; others do change something."""
+    before = hardware.read(place, SIZE)
+    assert config.write(place + PCI_SRIOV_NUM_VF, b"\x02\x00") == 2
+    assert config.write(place + PCI_SRIOV_CTRL, bytes([ENABLED, 0])) == 2
+    assert config.write(place + PCI_SRIOV_BAR, b"\xff" * 4) == 4
+    assert config.write(place, b"\xff" * SIZE) == SIZE
+    assert (config.read(place, SIZE), hardware.read(place, SIZE)) == (before, before)
+    assert (pf.numvfs, pf.vfs()) == (0, [])
+    config.set_byte(PCI_CACHE_LINE_SIZE, 0x10)
+    assert hardware.byte(PCI_CACHE_LINE_SIZE) == 0x10
+
+
+@claim("B28")
+def test_the_pf_user_removes_no_vfs_by_configuration_space(pf, vfs, config, hardware, place):
+    """Nor does a user take away the VFs that the administrator made."""
+    before = hardware.read(place, SIZE)
+    assert config.write(place + PCI_SRIOV_CTRL, bytes(2)) == 2
+    assert config.write(place, bytes(SIZE)) == SIZE
+    assert (config.read(place, SIZE), hardware.read(place, SIZE)) == (before, before)
+    assert (pf.numvfs, pf.vfs(), vfs[0].driver) == (2, vfs, "vfio-pci")

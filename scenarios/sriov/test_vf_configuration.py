@@ -1,0 +1,69 @@
+"""What does vfio make up for the user of a VF?
+
+A VF's hardware has no IDs and no INTx, and by rights no memory enable. Kernel:
+drivers/vfio/pci/vfio_pci_config.c, vfio_config_init() and __vfio_pci_memory_enabled().
+"""
+
+from errno import EINVAL, EIO
+
+from fixtures.claims import claim
+from fixtures.devices import shown, turn_off
+from fixtures.hot_reset import MARK, RING_BASE, WIPED, marked, marks
+from fixtures.sriov import revive
+from fixtures.tokens import TOKEN
+from fixtures.verdicts import refused
+from lab.uapi.pci_regs import (
+    PCI_COMMAND,
+    PCI_COMMAND_MEMORY,
+    PCI_INTERRUPT_PIN,
+    PCI_VENDOR_ID,
+)
+from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX
+
+PAGE_BYTES = 4096
+NO_IDS = 0xFFFFFFFF
+VF_IDS = 0x10CA8086
+
+
+@claim("B30")
+def test_a_vf_shows_ids_that_its_hardware_lacks(vf_config, vf_hardware):
+    """The user of a VF reads vendor and device where the hardware has ones, and keeps them."""
+    assert vf_hardware.dword(PCI_VENDOR_ID) == NO_IDS
+    assert vf_config.dword(PCI_VENDOR_ID) == VF_IDS
+    assert (vf_config.word(PCI_VENDOR_ID), vf_config.word(PCI_VENDOR_ID + 2)) == (0x8086, 0x10CA)
+    vf_config.set_dword(PCI_VENDOR_ID, 0)
+    assert vf_config.dword(PCI_VENDOR_ID) == VF_IDS
+
+
+@claim("B30")
+def test_a_vf_has_no_intx(pf_user, pf, used_vf, vf_config):
+    """Pin 0, no such interrupt, nothing to be set up; the PF has one."""
+    assert vf_config.byte(PCI_INTERRUPT_PIN) == 0
+    assert used_vf.get_irq_info(VFIO_PCI_INTX_IRQ_INDEX).count == 0
+    with refused(EINVAL):
+        used_vf.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [used_vf.user.eventfd()])
+    held = pf_user.open(pf, TOKEN)
+    assert shown(held).byte(PCI_INTERRUPT_PIN) == 1
+    assert held.get_irq_info(VFIO_PCI_INTX_IRQ_INDEX).count == 1
+
+
+@claim("B31")
+def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
+    """It is on from the open; with it off QEMU's VF keeps silent, vfio refuses nothing."""
+    assert vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
+    address = marked(used_vf).mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 4 * PAGE_BYTES)
+    turn_off(vf_config, PCI_COMMAND_MEMORY)
+    assert not vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
+    assert (marks(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([WIPED], WIPED)
+    revive(vf)
+    assert (marks(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([MARK], MARK)
+
+
+@claim("B31")
+def test_memory_decode_of_a_pf_is_real(held_pf):
+    """Turned off by the PF's user, nothing answers: EIO; turned on again, the PF is as it was."""
+    turn_off(shown(held_pf), PCI_COMMAND_MEMORY)
+    with refused(EIO):
+        marks(held_pf)
+    shown(held_pf).set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
+    assert marks(held_pf) == [MARK]
