@@ -380,8 +380,21 @@ def test_a_containers_limits_are_read_from_its_capabilities(user):
         assert container.iova_ranges() == [(0, 0xFFF), (0x2000, 0x2FFF)]
 
 
+def filled(arg):
+    return arg.data, b"\1" * len(arg.pointers[0][1].data)
+
+
+def test_an_unmap_brings_a_bitmap_along(user):
+    user.answers["VFIO_IOMMU_UNMAP_DMA"] = filled
+    with Container(user) as container:
+        assert container.unmap_dma_dirty(0x10000, 65 * 4096, 4096) == (65 * 4096, b"\1" * 16)
+    sent = user.argument("VFIO_IOMMU_UNMAP_DMA")
+    assert sent.data == struct.pack("<IIQQQQQ", 48, 1, 0x10000, 65 * 4096, 4096, 16, 0)
+    assert sent.pointers[0][0] == 40
+
+
 def test_a_dirty_bitmap_is_pointed_at(user):
-    user.answers["VFIO_IOMMU_DIRTY_PAGES"] = lambda arg: (b"\1" * len(arg.pointers[0][1].data),)
+    user.answers["VFIO_IOMMU_DIRTY_PAGES"] = filled
     with Container(user) as container:
         assert container.dirty_bitmap(0x10000, 65 * 4096, 4096) == b"\1" * 16
     sent = user.argument("VFIO_IOMMU_DIRTY_PAGES")

@@ -6,7 +6,7 @@ import ctypes
 import struct
 
 from lab.uapi import vfio, vfio_type1
-from lab.uapi.layout import offset_of
+from lab.uapi.layout import describe, offset_of
 from lab.uapi.names import Kind
 from lab.user import Buffer, User
 from lab.vfio.capabilities import Capability, capabilities
@@ -64,8 +64,12 @@ class Container(Handle):
         data = self._capability(vfio_type1.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)
         fixed = vfio_type1.vfio_iommu_type1_info_cap_iova_range
         count = fixed.from_buffer_copy(data).nr_iovas
-        pairs = struct.iter_unpack("<QQ", data[ctypes.sizeof(fixed) :])
-        return [(start, end) for (start, end), _ in zip(pairs, range(count), strict=False)]
+        element, start = vfio_type1.vfio_iova_range, ctypes.sizeof(fixed)
+        found = [
+            element.from_buffer_copy(data, start + index * ctypes.sizeof(element))
+            for index in range(count)
+        ]
+        return [(one.start, one.end) for one in found]
 
     def map_dma(
         self, vaddr: int, iova: int, size: int, flags: int = READ_WRITE, *, argsz: int | None = None
@@ -96,30 +100,31 @@ class Container(Handle):
         fixed.argsz = len(bytes(fixed) + data) if argsz is None else argsz
         self.exchange(vfio_type1.VFIO_IOMMU_DIRTY_PAGES, fixed, data)
 
-    def dirty_bitmap(self, iova: int, size: int, pgsize: int) -> bytes:
-        """VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP; return the bitmap, a bit a page."""
-        bits = size // pgsize
-        words = -(-bits // (BITS_A_BYTE * BITMAP_ALIGNMENT_BYTES))
-        bitmap = Buffer(bytes(max(1, words) * BITMAP_ALIGNMENT_BYTES), out=True)
-        wanted = vfio_type1.vfio_iommu_type1_dirty_bitmap_get(iova=iova, size=size)
-        wanted.bitmap.pgsize = pgsize
-        wanted.bitmap.size = len(bitmap.data)
+    def dirty_bitmap(self, iova: int, size: int, pgsize: int, *, room: int | None = None) -> bytes:
+        """VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP; return the bitmap, a bit a page.
+
+        Args:
+            iova: where the range starts.
+            size: its size in bytes.
+            pgsize: bytes that a bit stands for.
+            room: the bitmap's size in bytes told to the kernel instead of what is needed.
+        """
         fixed = vfio_type1.vfio_iommu_type1_dirty_bitmap(
             flags=vfio_type1.VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
         )
-        raw = bytearray(bytes(fixed) + bytes(wanted))
-        struct.pack_into("<I", raw, 0, len(raw))
-        data_offset = (
-            ctypes.sizeof(fixed)
-            + offset_of(vfio_type1.vfio_iommu_type1_dirty_bitmap_get, "bitmap")
-            + offset_of(vfio_type1.vfio_bitmap, "data")
-        )
-        reply = self.ioctl(
-            vfio_type1.VFIO_IOMMU_DIRTY_PAGES,
-            Buffer(bytes(raw), pointers=((data_offset, bitmap),)),
-            about=f"GET_BITMAP iova={iova:#x} size={size:#x} pgsize={pgsize:#x}",
-        )
-        return reply.out[0]
+        fields = bytes(fixed) + struct.pack("<QQ", iova, size)
+        argument = _with_bitmap(fields, size, pgsize, room)
+        about = f"GET_BITMAP iova={iova:#x} size={size:#x} pgsize={pgsize:#x}"
+        return self.ioctl(vfio_type1.VFIO_IOMMU_DIRTY_PAGES, argument, about=about).out[1]
+
+    def unmap_dma_dirty(self, iova: int, size: int, pgsize: int) -> tuple[int, bytes]:
+        """VFIO_IOMMU_UNMAP_DMA with GET_DIRTY_BITMAP; return bytes unmapped and the bitmap."""
+        struct_type = vfio_type1.vfio_iommu_type1_dma_unmap
+        flags = vfio_type1.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
+        fixed = struct_type(flags=flags, iova=iova, size=size)
+        argument = _with_bitmap(bytes(fixed), size, pgsize)
+        reply = self.ioctl(vfio_type1.VFIO_IOMMU_UNMAP_DMA, argument, about=describe(fixed))
+        return struct_type.from_buffer_copy(reply.out[0]).size, reply.out[1]
 
     def _capability(self, wanted: int) -> bytes:
         (found,) = (each.data for each in self.capabilities() if each.id == wanted)
@@ -130,6 +135,17 @@ class Container(Handle):
             argsz=_told(argsz, vfio_type1.vfio_iommu_type1_info)
         )
         return self.exchange(vfio_type1.VFIO_IOMMU_GET_INFO, fixed)
+
+
+def _with_bitmap(fields: bytes, size: int, pgsize: int, room: int | None = None) -> Buffer:
+    """Return an argument: its own size, the other fields, and a bitmap of a range's pages."""
+    words = -(-(size // pgsize) // (BITS_A_BYTE * BITMAP_ALIGNMENT_BYTES))
+    bitmap = Buffer(bytes(max(1, words) * BITMAP_ALIGNMENT_BYTES), out=True)
+    told = len(bitmap.data) if room is None else room
+    raw = bytearray(fields + bytes(vfio_type1.vfio_bitmap(pgsize=pgsize, size=told)))
+    struct.pack_into("<I", raw, 0, len(raw))
+    data = len(fields) + offset_of(vfio_type1.vfio_bitmap, "data")
+    return Buffer(bytes(raw), out=True, pointers=((data, bitmap),))
 
 
 def _told(argsz: int | None, struct_type: type[ctypes.Structure]) -> int:

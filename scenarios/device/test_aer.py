@@ -1,0 +1,26 @@
+"""Does a user hear of the errors of his device?
+
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_aer_err_detected().
+"""
+
+from fixtures.claims import claim
+from lab.aer import BAD_TLP, COMPLETION_TIMEOUT, inject
+from lab.uapi.pci_regs import PCI_VENDOR_ID
+from lab.uapi.vfio import VFIO_PCI_ERR_IRQ_INDEX
+
+INTEL = 0x8086
+
+
+@claim("F34")
+def test_a_user_hears_of_each_error_that_was_not_corrected(guest, function, device, config, bell):
+    """An uncorrectable error rings once, a corrected one does not, and the device goes on."""
+    guest.load("aer_inject")
+    device.set_irq_eventfds(VFIO_PCI_ERR_IRQ_INDEX, [bell.fd])
+    inject(function, correctable=BAD_TLP)
+    inject(function, uncorrectable=COMPLETION_TIMEOUT)
+    assert bell.wait() == 1
+    inject(function, uncorrectable=COMPLETION_TIMEOUT)
+    assert bell.wait() == 1
+    device.disable_irqs(VFIO_PCI_ERR_IRQ_INDEX)
+    inject(function, uncorrectable=COMPLETION_TIMEOUT)
+    assert (config.word(PCI_VENDOR_ID), bell.count()) == (INTEL, 0)

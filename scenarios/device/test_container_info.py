@@ -1,0 +1,76 @@
+"""What does a container say of itself?
+
+Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_get_info() and _check_extension().
+"""
+
+import struct
+from errno import EINVAL
+
+from fixtures.claims import claim
+from fixtures.verdicts import refused
+from lab.igb import PAGE_BYTES
+from lab.uapi import vfio
+from lab.uapi.vfio_type1 import (
+    VFIO_IOMMU_INFO_CAPS,
+    VFIO_IOMMU_INFO_PGSIZES,
+    VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
+)
+
+FLAGS = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS
+PAGE_SIZES = 1 << 12 | 1 << 21 | 1 << 30  # those of the guest's IOMMU
+LARGEST_BITMAP_BYTES = 1 << 28
+RANGES = [(0, 0xFEDF_FFFF), (0xFEF0_0000, (1 << 48) - 1)]
+EXTENSIONS = {
+    vfio.VFIO_TYPE1_IOMMU: 1,
+    vfio.VFIO_TYPE1v2_IOMMU: 1,
+    vfio.VFIO_DMA_CC_IOMMU: 0,  # the guest's IOMMU does not control snooping
+    vfio.VFIO_NOIOMMU_IOMMU: 0,
+    vfio.VFIO_UNMAP_ALL: 1,
+    vfio.VFIO_UPDATE_VADDR: 1,
+}
+
+
+@claim("F96")
+def test_a_container_says_what_can_be_mapped(container, pf):
+    """Page sizes, ranges that leave out what the group reserves, and limits of dirty bitmaps."""
+    info = container.get_info(argsz=1024)
+    assert (info.flags, info.iova_pgsizes, info.cap_offset) == (FLAGS, PAGE_SIZES, 24)
+    assert container.iova_ranges() == RANGES
+    assert pf.read("iommu_group/reserved_regions").split()[:2] == [
+        f"{RANGES[0][1] + 1:#018x}",
+        f"{RANGES[1][0] - 1:#018x}",
+    ]
+    data = {each.id: each.data for each in container.capabilities()}
+    _, flags, sizes, most = struct.unpack_from(
+        "<QIxxxxQQ", data[VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION]
+    )
+    assert (flags, sizes, most) == (0, PAGE_BYTES, LARGEST_BITMAP_BYTES)
+
+
+@claim("F96")
+def test_a_container_says_how_much_room_its_answer_takes(container):
+    """Too little for its capabilities leaves them out, less than the oldest struct is EINVAL."""
+    with refused(EINVAL):
+        container.get_info(argsz=15)
+    needed = container.get_info(argsz=16).argsz
+    assert needed > 24
+    short = container.get_info(argsz=needed - 1)
+    assert (short.argsz, short.cap_offset, short.flags) == (needed, 0, FLAGS)
+    whole = container.get_info(argsz=needed)
+    assert (whole.argsz, whole.cap_offset) == (needed, 24)
+
+
+@claim("F97")
+def test_a_container_offers_what_its_type_can(container):
+    """Both types, unmapping all and moving addresses; nothing that the IOMMU cannot do."""
+    assert {one: container.check_extension(one) for one in EXTENSIONS} == EXTENSIONS
+
+
+@claim("F49")
+def test_the_nesting_type_is_offered(pf_group, container):
+    """A container says so, whether or not its IOMMU can do it: this one's cannot, EINVAL."""
+    assert container.check_extension(vfio.VFIO_TYPE1_NESTING_IOMMU) == 1
+    pf_group.unset_container()
+    pf_group.set_container(container)
+    with refused(EINVAL):
+        container.set_iommu(vfio.VFIO_TYPE1_NESTING_IOMMU)

@@ -1,0 +1,113 @@
+"""What does a container say about dirty pages?
+
+Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dirty_pages() and update_user_bitmap().
+"""
+
+from errno import EACCES, EINVAL
+
+from fixtures.claims import claim
+from fixtures.dma import IOVA
+from fixtures.verdicts import refused, refused_every_way
+from lab.igb import PAGE_BYTES
+from lab.uapi.vfio import VFIO_TYPE1_IOMMU
+from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP as GET_BITMAP
+from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
+from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP as STOP
+
+SIZE = 4 * PAGE_BYTES
+RANGE = {"iova": IOVA, "size": SIZE, "pgsize": PAGE_BYTES}
+MALFORMED = {
+    "of other pages": {**RANGE, "pgsize": 2 * PAGE_BYTES},
+    "off a page": {**RANGE, "iova": IOVA + 1},
+    "of half a page": {**RANGE, "size": SIZE - PAGE_BYTES // 2},
+    "without its first page": {**RANGE, "iova": IOVA + PAGE_BYTES, "size": 3 * PAGE_BYTES},
+    "without its last page": {**RANGE, "size": 3 * PAGE_BYTES},
+    "of nothing": {**RANGE, "size": 0},
+    "without room": {**RANGE, "room": 0},
+    "with too little room": {**RANGE, "size": 65 * PAGE_BYTES, "room": 8},
+}
+FLAGS = {
+    "unknown": {"flags": 1 << 3},
+    "two": {"flags": START | STOP},
+    "a bitmap without a range": {"flags": GET_BITMAP},
+}
+
+
+def bits(bitmap):
+    """Return a bitmap as a number."""
+    return int.from_bytes(bitmap, "little")
+
+
+@claim("F47")
+def test_dirty_pages_are_asked_for_between_start_and_stop(container, memory):
+    """Before and after there is no bitmap, EINVAL; starting and stopping twice is no error."""
+    container.map_dma(memory, IOVA, SIZE)
+    with refused(EINVAL):
+        container.dirty_bitmap(**RANGE)
+    container.dirty_pages(START)
+    container.dirty_pages(START)
+    assert bits(container.dirty_bitmap(**RANGE)) == 0b1111
+    container.dirty_pages(STOP)
+    container.dirty_pages(STOP)
+    with refused(EINVAL):
+        container.dirty_bitmap(**RANGE)
+
+
+@claim("F47")
+def test_every_mapped_page_is_dirty_every_time(container, memory):
+    """A device that is not tracked may have written anywhere: mapped pages have a bit each."""
+    container.dirty_pages(START)
+    container.map_dma(memory, IOVA, PAGE_BYTES)
+    container.map_dma(memory, IOVA + 64 * PAGE_BYTES, 2 * PAGE_BYTES)
+    expected = 0b1 | 0b11 << 64
+    assert bits(container.dirty_bitmap(IOVA, 128 * PAGE_BYTES, PAGE_BYTES)) == expected
+    assert bits(container.dirty_bitmap(IOVA, 128 * PAGE_BYTES, PAGE_BYTES)) == expected
+
+
+@claim("F98")
+def test_a_second_bitmap_has_pages_that_are_not_mapped(container, memory):
+    """A mapping within a word of the bitmap leaves its bits behind for the next time."""
+    container.dirty_pages(START)
+    container.map_dma(memory, IOVA, PAGE_BYTES)
+    container.map_dma(memory, IOVA + 2 * PAGE_BYTES, 2 * PAGE_BYTES)
+    assert bits(container.dirty_bitmap(IOVA, SIZE, PAGE_BYTES)) == 0b1101
+    assert bits(container.dirty_bitmap(IOVA, SIZE, PAGE_BYTES)) == 0b111101
+
+
+@claim("F47")
+def test_a_bitmap_comes_with_an_unmap(container, memory):
+    """While dirty pages are tracked an unmap may tell them; else it is EINVAL, and no unmap."""
+    container.map_dma(memory, IOVA, SIZE)
+    with refused(EINVAL):
+        container.unmap_dma_dirty(**RANGE)
+    container.dirty_pages(START)
+    with refused(EINVAL):
+        container.unmap_dma_dirty(IOVA, SIZE, 2 * PAGE_BYTES)
+    size, bitmap = container.unmap_dma_dirty(**RANGE)
+    assert (size, bits(bitmap)) == (SIZE, 0b1111)
+    assert container.unmap_dma(IOVA, SIZE) == 0
+
+
+@claim("F47")
+def test_a_malformed_question_for_dirty_pages_is_invalid(container, memory):
+    """Of other pages, of part of a mapping, without room, with two wishes at a time: EINVAL."""
+    container.map_dma(memory, IOVA, SIZE)
+    container.dirty_pages(START)
+    refused_every_way(EINVAL, container.dirty_bitmap, MALFORMED)
+    refused_every_way(EINVAL, container.dirty_pages, FLAGS)
+    with refused(EINVAL):
+        container.dirty_pages(STOP, argsz=7)
+    assert bits(container.dirty_bitmap(**RANGE)) == 0b1111
+
+
+@claim("F47")
+def test_the_old_type_tracks_no_dirty_pages(pf_group, container):
+    """Mappings that may be unmapped in part have no bitmaps: EACCES."""
+    container.dirty_pages(START)
+    pf_group.unset_container()
+    pf_group.set_container(container)
+    container.set_iommu(VFIO_TYPE1_IOMMU)
+    with refused(EACCES):
+        container.dirty_pages(START)
+    with refused(EACCES):
+        container.dirty_bitmap(**RANGE)

@@ -1,0 +1,44 @@
+"""What happens when a device in use is unplugged?
+
+Kernel: drivers/pci/hotplug/pciehp_pci.c, pciehp_unconfigure_device(); drivers/vfio/vfio_main.c,
+vfio_unregister_group_dev().
+"""
+
+from fixtures.claims import claim
+from fixtures.hotplug import UNPLUG_TIMEOUT_S, await_unplugged, press_button, start_power_off
+from fixtures.removal import REQUEST_WITHIN_S, request_channel
+from fixtures.tokens import TOKEN
+from lab.uapi.pci_regs import PCI_VENDOR_ID
+from lab.uapi.vfio import VFIO_PCI_REQ_IRQ_INDEX
+
+INTEL = 0x8086
+
+
+@claim("F36", "F60")
+def test_a_port_waits_for_the_user_of_what_is_unplugged(guest, function, device, config, bell):
+    """The user is asked, keeps a device that works, and lets it go when he closes it."""
+    device.set_irq_eventfds(VFIO_PCI_REQ_IRQ_INDEX, [bell.fd])
+    press_button(guest, "pf0")
+    assert bell.wait() == 1
+    assert function.present
+    assert config.word(PCI_VENDOR_ID) == INTEL
+    device.close()
+    await_unplugged(guest)
+    assert not function.present
+    assert guest.heard("Relaying device request to user")
+
+
+@claim("F36", "F60")
+def test_a_pf_is_unplugged_when_the_users_of_its_vfs_have_let_go(pf_user, vf_user, remover, pf, vf):
+    """VFs go before their PF: their user is asked, then the PF's, and each is waited for."""
+    pf_fd, vf_fd = pf_user.open(pf, TOKEN), vf_user.open(vf, TOKEN)
+    asked_pf, asked_vf = request_channel(pf_user, pf_fd), request_channel(vf_user, vf_fd)
+    power_off = start_power_off(pf, by=remover)
+    assert vf_user.await_event(asked_vf, REQUEST_WITHIN_S) == 1
+    vf_fd.close()
+    assert pf_user.await_event(asked_pf, UNPLUG_TIMEOUT_S) == 1
+    assert not power_off.returned
+    assert (vf.present, pf.present) == (False, True)
+    pf_fd.close()
+    power_off.wait(UNPLUG_TIMEOUT_S)
+    assert not pf.present
