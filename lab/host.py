@@ -56,7 +56,7 @@ class Tool:
     Args:
         name: a command, or a header below /usr/include.
         package: the Debian package that brings it.
-        purpose: `run`, `kernel`, `image` or `selftests`.
+        purpose: `run`, `kernel`, `image`, `selftests` or `tree`: git, for sources brought along.
     """
 
     name: str
@@ -93,6 +93,7 @@ TOOLS = (
     Tool("ccache", "ccache", "kernel"),
     Tool("gelf.h", "libelf-dev", "kernel"),
     Tool("openssl/ssl.h", "libssl-dev", "kernel"),
+    Tool("git", "git", "tree"),
     Tool("mmdebstrap", "mmdebstrap", "image"),
     Tool("sqfstar", "squashfs-tools", "image"),
     Tool("newuidmap", "uidmap", "image"),

@@ -124,7 +124,7 @@ def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
     try:
         bench.prepare(archive)
         bench.pack(scratch)
-        return Made(bench.release, bench.version, compiler())
+        return bench.made()
     finally:
         shutil.rmtree(scratch / "work", ignore_errors=True)
 
@@ -207,6 +207,7 @@ class Bench:
         host.need_space(self.work, SCRATCH_BYTES, f"building kernel {self.job.name}")
         self.unpack(archive)
         self.configure()
+        self.check()
         self.compile()
 
     def unpack(self, archive: Path) -> None:
@@ -242,15 +243,26 @@ class Bench:
         self.run("unpack", command, follow)
 
     def configure(self) -> None:
-        """Make the configuration from nothing but what was asked for, and check the outcome."""
-        self.out.mkdir()
+        """Make the configuration from nothing but what was asked for."""
+        self.out.mkdir(exist_ok=True)
         wanted = self.work / "asked.config"
         wanted.write_text(kconfig.seed(self.job.asked))
         with progress.task(f"Configuring kernel {self.job.name}"):
             self.make("configure", f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
-            final = kconfig.read((self.out / ".config").read_text())
-            known = kconfig.symbols(self.tree)
-            kconfig.check(self.job.asked, self.job.unasked, final, known)
+
+    def check(self) -> None:
+        """Compare the configuration that came out with what was asked for.
+
+        Raises:
+            BuildError: an option was not granted, or could be had against its mark.
+        """
+        final = kconfig.read((self.out / ".config").read_text())
+        kconfig.check(self.job.asked, self.job.unasked, final, kconfig.symbols(self.tree))
+
+    def refused(self) -> list[str]:
+        """Return the names of the options that were asked for and are not there."""
+        final = kconfig.read((self.out / ".config").read_text())
+        return [each.name for each in self.job.asked if final.get(each.name, "n") != each.value]
 
     def compile(self, *targets: str) -> None:
         """Compile the image and the modules, or only certain targets."""
@@ -284,6 +296,10 @@ class Bench:
         command = ["mksquashfs", os.fspath(folder), os.fspath(target)]
         self.run("pack", [*command, *SQUASHFS_OPTIONS, *SQUASHFS_TIMES])
 
+    def made(self) -> Made:
+        """Return what the build found out about its product."""
+        return Made(self.release, self.version, compiler())
+
     def make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
         """Run kbuild's make for a stage, which names the log."""
         command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"-j{host.cores()}"]
@@ -292,10 +308,19 @@ class Bench:
     def _cc(self) -> str:
         return "gcc" if host.which("ccache") is None else "ccache gcc"
 
+    def log(self, stage: str) -> Path:
+        """Return where a stage's output goes."""
+        name = self.job.name.replace(":", "-")
+        return self.cache.open().root / "logs" / f"kernel-{name}-{stage}.log"
+
+    def forget_logs(self) -> None:
+        """Delete the logs of a kernel that nobody will ask for by name."""
+        for path in self.log("x").parent.glob(self.log("*").name):
+            path.unlink()
+
     def run(self, stage: str, command: list[str], follow: Follow = _ignore) -> None:
         """Run a tool for a stage, which names the log."""
-        name = self.job.name.replace(":", "-")
-        log = self.cache.open().root / "logs" / f"kernel-{name}-{stage}.log"
+        log = self.log(stage)
         what = f"{stage} kernel {self.job.name}"
         try:
             pipeline(what, command, log=log, on_line=follow, env=self._environment())

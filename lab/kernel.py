@@ -16,6 +16,7 @@ from typing import Any
 
 from lab import kbuild, kconfig, ksource, progress
 from lab.cache import MANIFEST, Cache, digest, file_digest
+from lab.changes import Change
 from lab.errors import BuildError, UsageError
 
 IMAGES = Path(__file__).resolve().parent.parent / "images"
@@ -39,6 +40,7 @@ class Kernel:
         config: the final configuration.
         digest: of the product's content.
         lasting: whether it will be wanted again: what is frozen on it is kept for long.
+        history: what is known of single changes, by ID; the version table knows the others.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Kernel:
     config: Path
     digest: str
     lasting: bool = True
+    history: tuple[tuple[str, bool], ...] = ()
 
     @cached_property
     def options(self) -> Mapping[str, str]:
@@ -68,6 +71,10 @@ class Kernel:
         """
         value = self.options.get(name.removeprefix("CONFIG_"), "n")
         return None if value == "n" else value.strip('"')
+
+    def carries(self, change: Change) -> bool:
+        """Return whether it has a change of the registry."""
+        return dict(self.history).get(change.id, change.in_version(self.version))
 
 
 @dataclass(frozen=True)
@@ -221,10 +228,10 @@ def obtain(name: str, cache: Cache) -> Kernel:
             "suite": package.suite,
             "compiler": made.compiler,
         }
-        (scratch / FACTS).write_text(json.dumps(facts, indent=1))
+        note(scratch, facts)
 
     with waiting:
-        return _load(cache.obtain(KIND, spec.key(package.sha256), build, on_wait=wait))
+        return load(cache.obtain(KIND, spec.key(package.sha256), build, on_wait=wait))
 
 
 def remove(name: str, cache: Cache) -> int:
@@ -250,13 +257,17 @@ def _fragment(folder: Path, name: str) -> tuple[kconfig.Option, ...]:
     return kconfig.parse(path.read_text(), path.name)
 
 
-def _find(spec: Spec, cache: Cache) -> Kernel | None:
-    package = ksource.pinned(cache, spec.source)
-    entry = None if package is None else cache.find(KIND, spec.key(package.sha256))
-    return None if entry is None else _load(entry)
+def note(folder: Path, facts: Mapping[str, object]) -> None:
+    """Write down beside a product what was found out when it was made."""
+    (folder / FACTS).write_text(json.dumps(facts, indent=1))
 
 
-def _load(entry: Path) -> Kernel:
+def load(entry: Path) -> Kernel:
+    """Return the kernel in a folder that a build made.
+
+    Raises:
+        BuildError: the folder is not what a build left.
+    """
     known = _facts(entry)
     try:
         return Kernel(
@@ -267,9 +278,17 @@ def _load(entry: Path) -> Kernel:
             modules=entry / kbuild.MODULES,
             config=entry / kbuild.CONFIG,
             digest=file_digest(entry / MANIFEST),
+            lasting=bool(known.get("lasting", True)),
+            history=tuple(dict(known.get("history", {})).items()),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BuildError(f"{entry / FACTS} is not what a build wrote", seen=repr(error)) from error
+
+
+def _find(spec: Spec, cache: Cache) -> Kernel | None:
+    package = ksource.pinned(cache, spec.source)
+    entry = None if package is None else cache.find(KIND, spec.key(package.sha256))
+    return None if entry is None else load(entry)
 
 
 def _facts(entry: Path) -> dict[str, Any]:

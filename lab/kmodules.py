@@ -58,7 +58,7 @@ def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
 
     def build(scratch: Path) -> None:
         with progress.task(f"Replacing modules of kernel {kernel.name}"):
-            _pack(kernel, given, scratch, cache.root / "logs" / f"modules-{key}.log")
+            pack(kernel, given, scratch, cache.root / "logs" / f"modules-{key}.log")
 
     entry = cache.obtain(KIND, key, build)
     cache.prune(KIND, KEPT, IDLE_S)
@@ -71,16 +71,22 @@ def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
     )
 
 
-def _pack(kernel: Kernel, modules: list[Path], scratch: Path, log: Path) -> None:
+def pack(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
+    """Make the squashfs of a kernel's modules, some of them replaced.
+
+    Args:
+        kernel: whose modules to start from.
+        modules: what replaces those of the same names.
+        scratch: gets the squashfs.
+        log: what the tools say.
+
+    Raises:
+        UsageError: the kernel has no module of such a name, or one is for another kernel.
+    """
     stage = scratch / "stage"
     folder = stage / "lib/modules"
     folder.parent.mkdir(parents=True)
-
-    def run(*command: str | Path) -> None:
-        what = f"replace modules of kernel {kernel.name}"
-        pipeline(what, [os.fspath(word) for word in command], log=log)
-
-    run("unsquashfs", "-no-progress", "-dest", folder, kernel.modules)
+    _run(log, "unsquashfs", "-no-progress", "-dest", folder, kernel.modules)
     there = {path.name: path for path in folder.rglob("*.ko")}
     for path in modules:
         if path.name not in there:
@@ -89,11 +95,31 @@ def _pack(kernel: Kernel, modules: list[Path], scratch: Path, log: Path) -> None
                 expected=f"one of its own, such as {', '.join(sorted(there)[-3:])}",
             )
         _check_release(path, kernel)
-        run("strip", "--strip-debug", "-o", there[path.name], path)
-    run("depmod", "--basedir", stage, kernel.release)
-    target = scratch / kbuild.MODULES
-    run("mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS, *kbuild.SQUASHFS_TIMES)
+        shutil.copyfile(path, there[path.name])
+    squash(stage, kernel.release, scratch / kbuild.MODULES, log)
     shutil.rmtree(stage)
+
+
+def squash(root: Path, release: str, target: Path, log: Path) -> None:
+    """Strip the modules below `root`/lib/modules, index them and pack them for guests.
+
+    Args:
+        root: stands for a guest's root folder.
+        release: the folder in lib/modules.
+        target: the squashfs to make.
+        log: what the tools say.
+
+    Raises:
+        BuildError: a tool failed.
+    """
+    folder = root / "lib/modules"
+    _run(log, "strip", "--strip-debug", *sorted(folder.rglob("*.ko")))
+    _run(log, "depmod", "--basedir", root, release)
+    _run(log, "mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS, *kbuild.SQUASHFS_TIMES)
+
+
+def _run(log: Path, *command: str | Path) -> None:
+    pipeline("pack modules", [os.fspath(word) for word in command], log=log)
 
 
 def _check_release(module: Path, kernel: Kernel) -> None:

@@ -108,6 +108,7 @@ def branch(tree: Tree, label: str, area: PurePath = VFIO) -> Iterator[kbuild.Ben
             )
             _move_tools(base, made)
         yield made
+        made.forget_logs()
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from lab import console, image, kernel, kmodules, payload, progress, qemucaps, selftests
+from lab import bring, console, image, kernel, kmodules, payload, progress, qemucaps, selftests
 from lab.argv import BootFiles, RunFiles, argv
 from lab.cache import Cache, digest
 from lab.deadline import Deadline
@@ -76,7 +76,7 @@ class Workshop:
 
         Args:
             cache: where everything built lives.
-            kernel_name: the newest packaged one if not given.
+            kernel_name: of a packaged one, the newest by default, or a path: see `lab.bring`.
             modules: folder of modules that replace the kernel's own.
 
         Raises:
@@ -85,7 +85,7 @@ class Workshop:
         """
         replacing = kmodules.found_in(modules) if modules else []
         caps = qemucaps.probe()
-        built = kernel.obtain(kernel_name or kernel.catalogue().default, cache.open())
+        built = bring.obtain(kernel_name or kernel.catalogue().default, cache.open())
         if replacing:
             built = kmodules.replaced(built, replacing, cache)
         workshop = cls(cache, built, caps, accelerator(caps, cache, built))

@@ -141,7 +141,7 @@ def test_the_options_are_told(run):
     result.stdout.fnmatch_lines(
         [
             "the virtual SR-IOV laboratory:",
-            "*--lab-kernel=NAME*",
+            "*--lab-kernel=KERNEL*",
             "*--lab-cold*",
             "*--lab-require*",
             "*--lab-artifacts=DIR*",

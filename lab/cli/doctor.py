@@ -82,6 +82,7 @@ def examine(cache: Cache) -> Iterator[Finding]:
     )
     yield from _tools("kernel", there=built is not None)
     yield from _tools("selftests", there=True)
+    yield from _tools("tree", there=True)
     yield Finding(
         "image",
         OK,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lab import kbuild, ksource
+from lab import bring, changes, kbuild, ksource
 from lab import kernel as kernels
 from lab.cache import Cache
 from lab.host import megabytes
@@ -43,10 +43,36 @@ def build(names: tuple[str, ...]) -> None:
 
 
 @kernel.command()
-@click.argument("name", metavar="NAME[:FLAVOUR]")
+@click.argument("name", metavar="KERNEL")
 def show(name: str) -> None:
-    """Say what a built kernel is made of."""
+    """Say what a kernel is made of and which changes it has.
+
+    KERNEL is a packaged one, or a path as for `pytest --lab-kernel`. Sources with a git history are
+    asked themselves, without a build; of other kernels the version decides.
+    """
     cache = Cache.default().open()
+    history: dict[str, bool] = {}
+    if name in kernels.catalogue().specs:
+        lines = _packaged(name, cache)
+        version = _version(name, cache)
+    else:
+        version, history = bring.standing(name, cache)
+        lines = {"kernel": name, "version": ".".join(map(str, version))}
+        lines["changes"] = "asked of its git history" if history else "by version"
+    for key, value in lines.items():
+        click.echo(f"{key:10} {value}")
+    for change in changes.load().values():
+        has = history.get(change.id, change.in_version(version))
+        click.echo(f"{'has' if has else 'lacks':10} {change}")
+
+
+def _version(name: str, cache: Cache) -> changes.Version:
+    built = kernels.find(name, cache)
+    package = ksource.pinned(cache, kernels.catalogue().spec(name).source)
+    return built.version if built else changes.parse_version(package.version if package else name)
+
+
+def _packaged(name: str, cache: Cache) -> dict[str, str]:
     spec = kernels.catalogue().spec(name)
     lines = {"kernel": f"{spec.name}: {spec.about}"}
     package = ksource.pinned(cache, spec.source)
@@ -57,9 +83,7 @@ def show(name: str) -> None:
         lines["sha256"] = package.sha256
     lines["asked for"] = f"{len(spec.asked)} options"
     built = kernels.find(name, cache)
-    lines |= {"built": "no"} if built is None else _product(built)
-    for key, value in lines.items():
-        click.echo(f"{key:10} {value}")
+    return lines | ({"built": "no"} if built is None else _product(built))
 
 
 @kernel.command()

@@ -1,0 +1,144 @@
+"""Source trees, most of them git checkouts: their files, their state, their history.
+
+Nothing here writes to a tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab import host
+from lab.errors import BuildError, UsageError
+from lab.process import environment
+
+IN_PLACE = ("include/config", "include/generated")
+# What configuring alone leaves.
+LEFTOVER = re.compile(r"(^|/)\.(config(\.old)?|[^/]*\.cmd)$|\.(o|a|ko)$")
+STEERING = "GIT_"
+
+
+def git(tree: Path, *arguments: str, text: str | None = None) -> str:
+    """Return what a git command says about a tree.
+
+    Args:
+        tree: folder to run it in.
+        arguments: of git.
+        text: its standard input.
+
+    Raises:
+        HostError: there is no git.
+        BuildError: it failed.
+    """
+    host.need("tree")
+    command = ["git", "-C", os.fspath(tree), "-c", "safe.directory=*", *arguments]
+    done = subprocess.run(
+        command,
+        check=False,
+        input=text or "",
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=_quiet(),
+    )
+    if done.returncode:
+        raise BuildError(
+            f"cannot run git {arguments[0]} in {tree}",
+            seen=done.stderr.strip() or f"exit code {done.returncode}",
+        )
+    return done.stdout
+
+
+def has_history(tree: Path) -> bool:
+    """Return whether a tree is the top of a git checkout with a commit."""
+    return (tree / ".git").exists() and knows(tree, "HEAD")
+
+
+def knows(tree: Path, commit: str) -> bool:
+    """Return whether a tree's repository has a commit."""
+    with contextlib.suppress(BuildError):
+        git(tree, "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}")
+        return True
+    return False
+
+
+def is_shallow(tree: Path) -> bool:
+    """Return whether a tree's history was cut off."""
+    return git(tree, "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
+def files(tree: Path) -> list[str]:
+    """Return the names of a tree's sources, new ones included, what a build left excluded.
+
+    Raises:
+        HostError: it is a git checkout, and there is no git.
+        UsageError: it was built in place and nothing tells its sources from the rest.
+    """
+    if (tree / ".git").exists():
+        listed = git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        return sorted({name for name in listed.split("\0") if os.path.lexists(tree / name)} - {""})
+    for name in IN_PLACE:
+        if (tree / name).exists():
+            raise UsageError(
+                f"{tree} was built in place: its sources cannot be told from what the build left",
+                seen=name,
+                hint=f"make -C {tree} mrproper",
+            )
+    found = []
+    for folder, _folders, names in os.walk(tree):
+        place = os.path.relpath(folder, tree)
+        found += [os.path.normpath(f"{place}/{name}") for name in names]
+    return sorted(name for name in found if not LEFTOVER.search(name))
+
+
+def fingerprint(tree: Path, names: Iterable[str]) -> str:
+    """Return a digest of names, sizes and times: it changes when a file is edited."""
+    total = hashlib.sha256()
+    for name in names:
+        stat = (tree / name).lstat()
+        total.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
+
+
+def mirror(tree: Path, names: Iterable[str], target: Path, before: Iterable[str]) -> set[str]:
+    """Make `target` hold the same files, as hard links where that can be; return what changed.
+
+    Args:
+        tree: where the files are.
+        names: which.
+        target: where they shall be; other files there stay.
+        before: the names of the last call: what is gone since is removed.
+    """
+    names = list(names)
+    changed = set(before) - set(names)
+    for name in changed:
+        (target / name).unlink(missing_ok=True)
+    for name in names:
+        source, copy = tree / name, target / name
+        if not _same(source, copy):
+            changed.add(name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.unlink(missing_ok=True)
+            try:
+                os.link(source, copy, follow_symlinks=False)
+            except OSError:  # another disk, or another user's file
+                shutil.copy2(source, copy, follow_symlinks=False)
+    return changed
+
+
+def _same(source: Path, copy: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        one, other = source.lstat(), copy.lstat()
+        return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+    return False
+
+
+def _quiet() -> dict[str, str]:
+    # A hook that runs us would have git look at its own repository.
+    return {name: value for name, value in environment().items() if not name.startswith(STEERING)}
