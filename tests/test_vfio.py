@@ -13,8 +13,9 @@ from lab.user import Buffer, Refusal, Reply
 from lab.vfio import Cdev, Container, Group, Iommufd, open_cdev_path, open_group_path
 from lab.vfio.capabilities import capabilities
 from lab.vfio.device import Device
-from lab.vfio.hot_reset import hot_reset_info_bytes
-from lab.vfio.paths import cdev_node, group_node, with_options
+from lab.vfio.group import GroupDevice
+from lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
+from lab.vfio.paths import cdev_node, group_node, open_affected_groups, with_options
 
 VF = "0000:01:10.0"
 TOKEN = uuid.UUID("2ab74924-c335-45f4-9b16-8569e5b08258")
@@ -68,6 +69,10 @@ class ScriptedUser:
         if isinstance(answer, int):
             return Reply(answer, tuple(_out(arg)))
         return Reply(0, answer(arg))
+
+    def start(self, call, fd, request, arg, *, label, about):
+        assert call == "ioctl"
+        return self.ioctl(fd, request, arg, name=label, about=about)
 
     def pread(self, fd, size, offset):
         assert fd in self.open_fds
@@ -326,6 +331,28 @@ def test_hot_reset_lists_groups_or_nothing(user, device):
     assert user.argument("VFIO_DEVICE_PCI_HOT_RESET").data == bent
 
 
+def test_an_execute_entered_is_the_execute_made(user, device):
+    device.start_hot_reset([1, 2])
+    sent = user.argument("VFIO_DEVICE_PCI_HOT_RESET").data
+    device.hot_reset([1, 2])
+    assert user.argument("VFIO_DEVICE_PCI_HOT_RESET").data == sent
+    device.start_reset()
+    assert user.argument("VFIO_DEVICE_RESET") == 0
+
+
+def test_affected_groups_are_the_devices_own_and_each_other_once(user):
+    groups = {"0000:01:00.0": 7, "0000:01:00.1": 8, "0000:01:00.2": 8}
+    user.links = {f"/sys/bus/pci/devices/{bdf}/iommu_group": f"../{n}" for bdf, n in groups.items()}
+    entries = (struct.pack("<IHBB", n, 0, 1, i) for i, n in enumerate(groups.values()))
+    listed = struct.pack("<III", 36, 0, 3) + b"".join(entries)
+    user.answers["VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"] = lambda _: (listed,)
+    own = Group(user, 7)
+    device = GroupDevice(user, user._new_fd("device"), "0000:01:00.0", own)
+    first, second = open_affected_groups(device)
+    assert first is own
+    assert second.label == "/dev/vfio/8"
+
+
 def group_fd(user):
     """Return the only group's descriptor, which by now is closed."""
     return user.next_fd - 1
@@ -341,8 +368,16 @@ def test_hot_reset_info_names_functions_and_owners(device, user):
     assert (info.flags, info.count) == (vfio.VFIO_PCI_HOT_RESET_FLAG_DEV_ID, 2)
     assert info.bdfs == {"0000:01:00.0", "0000:01:10.2"}
     assert [one.devid for one in info.devices] == [5, vfio.VFIO_PCI_DEVID_NOT_OWNED]
+    assert info.devids == {"0000:01:00.0": 5, "0000:01:10.2": vfio.VFIO_PCI_DEVID_NOT_OWNED}
+    assert left_in_buffer(*answer(None)) == info
     sent = user.argument("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO").data
     assert len(sent) == struct.unpack_from("<I", sent)[0] == hot_reset_info_bytes() == 12 + 32 * 8
+
+
+def test_what_stood_in_the_fields_of_info_is_sent(device, user):
+    device.hot_reset_info(argsz=12, flags=1, count=2)
+    sent = user.argument("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO").data
+    assert sent == struct.pack("<III", 12, 1, 2)
 
 
 def test_regions_are_reached_where_the_kernel_says_they_are(user, device):

@@ -12,7 +12,7 @@ from typing import Self
 from lab.uapi import vfio
 from lab.uapi.layout import describe
 from lab.uapi.names import Kind
-from lab.user import Buffer, User
+from lab.user import Buffer, PendingCall, User
 from lab.vfio.capabilities import Capability, capabilities
 from lab.vfio.handle import Handle, descriptor
 from lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, parse_hot_reset_info
@@ -118,6 +118,20 @@ class Device(Handle):
         """VFIO_DEVICE_RESET."""
         self.ioctl(vfio.VFIO_DEVICE_RESET)
 
+    def start_reset(self) -> PendingCall:
+        """Enter VFIO_DEVICE_RESET without waiting for it to return."""
+        label, about = "VFIO_DEVICE_RESET", f"{self.fd}"
+        return self.user.start(
+            "ioctl", self.fd, vfio.VFIO_DEVICE_RESET, 0, label=label, about=about
+        )
+
+    def start_hot_reset(self, groups: Iterable[Handle | int]) -> PendingCall:
+        """Enter VFIO_DEVICE_PCI_HOT_RESET without waiting for it to return."""
+        argument, about = _hot_reset(groups)
+        request, label = vfio.VFIO_DEVICE_PCI_HOT_RESET, "VFIO_DEVICE_PCI_HOT_RESET"
+        words = f"{self.fd}, {about}"
+        return self.user.start("ioctl", self.fd, request, argument, label=label, about=words)
+
     def hot_reset_info(
         self,
         *,
@@ -158,12 +172,8 @@ class Device(Handle):
             flags: reserved, 0.
             count: the number of descriptors told to the kernel instead of the true one.
         """
-        numbers = [descriptor(one) for one in fds]
-        data = struct.pack(f"<{len(numbers)}i", *numbers)
-        fixed = vfio.vfio_pci_hot_reset(flags=flags, count=len(numbers) if count is None else count)
-        fixed.argsz = ctypes.sizeof(fixed) + len(data) if argsz is None else argsz
-        about = f"{describe(fixed)} fds={numbers}"
-        self.ioctl(vfio.VFIO_DEVICE_PCI_HOT_RESET, Buffer(bytes(fixed) + data), about=about)
+        argument, about = _hot_reset(fds, argsz=argsz, flags=flags, count=count)
+        self.ioctl(vfio.VFIO_DEVICE_PCI_HOT_RESET, argument, about=about)
 
     def feature(
         self, index: int, flags: int, data: bytes = b"", *, argsz: int | None = None
@@ -251,3 +261,17 @@ class Device(Handle):
 
 def _told(argsz: int | None, struct_type: type[ctypes.Structure]) -> int:
     return ctypes.sizeof(struct_type) if argsz is None else argsz
+
+
+def _hot_reset(
+    fds: Iterable[Handle | int],
+    *,
+    argsz: int | None = None,
+    flags: int = 0,
+    count: int | None = None,
+) -> tuple[Buffer, str]:
+    numbers = [descriptor(one) for one in fds]
+    data = struct.pack(f"<{len(numbers)}i", *numbers)
+    fixed = vfio.vfio_pci_hot_reset(flags=flags, count=len(numbers) if count is None else count)
+    fixed.argsz = ctypes.sizeof(fixed) + len(data) if argsz is None else argsz
+    return Buffer(bytes(fixed) + data), f"{describe(fixed)} fds={numbers}"

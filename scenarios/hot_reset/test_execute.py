@@ -13,6 +13,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.groups import give
 from fixtures.hot_reset import (
+    ASLEEP,
     MARK,
     WIPED,
     edge_of_memory,
@@ -25,7 +26,6 @@ from lab.uapi.vfio import VFIO_DEVICE_PCI_HOT_RESET, vfio_pci_hot_reset
 
 pytestmark = pytest.mark.topology("multifunction")
 
-ASLEEP = ("power/runtime_status", "suspended")
 HEADER = sizeof(vfio_pci_hot_reset)
 COMMAND = 4  # offset of the command register in config space
 NO_FD = 999  # a descriptor no user has

@@ -10,17 +10,11 @@ from errno import EINVAL
 import pytest
 
 from fixtures.claims import claim
-from fixtures.hot_reset import MARK, WIPED, listed, marked, marks
+from fixtures.hot_reset import MARK, NOT_OWNED, OWNED, WIPED, listed, marked, marks
 from fixtures.tokens import TOKEN
 from fixtures.verdicts import refused
-from lab.uapi.vfio import (
-    VFIO_PCI_DEVID_NOT_OWNED,
-    VFIO_PCI_HOT_RESET_FLAG_DEV_ID,
-    VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED,
-)
+from lab.uapi.vfio import VFIO_PCI_DEVID_NOT_OWNED
 from lab.vfio import Cdev, open_affected_groups
-
-OWNED = VFIO_PCI_HOT_RESET_FLAG_DEV_ID | VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED
 
 wherever_vfs_are_listed = pytest.mark.parametrize(
     "topology", ["igb-bus", pytest.param("igb", marks=claim("C04"))], indirect=True
@@ -72,7 +66,7 @@ def test_a_pf_by_cdev_does_not_own_its_vfs(pf_user, pf, vfs):
     """They are no part of its set; gone, they are in nobody's way."""
     cdev = marked(pf_user.open(pf, access="cdev"))
     info, stranger = cdev.hot_reset_info(), VFIO_PCI_DEVID_NOT_OWNED
-    assert info.flags == VFIO_PCI_HOT_RESET_FLAG_DEV_ID
+    assert info.flags == NOT_OWNED
     assert info.devids == {str(pf): cdev.devid, str(vfs[0]): stranger, str(vfs[1]): stranger}
     with refused(EINVAL):
         cdev.hot_reset()
@@ -91,7 +85,7 @@ def test_a_pf_and_a_vf_on_one_iommufd_do_not_own_each_other(pf_user, pf, vf):
     vf_cdev = Cdev(pf_user, vf.cdev)
     vf_cdev.bind_iommufd(cdev.iommufd, TOKEN)
     seen_by_pf, seen_by_vf = cdev.hot_reset_info(), vf_cdev.hot_reset_info()
-    assert seen_by_pf.flags == seen_by_vf.flags == VFIO_PCI_HOT_RESET_FLAG_DEV_ID
+    assert seen_by_pf.flags == seen_by_vf.flags == NOT_OWNED
     assert seen_by_pf.devids[str(vf)] == seen_by_vf.devids[str(pf)] == VFIO_PCI_DEVID_NOT_OWNED
     assert seen_by_vf.devids[str(vf)] == vf_cdev.devid
     with refused(EINVAL):

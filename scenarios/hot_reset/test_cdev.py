@@ -1,0 +1,166 @@
+"""What does a user of cdev own, and what may he reset?
+
+Thread: 2023-hot-reset-info. A zero-length array for "all that my iommufd owns" was adopted, with a
+flag that tells beforehand; groups and devices in the array, loopholes for missing devices, the
+group's number from the device, and an ioctl for devids were not.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_fill_devs() and vfio_pci_dev_set_hot_reset();
+drivers/vfio/iommufd.c, vfio_iommufd_get_dev_id().
+"""
+
+from errno import EBUSY, EINVAL, ENOSPC
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import give
+from fixtures.hot_reset import MARK, NOT_OWNED, OWNED, WIPED, known_ioctls, marked, marks
+from fixtures.verdicts import outcome, refused
+from lab.uapi.vfio import (
+    VFIO_DEVICE_FLAGS_PCI,
+    VFIO_DEVICE_FLAGS_RESET,
+    VFIO_PCI_DEVID_NOT_OWNED,
+    VFIO_PCI_DEVID_OWNED,
+)
+from lab.vfio import Cdev
+from lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
+
+pytestmark = pytest.mark.topology("multifunction")
+
+# GET_INFO to PCI_HOT_RESET, IOEVENTFD to DETACH_IOMMUFD_PT; the two between are for graphics.
+DOCUMENTED = {*range(7, 14), *range(16, 21)}
+
+
+@pytest.fixture
+def bound_sibling(user, sibling, bound):
+    """The other function, bound to the same iommufd, with the mark in it."""
+    cdev = Cdev(user, sibling.cdev)
+    cdev.bind_iommufd(bound.iommufd)
+    return marked(cdev)
+
+
+@claim("C24", "C42")
+def test_two_devices_on_one_iommufd_are_owned_and_reset_together(
+    nic, sibling, bound, bound_sibling
+):
+    """INFO gives the devids that the binds gave, the same from either side."""
+    info, seen_by_sibling = bound.hot_reset_info(), bound_sibling.hot_reset_info()
+    assert bound.devid != bound_sibling.devid
+    assert info.devids == {str(nic): bound.devid, str(sibling): bound_sibling.devid}
+    assert (info.flags, info.count) == (OWNED, 2)
+    assert seen_by_sibling == info
+    bound.hot_reset()
+    assert marks(bound, bound_sibling) == [WIPED, WIPED]
+    marked(bound)
+    marked(bound_sibling).hot_reset()
+    assert marks(bound, bound_sibling) == [WIPED, WIPED]
+
+
+@claim("C11", "C24")
+def test_info_with_too_little_room_says_nothing_of_owners(bound):
+    """ENOSPC leaves the count and no flags, by cdev too."""
+    argsz = hot_reset_info_bytes(2) - 1
+    with refused(ENOSPC) as short:
+        bound.hot_reset_info(argsz=argsz, flags=OWNED)
+    seen = left_in_buffer(short.value.out[0])
+    assert (seen.argsz, seen.flags, seen.count) == (argsz, 0, 2)
+
+
+@claim("C25", "C42")
+def test_a_device_that_nobody_bound_is_owned_by_who_has_its_group(user, nic, sibling, bound):
+    """Its devid is 0, also while its node is open and not bound; and it is reset along."""
+    earlier = Cdev(user, sibling.cdev)
+    info = bound.hot_reset_info()
+    assert info.devids == {str(nic): bound.devid, str(sibling): VFIO_PCI_DEVID_OWNED}
+    assert info.flags == OWNED
+    bound.hot_reset()
+    assert marks(bound) == [WIPED]
+    assert earlier.bind_iommufd(bound.iommufd) > 0
+
+
+@claim("C25", "C42")
+def test_a_device_is_owned_again_when_its_bind_is_closed(nic, sibling, bound, bound_sibling):
+    """The group stays with whoever has one of its devices bound."""
+    bound.close()
+    info = bound_sibling.hot_reset_info()
+    assert info.devids == {str(nic): VFIO_PCI_DEVID_OWNED, str(sibling): bound_sibling.devid}
+    assert info.flags == OWNED
+    bound_sibling.hot_reset()
+    assert marks(bound_sibling) == [WIPED]
+
+
+@claim("C20", "C26", "C42")
+@pytest.mark.parametrize("driver", [None, "pci-stub"])
+def test_a_device_outside_vfio_takes_the_reset_away(guest, nic, neighbour, bound, driver):
+    """No loophole for what is missing: its devid is -1 until vfio-pci has it."""
+    if driver:
+        give(guest, neighbour, driver)
+    info = bound.hot_reset_info()
+    assert info.devids == {str(nic): bound.devid, str(neighbour): VFIO_PCI_DEVID_NOT_OWNED}
+    assert info.flags == NOT_OWNED
+    with refused(EINVAL):
+        bound.hot_reset()
+    assert marks(bound) == [MARK]
+    neighbour.bind("vfio-pci")
+    assert bound.hot_reset_info().flags == OWNED
+    bound.hot_reset()
+    assert marks(bound) == [WIPED]
+
+
+@claim("C28")
+@pytest.mark.usefixtures("sibling")
+def test_execute_by_cdev_takes_no_array(bound, foreign_group):
+    """Neither a group nor a device is wanted there, nor flags or a short struct."""
+    strangers = (foreign_group, bound, bound.iommufd, -1)
+    assert {outcome(lambda one=one: bound.hot_reset([one])) for one in strangers} == {EINVAL}
+    assert outcome(lambda: bound.hot_reset(flags=1)) == EINVAL
+    assert outcome(lambda: bound.hot_reset(argsz=11)) == EINVAL
+    assert marks(bound) == [MARK]
+    bound.hot_reset()
+    assert marks(bound) == [WIPED]
+
+
+@claim("C28")
+@pytest.mark.usefixtures("sibling")
+def test_execute_by_group_takes_no_empty_array(held):
+    """There it would mean that nothing is owned."""
+    with refused(EINVAL):
+        held.hot_reset()
+    assert marks(held) == [MARK]
+    held.hot_reset([held.group])
+    assert marks(held) == [WIPED]
+
+
+@claim("C29")
+def test_a_group_is_not_opened_while_one_of_it_is_bound(user, sibling, bound):
+    """So nobody has one function by each path: the group comes second."""
+    with refused(EBUSY):
+        user.open_group(sibling)
+    bound.close()
+    assert user.open(sibling)
+
+
+@claim("C29")
+@pytest.mark.usefixtures("held")
+def test_a_function_is_not_bound_while_its_group_is_open(user, sibling, held):
+    """So nobody has one function by each path: the bind comes second."""
+    with refused(EBUSY):
+        user.open(sibling, access="cdev")
+    held.close()
+    assert user.open(sibling, access="cdev")
+
+
+@claim("C30")
+def test_no_ioctl_of_a_cdev_tells_its_group_or_address(bound):
+    """GET_INFO has no capability for it, and there are no ioctls but the documented ones."""
+    assert bound.get_info().flags == VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI
+    assert bound.capabilities() == ()
+    assert known_ioctls(bound) == DOCUMENTED
+
+
+@claim("C31")
+@pytest.mark.parametrize("access", ["group", "cdev"])
+def test_fdinfo_names_the_device(user, root, nic, access):
+    """Whoever has the descriptor finds the device's folder in sysfs, by either path."""
+    device = user.open(nic, access=access)
+    line = f"vfio-device-syspath: /sys{root.run('readlink', '-f', nic.path).stdout.strip()[4:]}"
+    assert line in user.read_file(f"/proc/self/fdinfo/{device.fd}").splitlines()

@@ -1,0 +1,68 @@
+"""What does EXECUTE do when somebody else is at the device?
+
+Thread: mainline. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset() and
+vfio_pci_zap_bars(); drivers/pci/pci.c, pci_slot_trylock() and pci_bus_trylock().
+"""
+
+from errno import EAGAIN, EBUSY
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.hot_reset import MARK, RING_BASE, WIPED, marks
+from fixtures.removal import REQUEST_WITHIN_S, request_channel
+from fixtures.verdicts import refused
+from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+
+PAGE_BYTES = 4096
+RING_PAGE, RING_OFFSET = RING_BASE & ~(PAGE_BYTES - 1), RING_BASE & (PAGE_BYTES - 1)
+
+
+@pytest.fixture
+def mapped(held, held_sibling):
+    """Addresses at which the user's child has the marks of both functions before it."""
+    bars = [
+        one.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, PAGE_BYTES, RING_PAGE)
+        for one in (held, held_sibling)
+    ]
+    return [bar + RING_OFFSET for bar in bars]
+
+
+@claim("C22")
+def test_execute_gives_up_where_a_device_is_being_reset(marked_pf, resets_under_way):
+    """EBUSY while another has the device's memory locked; afterwards it is done."""
+    with refused(EBUSY):
+        marked_pf.hot_reset([marked_pf.group])
+    assert [call.wait().value for call in resets_under_way] == [0] * len(resets_under_way)
+    marked_pf.hot_reset([marked_pf.group])
+    assert marks(marked_pf) == [WIPED]
+
+
+@claim("C22")
+@pytest.mark.parametrize("topology", ["igb", "igb-bus"], indirect=True)
+def test_execute_gives_up_where_a_device_is_being_unbound(pf_user, pf, marked_pf, remover):
+    """EAGAIN while the driver core has the device locked, and nothing is reset."""
+    request = request_channel(pf_user, marked_pf)
+    unbinding = pf.start_unbind(by=remover)
+    assert pf_user.await_event(request, REQUEST_WITHIN_S) == 1
+    with refused(EAGAIN):
+        marked_pf.hot_reset([marked_pf.group])
+    assert marks(marked_pf) == [MARK]
+    marked_pf.close()
+    unbinding.wait()
+    assert pf.driver is None
+
+
+@claim("C23")
+@pytest.mark.topology("multifunction")
+@pytest.mark.parametrize("which", [0, 1], ids=["asked", "sibling"])
+def test_who_touches_a_bar_during_a_reset_waits_for_its_end(guest, user, held, mapped, which):
+    """The mappings of all that is reset are taken away, and come back with the next touch."""
+    child = user.fork()
+    address = mapped[which]
+    assert child.peek(address, len(MARK), width=4) == MARK
+    resetting = held.start_hot_reset([held.group])
+    assert guest.stuck(resetting)
+    assert child.peek(address, len(MARK), width=4) == WIPED
+    resetting.wait()
+    assert child.peek(address, len(MARK), width=4) == WIPED

@@ -1,0 +1,149 @@
+"""What resets one function, and what a function that cannot be reset alone?
+
+Thread: mainline. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(),
+vfio_pci_core_disable(), vfio_pci_ioctl_reset() and vfio_pci_dev_set_try_reset();
+drivers/vfio/pci/vfio_pci_config.c, vfio_exp_config_write(); drivers/pci/pci.c,
+pci_try_reset_function().
+"""
+
+from errno import EINVAL, ENOTTY
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import shown
+from fixtures.hot_reset import MARK, WIPED, marked, marks
+from fixtures.verdicts import refused
+from lab.uapi.vfio import VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET
+
+EXPRESS = 0x10  # the capability's number, its device control register, and the bit in that
+DEVICE_CONTROL = 8
+FUNCTION_LEVEL_RESET = 1 << 15
+RESETTABLE = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET
+COMPLAINT = "unlocked secondary bus reset"
+
+nic_and_bridge = pytest.mark.topology("nic-bridge")
+bridge = pytest.mark.topology("bridge")
+switch = pytest.mark.topology("switch")
+
+
+@claim("C33")
+@nic_and_bridge
+def test_a_device_reset_resets_that_function(held, held_sibling):
+    """Not the other functions of the slot, nor those that a hot reset from there would hit."""
+    held_sibling.reset()
+    assert marks(held, held_sibling) == [MARK, WIPED]
+    marked(held_sibling)
+    held.reset()
+    assert marks(held_sibling) == [MARK]
+
+
+@claim("C33")
+@bridge
+def test_a_function_without_a_method_has_no_reset_of_its_own(held, held_sibling):
+    """GET_INFO says so and RESET is EINVAL; the hot reset is there for such."""
+    assert held_sibling.get_info().flags == VFIO_DEVICE_FLAGS_PCI
+    with refused(EINVAL):
+        held_sibling.reset()
+    assert marks(held, held_sibling) == [MARK, MARK]
+    held_sibling.hot_reset([held.group])
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+
+
+@claim("C33")
+def test_whether_there_is_a_method_is_found_out_at_open(pf_user, pf):
+    """A method given back later changes nothing for who has the device open."""
+    pf.write("reset_method", "")
+    device = marked(pf_user.open(pf))
+    assert device.get_info().flags == VFIO_DEVICE_FLAGS_PCI
+    pf.write("reset_method", "default")
+    with refused(EINVAL):
+        device.reset()
+    assert marks(device) == [MARK]
+    device.close()
+    device = marked(pf_user.open(pf))
+    assert device.get_info().flags == RESETTABLE
+    device.reset()
+    assert marks(device) == [WIPED]
+
+
+@claim("C33")
+def test_a_method_may_be_taken_from_an_open_device(pf, marked_pf):
+    """It still says that it can be reset, but RESET is ENOTTY."""
+    pf.write("reset_method", "")
+    assert marked_pf.get_info().flags == RESETTABLE
+    with refused(ENOTTY):
+        marked_pf.reset()
+    assert marks(marked_pf) == [MARK]
+
+
+@claim("C34")
+@bridge
+def test_the_last_close_resets_the_bus(user, nic, sibling, held, held_sibling):
+    """Not while the other function is in use; then both are reset, the one closed earlier too."""
+    group = held.group.dup()
+    user.close(held.fd)
+    again = group.get_device_fd(str(nic))
+    assert marks(again, held_sibling) == [MARK, MARK]
+    again.close()
+    held_sibling.close()
+    both = [group.get_device_fd(str(one)) for one in (nic, sibling)]
+    assert marks(*both) == [WIPED, WIPED]
+
+
+@claim("C34")
+@bridge
+def test_the_last_close_resets_no_bus_with_others_on_it(user, nic, neighbour, held):
+    """A neighbour that is not vfio's is left alone; once vfio has it, the next close resets."""
+    held.close()
+    again = user.open(nic)
+    assert marks(again) == [MARK]
+    neighbour.bind("vfio-pci")
+    again.close()
+    assert marks(user.open(nic)) == [WIPED]
+
+
+@claim("C36")
+def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
+    """A write to the FLR bit resets the function, which keeps its command register."""
+    config = shown(marked_pf)
+    control = config.capability(EXPRESS) + DEVICE_CONTROL
+    before, command = config.word(control), config.word(4)
+    config.set_word(control, before | FUNCTION_LEVEL_RESET)
+    assert marks(marked_pf) == [WIPED]
+    assert (config.word(control), config.word(4)) == (before, command)
+
+
+@claim("C36")
+@pytest.mark.topology("multifunction")
+def test_a_function_without_flr_takes_the_bit_for_nothing(held):
+    """The bit reads back as 0 all the same."""
+    config = shown(held)
+    control = config.capability(EXPRESS) + DEVICE_CONTROL
+    before = config.word(control)
+    config.set_word(control, before | FUNCTION_LEVEL_RESET)
+    assert config.word(control) == before
+    assert marks(held) == [MARK]
+
+
+@claim("C44")
+@switch
+@pytest.mark.parametrize(("method", "left"), [("bus", WIPED), ("pm", MARK)])
+def test_a_close_that_resets_the_bus_holds_the_bridge(guest, user, nic, method, left):
+    """The kernel does not report that the bridge above was unlocked."""
+    nic.write("reset_method", "pm")
+    device = marked(user.open(nic))
+    nic.write("reset_method", method)
+    device.close()
+    nic.write("reset_method", "pm")
+    assert marks(user.open(nic)) == [left]
+    assert not guest.heard(COMPLAINT)
+
+
+@claim("C45")
+@switch
+def test_an_open_that_resets_the_bus_does_not_hold_the_bridge(guest, user, nic):
+    """The kernel reports it once, and opens the device."""
+    nic.write("reset_method", "bus")
+    assert user.open(nic)
+    assert len(guest.heard(COMPLAINT, level="warn")) == 1

@@ -1,0 +1,130 @@
+"""Whose groups does a reset take where every function has a group of its own?
+
+Without an IOMMU two functions of one slot are in two groups, which devices with an IOMMU never are
+but for VFs. Threads: 2023-hot-reset-info and 2019-noiommu.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_fill_devs() and vfio_pci_dev_set_hot_reset();
+drivers/iommu/iommufd/device.c, iommufd_ctx_has_group().
+"""
+
+from errno import EBUSY, EINVAL, EPERM
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import give
+from fixtures.hot_reset import ASLEEP, MARK, NOT_OWNED, OWNED, WIPED, listed, marked, marks
+from fixtures.verdicts import outcome, refused
+from lab.uapi.vfio import VFIO_PCI_DEVID_NOT_OWNED
+from lab.vfio import Cdev, Iommufd
+
+pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")]
+
+
+@claim("C13", "C20")
+@pytest.mark.parametrize("driver", [None, "e1000e"])
+def test_info_fails_when_a_device_has_no_group(guest, nic, neighbour, held, driver):
+    """A device outside vfio has none here: INFO is EPERM, EXECUTE EINVAL."""
+    if driver:
+        give(guest, neighbour, driver)
+    with refused(EPERM):
+        held.hot_reset_info()
+    with refused(EINVAL):
+        held.hot_reset([held.group])
+    assert marks(held) == [MARK]
+    neighbour.bind("vfio-pci")
+    assert held.hot_reset_info().devices == listed(nic, neighbour)
+
+
+@claim("C16")
+def test_execute_wants_the_groups_of_all_that_it_hits(user, nic, sibling, held):
+    """One of two is not enough, whichever, nor is one of them twice."""
+    assert nic.group != sibling.group
+    other = user.open_group(sibling)
+    wrong = ([held.group], [other], [held.group] * 2, [other] * 2)
+    assert {outcome(lambda one=one: held.hot_reset(one)) for one in wrong} == {EINVAL}
+    assert marks(held) == [MARK]
+    held.hot_reset([held.group, other])
+    assert marks(held) == [WIPED]
+
+
+@claim("C19")
+def test_a_group_proves_as_much_without_container_and_devices(user, sibling, held):
+    """It only has to be open, in either place of the array; closed it proves nothing."""
+    other = user.open_group(sibling)
+    held.hot_reset([other, held.group])
+    assert marks(held) == [WIPED]
+    marked(held)
+    other.close()
+    with refused(EINVAL):
+        held.hot_reset([held.group])
+    assert marks(held) == [MARK]
+
+
+@claim("C16")
+def test_a_refused_execute_lets_go_of_what_it_had_woken(sibling, held):
+    """What it began it takes back: the sibling sleeps again, the registers are in reach."""
+    sibling.await_value(*ASLEEP)
+    with refused(EINVAL):
+        held.hot_reset([held.group])
+    sibling.await_value(*ASLEEP)
+    assert marks(held) == [MARK]
+
+
+@claim("C16")
+def test_a_device_in_anothers_hands_is_not_reset(user, rival, sibling, held):
+    """Who cannot have its group cannot reset it; once the rival leaves he can."""
+    taken = marked(rival.open(sibling))
+    with refused(EBUSY):
+        user.open_group(sibling)
+    with refused(EINVAL):
+        held.hot_reset([held.group])
+    assert marks(held, taken) == [MARK, MARK]
+    taken.close()
+    held.hot_reset([held.group, user.open_group(sibling)])
+    assert marks(held) == [WIPED]
+
+
+@claim("C32", "C42")
+def test_by_cdev_a_device_without_an_iommu_is_owned_when_it_is_bound(user, nic, sibling, bound):
+    """There is no IOMMU group by which an unopened one could belong to anybody."""
+    cdev, unowned = Cdev(user, sibling.cdev), VFIO_PCI_DEVID_NOT_OWNED
+    info = bound.hot_reset_info()
+    assert (info.flags, info.devids) == (NOT_OWNED, {str(nic): bound.devid, str(sibling): unowned})
+    with refused(EINVAL):
+        bound.hot_reset()
+    assert marks(bound) == [MARK]
+    cdev.bind_iommufd(bound.iommufd)
+    info = bound.hot_reset_info()
+    assert (info.flags, info.devids[str(sibling)]) == (OWNED, cdev.devid)
+    bound.hot_reset()
+    assert marks(bound) == [WIPED]
+
+
+@claim("C26", "C32", "C42")
+def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(rival, nic, sibling, bound):
+    """Two users, two iommufds, one slot: neither may reset it."""
+    cdev = Cdev(rival, sibling.cdev)
+    cdev.bind_iommufd(Iommufd(rival))
+    mine, theirs = bound.hot_reset_info(), marked(cdev).hot_reset_info()
+    assert mine.flags == theirs.flags == NOT_OWNED
+    assert mine.devids == {str(nic): bound.devid, str(sibling): VFIO_PCI_DEVID_NOT_OWNED}
+    assert theirs.devids == {str(nic): VFIO_PCI_DEVID_NOT_OWNED, str(sibling): cdev.devid}
+    with refused(EINVAL):
+        bound.hot_reset()
+    with refused(EINVAL):
+        cdev.hot_reset()
+    assert marks(bound, cdev) == [MARK, MARK]
+
+
+@claim("C29", "C32")
+def test_by_cdev_a_device_that_was_opened_by_its_group_is_not_owned(user, sibling, bound):
+    """Not even by the same user: the paths do not mix."""
+    device = marked(user.open(sibling))
+    info = bound.hot_reset_info()
+    assert info.flags == NOT_OWNED
+    assert info.devids[str(sibling)] == VFIO_PCI_DEVID_NOT_OWNED
+    with refused(EINVAL):
+        bound.hot_reset()
+    with refused(EINVAL):
+        device.hot_reset([device.group])
+    assert marks(bound, device) == [MARK, MARK]
