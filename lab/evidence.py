@@ -9,6 +9,7 @@
 | `timeline.json` | all three on one clock, for programs: `lab.timeline` |
 | `snapshot.json` | at the end: PCI functions, drivers, groups, who holds what: `lab.snapshot` |
 | `qmp.jsonl` | every monitor message, if the monitor was used |
+| `failure.txt` | how it failed, as pytest tells it |
 | `qemu.log` | what QEMU itself printed |
 """
 
@@ -32,6 +33,7 @@ from lab.transcript import transcript
 _SEPARATORS = re.compile(r"/|::|[][]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
 LONGEST_NAME = 120
+FAILURE = "failure.txt"
 MARK_DIGITS = 8
 PART_LINES = 25
 

@@ -98,6 +98,7 @@ TOOLS = (
     Tool("sqfstar", "squashfs-tools", "image"),
     Tool("newuidmap", "uidmap", "image"),
     Tool("uuid/uuid.h", "uuid-dev", "selftests"),
+    Tool("chromium-headless-shell", "chromium-headless-shell", "report"),
 )
 
 

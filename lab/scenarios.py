@@ -6,6 +6,7 @@ import ast
 import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import HostError
@@ -14,9 +15,24 @@ PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "scenarios"
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario as its source has it.
+
+    Args:
+        nodeid: pytest's name of it, without parameters.
+        sentence: first line of its docstring.
+        claims: IDs of the claims that it cites.
+    """
+
+    nodeid: str
+    sentence: str
+    claims: tuple[str, ...]
+
+
 @functools.cache
-def by_claim(folder: Path = FOLDER) -> Mapping[str, tuple[str, ...]]:
-    """Return the node IDs of the scenarios that cite each claim, without parameters.
+def catalogue(folder: Path = FOLDER) -> Mapping[str, Scenario]:
+    """Return all scenarios by node ID.
 
     Args:
         folder: the scenarios' folder.
@@ -28,14 +44,25 @@ def by_claim(folder: Path = FOLDER) -> Mapping[str, tuple[str, ...]]:
         raise HostError(
             f"there are no scenarios in {folder}", hint="install the lab with `make setup`"
         )
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    found = {}
     for path in sorted(folder.rglob("test_*.py")):
         tree = ast.parse(path.read_text(), str(path))
         place = path.relative_to(folder.parent).as_posix()
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-                for claim in cited(node):
-                    found[claim].append(f"{place}::{node.name}")
+                sentence, *_ = (ast.get_docstring(node) or node.name).splitlines()
+                nodeid = f"{place}::{node.name}"
+                found[nodeid] = Scenario(nodeid, sentence, tuple(cited(node)))
+    return found
+
+
+@functools.cache
+def by_claim(folder: Path = FOLDER) -> Mapping[str, tuple[str, ...]]:
+    """Return the node IDs of the scenarios that cite each claim; raises as `catalogue` does."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for scenario in catalogue(folder).values():
+        for claim in scenario.claims:
+            found[claim].append(scenario.nodeid)
     return {claim: tuple(nodeids) for claim, nodeids in sorted(found.items())}
 
 

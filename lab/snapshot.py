@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lab.transcript import Entry
@@ -27,6 +29,7 @@ class Seen:
         driver: the bound driver's name, empty if unbound.
         iommu_group: its group's number, empty if it has none.
         physfn: its PF's address, empty if it is no VF.
+        cdev: its vfio character device's name, empty if it has none.
     """
 
     bdf: str
@@ -35,6 +38,7 @@ class Seen:
     driver: str
     iommu_group: str
     physfn: str
+    cdev: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ class Snapshot:
 
     functions: tuple[Seen, ...]
     held: tuple[Held, ...]
+
+
+def load(path: Path) -> Snapshot | None:
+    """Return the snapshot in an evidence folder's file, None if there is none."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    functions = tuple(Seen(**one) for one in data["functions"])
+    return Snapshot(functions, tuple(Held(**one) for one in data["held"]))
 
 
 def snapshot(

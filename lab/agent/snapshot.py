@@ -20,6 +20,8 @@ def function(bdf: str) -> dict[str, str]:
             seen[name] = file.read().strip().removeprefix("0x")
     for name in ("driver", "iommu_group", "physfn"):
         seen[name] = os.path.basename(link(f"{folder}/{name}"))
+    with contextlib.suppress(FileNotFoundError):
+        seen["cdev"] = "".join(os.listdir(f"{folder}/vfio-dev"))
     return seen
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "image": "Build, show and remove the guests' root file systems.",
     "topology": "List the guests' hardware, or draw one.",
     "claims": "List the claims about vfio and which of them are shown.",
+    "report": "Show what runs found, as a site.",
     "bench": "Measure clones, boots and calls.",
     "cache": "Show what the cache holds, and clean it.",
 }

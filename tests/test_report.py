@@ -1,0 +1,196 @@
+"""The report: written from runs, opened in a real browser."""
+
+import json
+import os
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from lab.claims import load
+from lab.errors import UsageError
+from lab.host import which
+from lab.report import site
+from lab.report.picture import picture
+from lab.results import Outcome, Record, Results
+from lab.scenarios import catalogue
+from lab.snapshot import Held, Seen, Snapshot
+from lab.topology import TOPOLOGIES, topology
+
+BROWSER = "chromium-headless-shell"
+WAIT_MS = 20_000
+NODEID = next(iter(catalogue()))
+EVIL = "</script><script>document.title = 'owned'</script> \u2028 & é"
+SEEN = Snapshot(
+    (
+        Seen("0000:00:01.0", "1b36", "000c", "pcieport", "1", ""),
+        Seen("0000:01:00.0", "8086", "10c9", "vfio-pci", "10", ""),
+        Seen("0000:01:10.0", "8086", "10ca", "vfio-pci", "11", "0000:01:00.0", "vfio1"),
+    ),
+    (Held("vf_user", 3, "/dev/vfio/11"), Held("vf_user", 4, "/dev/vfio/vfio")),
+)
+
+
+def a_run(folder, kernel, outcomes):
+    """Write a run whose first scenarios ended like that."""
+    records = []
+    for nodeid, outcome in zip(catalogue(), outcomes, strict=False):
+        scenario = catalogue()[nodeid]
+        evidence = folder / f"evidence-{len(records)}"
+        evidence.mkdir(parents=True)
+        held = [vars(one) for one in SEEN.held]
+        seen = {"functions": [vars(one) for one in SEEN.functions], "held": held}
+        (evidence / "snapshot.json").write_text(json.dumps(seen))
+        moment = {"at": 0.5, "took": 0.1, "who": "vf_user", "what": EVIL, "result": "EACCES"}
+        (evidence / "timeline.json").write_text(json.dumps([moment]))
+        reason = "" if outcome is Outcome.PASSED else f"because {EVIL}"
+        record = Record(nodeid, scenario.claims, "igb", outcome, reason, 0.5, evidence.name)
+        records.append(record)
+    facts = {"name": kernel, "release": f"{kernel}.0-lab", "digest": "d"}
+    host = {"qemu": "10.0.2", "accelerator": "tcg"}
+    Results(facts, host, 1.8e9, 61.0, 0, tuple(records)).write(folder)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    bad = [Outcome.PASSED, Outcome.FAILED, Outcome.KNOWN, Outcome.SKIPPED, Outcome.ERROR]
+    return [
+        a_run(tmp_path / "run-7.3", "7.3", bad),
+        a_run(tmp_path / "run-6.12", "6.12:debug", [Outcome.PASSED] * 5),
+    ]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    binary = which(BROWSER) or which("chromium")
+    if binary is None:
+        pytest.skip(f"needs a browser: no {BROWSER} on the PATH")
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]
+    with sync_playwright() as playwright:
+        arguments = [*sandbox, "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=binary, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page()
+    page.set_default_timeout(WAIT_MS)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108 - it wraps functions only
+    yield page
+    page.close()
+    assert errors == []
+
+
+def test_a_reader_finds_the_failure_and_what_happened(runs, tmp_path, page):
+    index = site.write(runs, tmp_path / "site")
+    page.goto(index.as_uri())
+    assert page.inner_text("h1") == "2 of 10 scenarios failed"
+    page.screenshot(path=tmp_path / "index.png")
+    assert (tmp_path / "index.png").stat().st_size > 10_000
+    page.click("#failures a")
+    page.wait_for_selector("[data-ready]")
+    second = list(catalogue().values())[1]
+    assert page.inner_text("h1") == second.sentence
+    assert f"pytest '{second.nodeid}' --lab-kernel 7.3" in page.inner_text("#paste")
+    assert page.inner_text("#timeline tbody tr td:nth-child(4)") == "EACCES"
+    assert EVIL.split(maxsplit=1)[0] in page.inner_text("#timeline tbody tr td:nth-child(3)")
+    assert page.evaluate("document.getElementById('picture').naturalWidth") > 0
+    assert "owned" not in page.title()
+    page.click("#claims a")
+    page.wait_for_selector("#search")
+
+
+def test_claims_are_searched_and_filtered_by_keyboard(runs, tmp_path, page):
+    page.goto(site.write(runs, tmp_path / "site").as_uri())
+    rows = "tbody tr:not([hidden])"
+    assert page.locator(rows).count() == len(load())
+    page.keyboard.press("/")
+    page.keyboard.type("a02")
+    page.wait_for_function("document.getElementById('found').textContent")
+    assert 0 < page.locator(rows).count() < 10
+    page.keyboard.press("Escape")
+    page.select_option("#only", "known")
+    third = list(catalogue().values())[2]
+    shown = {row.split()[0] for row in page.locator(rows).all_inner_texts()}
+    assert shown <= set(third.claims)
+
+
+def test_a_phone_needs_not_scroll_sideways(runs, tmp_path, page):
+    page.set_viewport_size({"width": 360, "height": 640})
+    page.goto(site.write(runs, tmp_path / "site").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.click("#failures a")
+    page.wait_for_selector("[data-ready]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_report_needs_no_network_and_names_no_place_of_the_host(runs, tmp_path):
+    target = site.write(runs, tmp_path / "site").parent
+    for path in target.rglob("*"):
+        content = path.read_text() if path.is_file() else ""
+        assert str(tmp_path) not in content, path
+        assert "https://" not in content, path
+        assert "http://" not in content.replace("http://www.w3.org/2000/svg", ""), path
+
+
+def test_guests_that_look_alike_share_a_picture(runs, tmp_path):
+    target = site.write(runs, tmp_path / "site").parent
+    assert len(list((target / "pictures").iterdir())) == 1
+    assert len(list((target / "data").iterdir())) == 10
+    assert {path.name for path in target.glob("results-*")} == {
+        "results-7.3.json",
+        "results-6.12-debug.json",
+    }
+
+
+def test_a_report_replaces_a_report_and_nothing_else(runs, tmp_path):
+    target = tmp_path / "site"
+    site.write(runs, target)
+    site.write(runs[1:], target)
+    assert not (target / "results-7.3.json").exists()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "precious").touch()
+    with pytest.raises(UsageError, match="neither empty nor a report"):
+        site.write(runs, tmp_path / "home")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["precious"]
+
+
+def test_a_run_without_results_leaves_the_old_report(runs, tmp_path):
+    target = tmp_path / "site"
+    before = site.write(runs, target).read_text()
+    with pytest.raises(UsageError, match=r"holds no results\.json"):
+        site.write([tmp_path / "nowhere"], target)
+    assert (target / "index.html").read_text() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_picture_says_who_holds_what():
+    drawn = picture(topology("igb"), SEEN)
+    rows = {row.role: row for row in drawn.rows}
+    assert rows["pf0 vf0"].holders == ("vf_user 3",)
+    assert rows["pf0"].driver == "vfio-pci"
+    assert drawn.held == ("vf_user 4: /dev/vfio/vfio",)
+    assert [(hull.group, hull.count) for hull in drawn.hulls] == [("1", 1), ("10", 1), ("11", 1)]
+    assert "intel-iommu" in drawn.svg()
+
+
+def test_a_cdev_is_held_by_who_opened_its_node():
+    held = (Held("vf_user", 5, "/dev/vfio/devices/vfio1"),)
+    rows = {row.role: row for row in picture(topology("igb"), Snapshot(SEEN.functions, held)).rows}
+    assert rows["pf0 vf0"].holders == ("vf_user 5",)
+    assert rows["pf0"].holders == ()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_every_topology_can_be_drawn(name):
+    drawn = picture(topology(name))
+    assert len(drawn.rows) == len(topology(name).under_test) + 1
+    assert f"<title>{drawn.title}" in drawn.svg()
+
+
+def test_members_of_a_group_share_a_hull_where_they_are_neighbours():
+    (hull,) = [one for one in picture(topology("multifunction")).hulls if one.count > 1]
+    assert hull.count == 2
