@@ -70,9 +70,9 @@ class ScriptedUser:
             return Reply(answer, tuple(_out(arg)))
         return Reply(0, answer(arg))
 
-    def start(self, call, fd, request, arg, *, label, about):
+    def start(self, call, *args, label, about):
         assert call == "ioctl"
-        return self.ioctl(fd, request, arg, name=label, about=about)
+        return self.ioctl(*args, name=label, about=about)
 
     def pread(self, fd, size, offset):
         assert fd in self.open_fds
