@@ -6,13 +6,13 @@ vfio_df_ioctl_bind_iommufd(); drivers/vfio/group.c, vfio_device_block_group();
 drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl().
 """
 
-from errno import EBUSY, EINVAL, EPERM
+from errno import EBADF, EBUSY, EINVAL, EPERM
 from functools import partial
 
 import pytest
 
 from fixtures.claims import claim
-from fixtures.groups import HOST_DRIVER
+from fixtures.groups import HOST_DRIVER, holders
 from fixtures.verdicts import outcome, refused
 from lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE_GET,
@@ -25,6 +25,7 @@ from lab.vfio import Cdev, Iommufd
 
 pytestmark = pytest.mark.topology("multifunction")
 PAGE_BYTES = 4096
+NO_FD = 999  # a descriptor no user has
 CONFIG = 7 << 40  # where the region of config space begins
 
 
@@ -92,6 +93,20 @@ def test_neighbours_bind_to_one_iommufd(guest, user, nic, neighbour, cdev, iommu
     assert nic.driver == HOST_DRIVER
 
 
+@claim("E25", "E26")
+def test_a_closed_device_has_let_its_iommufd_go(guest, hosted, cdev, iommufd):
+    """Neither a bind that failed nor one that is over holds the iommufd open."""
+    before = holders(guest, "iommufd")
+    with refused(EPERM):
+        cdev.bind_iommufd(iommufd)
+    hosted.unbind()
+    cdev.bind_iommufd(iommufd)
+    cdev.close()
+    iommufd.close()
+    assert holders(guest, "iommufd") == before - 1
+    assert holders(guest, "vfio_pci") == 0
+
+
 @claim("E27")
 def test_a_bound_device_shuts_its_group(user, nic, neighbour, cdev, iommufd):
     """The group's node opens when the last device of the group is bound no more."""
@@ -122,8 +137,8 @@ def test_an_open_group_shuts_its_devices(group, cdev, iommufd):
 @claim("E27")
 def test_an_unbound_cdev_is_in_no_groups_way(user, nic, cdev, iommufd):
     """Neither while it is merely open nor after a bind that failed."""
-    with refused(EINVAL):
-        cdev.bind_iommufd(-1)
+    with refused(EBADF):
+        cdev.bind_iommufd(NO_FD)
     device = user.open(nic)
     with refused(EBUSY):
         cdev.bind_iommufd(iommufd)

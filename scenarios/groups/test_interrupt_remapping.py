@@ -9,9 +9,9 @@ from errno import EPERM
 import pytest
 
 from fixtures.claims import claim
-from fixtures.groups import allow_unsafe_interrupts
+from fixtures.groups import allow_unsafe_interrupts, holders
 from fixtures.verdicts import refused
-from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU
 from lab.vfio import Cdev, Iommufd
 
 pytestmark = pytest.mark.topology("virtio-iommu")
@@ -28,10 +28,24 @@ def test_type1_wants_interrupts_remapped(guest, user, pf, new_container):
     with refused(EPERM):
         new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
     assert len(guest.heard(TYPE1_SAYS, level="warn")) == 1
+    assert holders(guest, "vfio_iommu_type1") == 0
     allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=True)
     new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
     assert group.get_device_fd(str(pf)).get_info().num_regions > 0
-    assert len(guest.heard(TYPE1_SAYS)) == 1
+
+
+@claim("E32")
+def test_a_group_that_a_typed_container_did_not_take_is_free(guest, user, pf, vf, new_container):
+    """A refusal that comes from the IOMMU driver leaves the group attached to nothing, unowned."""
+    first, second = user.open_group(pf), user.open_group(vf)
+    first.set_container(new_container)
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=False)
+    with refused(EPERM):
+        second.set_container(new_container)
+    assert second.get_status().flags == VFIO_GROUP_FLAGS_VIABLE
+    allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=True)
+    second.set_container(new_container)
 
 
 @claim("E25", "E32")

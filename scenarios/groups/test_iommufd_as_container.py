@@ -66,6 +66,7 @@ def test_a_detached_group_with_an_open_device_is_not_viable(group, iommufd, nic)
 @claim("E17", "E18", "E24")
 def test_an_iommufd_is_attached_to_and_left_like_a_container(guest, group, iommufd, new_container):
     """One at a time, once, and by the close of the group too."""
+    before = holders(guest, "iommufd")
     group.set_container(iommufd)
     with refused(EINVAL):
         group.set_container(new_container)
@@ -75,4 +76,4 @@ def test_an_iommufd_is_attached_to_and_left_like_a_container(guest, group, iommu
     group.set_container(iommufd)
     group.close()
     iommufd.close()
-    assert holders(guest, "vfio_iommu_type1") == 0
+    assert holders(guest, "iommufd") == before - 1
