@@ -30,6 +30,8 @@ from lab.pcitree import (
 VIRTIO = 0x1AF4
 REDHAT = 0x1B36
 INTEL = 0x8086
+NEC = 0x1033
+QEMU_OWN = 0x1234
 
 IGB = Model(
     "igb",
@@ -62,6 +64,14 @@ NVME = Model(
 ROOT_PORT_TOLD_OTHERWISE = replace(ROOT_PORT, acs=False)
 PORTS = ("0000:00:01.0", "0000:00:02.0", "0000:00:03.0")
 NO_ACS, ALL_ACS = "0000000", "0011101"
+
+# With the ROM that QEMU brings for it.
+E1000E_ROM = Model("e1000e", INTEL, 0x10D3)
+VGA = Model("VGA", QEMU_OWN, 0x1111)
+VIRTIO_RNG = Model("virtio-rng-pci", VIRTIO, 0x1044, options=("rng=entropy", "disable-legacy=on"))
+XHCI_MSI = Model("nec-usb-xhci", NEC, 0x0194, options=("msi=on",))
+AHCI = Model("ich9-ahci", INTEL, 0x2922)
+SDHCI = Model("sdhci-pci", REDHAT, 0x0007)
 
 DISK = Model("virtio-blk-pci", VIRTIO, 0x1042)
 SERIAL = Model("virtio-serial-pci", VIRTIO, 0x1043, needs=("virtserialport",))
@@ -306,6 +316,19 @@ _ALL = (
     ),
     _igb("igb-large", "an igb PF and memory for guests of the guest's own", memory_mib=2048),
     _igb("virtio-iommu", "an igb PF behind a virtio-iommu", viommu=Viommu.VIRTIO),
+    Topology(
+        "menagerie",
+        "VGA, ROM and other rarities, without remapped interrupts",
+        (
+            RootPort("port0", (Endpoint("vga0", VGA),)),
+            RootPort("port1", (Endpoint("rom0", E1000E_ROM),)),
+            RootPort("port2", (Endpoint("rng0", VIRTIO_RNG),)),
+            RootPort("port3", (Endpoint("usb0", XHCI_MSI),)),
+            RootPort("port4", (Endpoint("sata0", AHCI),)),
+            RootPort("port5", (Endpoint("sd0", SDHCI),)),
+        ),
+        viommu=Viommu.VIRTIO,
+    ),
     Topology(
         "noiommu",
         "an igb PF and a two-function NIC without any vIOMMU",

@@ -139,6 +139,20 @@ sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=26,msix_qsi
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device igb,id=pf0,bus=port0,addr=0x00.0
 """,
+    "menagerie": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-device pcie-root-port,id=port1,bus=pcie.0,addr=0x02.0,chassis=2,slot=2,hotplug=on
+-device pcie-root-port,id=port2,bus=pcie.0,addr=0x03.0,chassis=3,slot=3,hotplug=on
+-device pcie-root-port,id=port3,bus=pcie.0,addr=0x04.0,chassis=4,slot=4,hotplug=on
+-device pcie-root-port,id=port4,bus=pcie.0,addr=0x05.0,chassis=5,slot=5,hotplug=on
+-device pcie-root-port,id=port5,bus=pcie.0,addr=0x06.0,chassis=6,slot=6,hotplug=on
+-device VGA,id=vga0,bus=port0,addr=0x00.0
+-device e1000e,id=rom0,bus=port1,addr=0x00.0
+-device virtio-rng-pci,id=rng0,bus=port2,addr=0x00.0,rng=entropy,disable-legacy=on
+-device nec-usb-xhci,id=usb0,bus=port3,addr=0x00.0,msi=on
+-device ich9-ahci,id=sata0,bus=port4,addr=0x00.0
+-device sdhci-pci,id=sd0,bus=port5,addr=0x00.0
+""",
     "noiommu": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device pcie-root-port,id=port1,bus=pcie.0,addr=0x02.0,chassis=2,slot=2,hotplug=on
@@ -154,9 +168,10 @@ sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=26,msix_qsi
 -device e1000e,id=nic0,bus=port1,addr=0x00.0,romfile=
 """,
 }
+VIRTIO_IOMMU = "-device virtio-iommu-pci,id=iommu,bus=pcie.0,addr=0x17,disable-legacy=on,aw-bits=64"
 VIOMMU = {
-    "virtio-iommu": "-device virtio-iommu-pci,id=iommu,bus=pcie.0,addr=0x17"
-    ",disable-legacy=on,aw-bits=64",
+    "virtio-iommu": VIRTIO_IOMMU,
+    "menagerie": VIRTIO_IOMMU,
     "noiommu": None,
 }
 

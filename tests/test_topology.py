@@ -59,6 +59,20 @@ SEEN = {
     "nvme-sriov": {"port0": "00:01.0", "nvme0": "01:00.0"},
     "igb-large": {"port0": "00:01.0", "pf0": "01:00.0"},
     "virtio-iommu": {"port0": "00:01.0", "pf0": "01:00.0"},
+    "menagerie": {
+        "port0": "00:01.0",
+        "port1": "00:02.0",
+        "port2": "00:03.0",
+        "port3": "00:04.0",
+        "port4": "00:05.0",
+        "port5": "00:06.0",
+        "vga0": "01:00.0",
+        "rom0": "02:00.0",
+        "rng0": "03:00.0",
+        "usb0": "04:00.0",
+        "sata0": "05:00.0",
+        "sd0": "06:00.0",
+    },
     "noiommu": {
         "port0": "00:01.0",
         "port1": "00:02.0",
@@ -262,4 +276,4 @@ def test_a_function_knows_its_ids() -> None:
 
 def test_only_a_virtio_iommu_groups_functions_late() -> None:
     late = [each.name for each in TOPOLOGIES.values() if each.groups_wait_for_drivers]
-    assert late == ["virtio-iommu"]
+    assert late == ["virtio-iommu", "menagerie"]

@@ -1,0 +1,174 @@
+"""What does vfio make of what few devices have: ROMs, VGA, small BARs, vendors' capabilities?
+
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_region_info(), _probe_mmaps();
+vfio_pci_rdwr.c, vfio_pci_vga_rw(); vfio_pci_config.c; vfio_pci_intrs.c, vfio_msi_enable().
+"""
+
+from errno import EINVAL
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import faults, handlers, map_huge, shown
+from fixtures.sriov import on_vfio_pci
+from fixtures.verdicts import refused
+from lab.configspace import ConfigSpace
+from lab.uapi.pci_regs import (
+    PCI_CAP_ID_EXP,
+    PCI_CAP_ID_MSI,
+    PCI_CAP_ID_VNDR,
+    PCI_EXP_DEVCTL,
+    PCI_EXP_LNKCTL,
+    PCI_MSI_FLAGS,
+    PCI_MSI_FLAGS_QSIZE,
+    PCI_ROM_ADDRESS,
+)
+from lab.uapi.syscalls import O_CREAT, O_RDWR
+from lab.uapi.vfio import (
+    VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_MSI_IRQ_INDEX,
+    VFIO_PCI_ROM_REGION_INDEX,
+    VFIO_PCI_VGA_REGION_INDEX,
+    VFIO_REGION_INFO_FLAG_MMAP,
+    VFIO_REGION_INFO_FLAG_READ,
+    VFIO_REGION_INFO_FLAG_WRITE,
+)
+
+pytestmark = pytest.mark.topology("menagerie")
+BAR0, MSI = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSI_IRQ_INDEX
+ROM, VGA = VFIO_PCI_ROM_REGION_INDEX, VFIO_PCI_VGA_REGION_INDEX
+READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
+ROM_BYTES = 0x40000
+HUGE_PAGE = 1 << 21
+WINDOW_OFFSET = 8  # of struct virtio_pci_cfg_cap, in the first vendor-specific capability
+
+
+@pytest.fixture
+def opened(guest, user):
+    """Return a function that opens the device of a role."""
+    return lambda role: user.open(on_vfio_pci(guest, role))
+
+
+@claim("F52")
+def test_a_rom_is_read_and_never_written(opened):
+    """The ROM region is as large as the BAR; behind the ROM's end are ones."""
+    device = opened("rom0")
+    info = device.get_region_info(ROM)
+    assert (info.flags, info.size) == (VFIO_REGION_INFO_FLAG_READ, ROM_BYTES)
+    image = device.read_region(ROM, 0, ROM_BYTES + 1)
+    assert image[:2] == b"\x55\xaa"
+    assert (len(image), image[-16:]) == (ROM_BYTES, b"\xff" * 16)
+    with refused(EINVAL):
+        device.write_region(ROM, 0, b"\x55\xaa")
+    shown(device).set_dword(PCI_ROM_ADDRESS, 0xFFFFFFFF)
+    assert shown(device).dword(PCI_ROM_ADDRESS) == 0xFFFC0001
+
+
+@claim("F53")
+def test_vga_devices_alone_have_the_vga_region(opened):
+    """The region reaches to the end of VGA memory; other devices have none to ask of or to read."""
+    vga, other = opened("vga0"), opened("rom0")
+    info = vga.get_region_info(VGA)
+    assert (info.flags, info.size) == (READ_WRITE, 0xC0000)
+    assert len(vga.user.pread(vga.fd, 4, info.offset + 0xA0000)) == 4
+    with refused(EINVAL):
+        other.get_region_info(VGA)
+    with refused(EINVAL):
+        other.user.pread(other.fd, 4, info.offset + 0xA0000)
+
+
+@claim("F53")
+def test_the_vga_region_is_legacy_memory_and_ports(opened):
+    """VGA memory keeps what is written; ports answer; what lies between is EINVAL."""
+    vga = opened("vga0")
+    assert vga.write_region(VGA, 0xB8000, b"v\x07f\x07") == 4
+    assert vga.read_region(VGA, 0xB8000, 4) == b"v\x07f\x07"
+    assert len(vga.read_region(VGA, 0xBFFFC, 8)) == 4
+    assert len(vga.read_region(VGA, 0x3DF, 4)) == 1
+    assert len(vga.read_region(VGA, 0x3B0, 16)) == 12
+    with refused(EINVAL):
+        vga.read_region(VGA, 0xC0000, 1)
+    with refused(EINVAL):
+        vga.read_region(VGA, 0x3BC, 1)
+    with refused(EINVAL):
+        vga.write_region(VGA, 0x9FFFF, b"\0")
+
+
+@claim("F53")
+def test_vga_can_be_forbidden(guest, user):
+    """With disable_vga a VGA device has no VGA region."""
+    guest.unload("vfio-pci")
+    guest.load("vfio-pci", "disable_vga=1")
+    vga = user.open(on_vfio_pci(guest, "vga0"))
+    with refused(EINVAL):
+        vga.get_region_info(VGA)
+    assert vga.get_region_info(BAR0).size == 1 << 24
+
+
+@claim("F16")
+def test_vendor_specific_capabilities_are_the_hardwares(guest, opened):
+    """What a vendor keeps in his capability is read and written raw."""
+    config = shown(opened("rng0"))
+    hardware = ConfigSpace.of_hardware(guest.function("rng0"))
+    window = config.capability(PCI_CAP_ID_VNDR) + WINDOW_OFFSET
+    config.set_dword(window, 0x1234)
+    assert hardware.dword(window) == 0x1234
+    hardware.set_dword(window, 0x5678)
+    assert config.dword(window) == 0x5678
+
+
+@claim("F65")
+def test_device_control_reaches_the_device_and_link_control_does_not(guest, opened):
+    """Error reporting is the user's; payload and read request stay with him; the link is not."""
+    config = shown(opened("rng0"))
+    hardware = ConfigSpace.of_hardware(guest.function("rng0"))
+    express = config.capability(PCI_CAP_ID_EXP)
+    config.set_word(express + PCI_EXP_DEVCTL, 0x504F)
+    assert config.word(express + PCI_EXP_DEVCTL) == 0x504F
+    assert hardware.word(express + PCI_EXP_DEVCTL) == 0x000F
+    link = hardware.word(express + PCI_EXP_LNKCTL)
+    config.set_word(express + PCI_EXP_LNKCTL, link ^ 0xC0)
+    assert hardware.word(express + PCI_EXP_LNKCTL) == link
+    hardware.set_word(express + PCI_EXP_LNKCTL, link ^ 0xC0)
+    assert config.word(express + PCI_EXP_LNKCTL) == link ^ 0xC0
+
+
+@claim("F28")
+def test_more_vectors_than_can_be_had_turn_none_on(guest, user, opened):
+    """Of sixteen MSI vectors one can be had here: asking for four says one, and sets up none."""
+    usb, eventfd = opened("usb0"), user.eventfd()
+    flags = shown(usb).capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
+    assert usb.get_irq_info(MSI).count == 16
+    assert usb.set_irq_eventfds(MSI, [eventfd] * 4) == 1
+    assert handlers(guest.function("usb0")) == []
+    assert usb.set_irq_eventfds(MSI, [eventfd]) == 0
+    assert len(handlers(guest.function("usb0"))) == 1
+    shown(usb).set_word(flags, PCI_MSI_FLAGS_QSIZE)
+    assert shown(usb).word(flags) & PCI_MSI_FLAGS_QSIZE == 0
+
+
+@claim("F75")
+def test_a_bar_smaller_than_a_page_is_mapped_with_a_page_of_its_own(guest, opened):
+    """What is left of the page is kept from others while the device is open."""
+    card = opened("sd0")
+    info = card.get_region_info(BAR0)
+    assert (info.flags, info.size) == (READ_WRITE | VFIO_REGION_INFO_FLAG_MMAP, 0x100)
+    assert "vfio sub-page reserved" in guest.root.read_file("/proc/iomem")
+    assert card.user.touch(card.mmap_region(BAR0, 0x1000)) is None
+    with refused(EINVAL):
+        card.mmap_region(BAR0, 0x2000)
+    with refused(EINVAL):
+        card.read_region(BAR0, 0x100, 1)
+    card.close()
+    card.user.kill()
+    assert "vfio sub-page reserved" not in guest.root.read_file("/proc/iomem")
+
+
+@claim("F11")
+def test_a_large_bar_is_mapped_in_huge_pages(user, opened):
+    """Two aligned megabytes of VGA memory are there with one touch."""
+    mapped = map_huge(user, opened("vga0"), BAR0)
+    copy = user.open_path("/run/copy", O_RDWR | O_CREAT)
+    before = faults(user)
+    assert user.syscall("write", copy, mapped, HUGE_PAGE).value == HUGE_PAGE
+    assert faults(user) - before < HUGE_PAGE // 0x1000 // 2
