@@ -70,12 +70,21 @@ def test_a_notice_goes_to_the_last_eventfd_and_bad_ones_are_refused(
         device.set_irq_eventfds(index, [999])
     with refused(EINVAL):
         device.set_irq_eventfds(index, [device.fd])
-    with refused(EINVAL):
-        device.set_irq_eventfds(index, [-2])
     with refused(ENOTTY):
         device.set_irqs(index, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK, 0, 1)
     device.trigger_irqs(index)
     assert (other_bell.wait(), bell.count()) == (1, 0)
+
+
+@claim("F76")
+@BOTH
+def test_a_descriptor_below_none_is_no_eventfd(device, bell, index):
+    """-1 stands for no eventfd; what is less stands for nothing and is refused."""
+    device.set_irq_eventfds(index, [bell.fd])
+    with refused(EINVAL):
+        device.set_irq_eventfds(index, [-2])
+    device.trigger_irqs(index)
+    assert bell.wait() == 1
 
 
 @claim("F35")
