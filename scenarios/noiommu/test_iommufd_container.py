@@ -10,6 +10,7 @@ from errno import EINVAL, ENODEV, ENOTTY, EPERM
 import pytest
 
 from fixtures.claims import claim
+from fixtures.groups import holders
 from fixtures.noiommu import type1_outcomes
 from fixtures.verdicts import outcome, refused
 from lab.uapi.iommufd import IOMMU_VFIO_IOAS_CLEAR, IOMMU_VFIO_IOAS_SET
@@ -66,13 +67,18 @@ def test_its_device_opens_without_a_type_and_closes_in_silence(guest, pf, compat
 
 @claim("D41")
 @alone
-def test_its_device_survives_the_group_and_the_iommufd(pf_user, pf, compat_group, compat_container):
-    """Whichever is closed first, the device works to its own end, and the group is free then."""
-    held = compat_group.get_device_fd(str(pf))
-    compat_container.close()
-    compat_group.close()
+def test_its_device_survives_the_group_and_the_iommufd(guest, pf_user, pf, loose_group):
+    """Whichever is closed first, the device works to its own end; then all of them are free."""
+    before = holders(guest, "iommufd")
+    iommufd = Iommufd(pf_user)
+    loose_group.set_container(iommufd)
+    held = loose_group.get_device_fd(str(pf))
+    assert holders(guest, "iommufd") == before + 1
+    iommufd.close()
+    loose_group.close()
     assert held.read_config(0, 4) == IGB_ID
     held.close()
+    assert holders(guest, "iommufd") == before
     assert pf_user.open(pf).read_config(0, 4) == IGB_ID
 
 
