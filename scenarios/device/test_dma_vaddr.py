@@ -1,0 +1,74 @@
+"""Can the memory behind a mapping change hands under a device?
+
+Kernel: drivers/vfio/vfio_iommu_type1.c, VFIO_DMA_UNMAP_FLAG_VADDR and VFIO_DMA_MAP_FLAG_VADDR,
+vfio_change_dma_owner().
+"""
+
+from errno import EBUSY, EINVAL, ENOENT
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.dma import locked_bytes
+from fixtures.verdicts import refused, refused_every_way
+from lab.igb import PAGE_BYTES, SOURCE, TARGET
+from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as NEW_ADDRESS
+from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
+from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_VADDR as NO_ADDRESS
+
+MESSAGE = bytes(range(64))
+WHERE = {"iova": TARGET, "size": PAGE_BYTES, "flags": NEW_ADDRESS}
+WRONG = {
+    "of another size": {**WHERE, "size": 2 * PAGE_BYTES},
+    "off a page": {**WHERE, "iova": TARGET + 1},
+    "of a mapping that has one": {**WHERE, "iova": SOURCE},
+}
+
+
+@claim("F79")
+def test_a_device_goes_on_while_a_mapping_has_no_address(copier, mappings):
+    """Its user takes a mapping's address away and gives it one; the device does not notice."""
+    assert mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS) == PAGE_BYTES
+    assert copier.copy(MESSAGE) == MESSAGE
+    mappings.map_dma(copier.target.address, **WHERE)
+    assert copier.copy(MESSAGE) == MESSAGE
+    assert mappings.unmap_dma(TARGET, PAGE_BYTES) == PAGE_BYTES
+
+
+@claim("F79")
+def test_an_address_is_given_to_a_mapping_that_lacks_one(copier, mappings):
+    """To another it is EINVAL, to none ENOENT; taken again it is EINVAL for the whole range."""
+    with refused(EINVAL):
+        mappings.map_dma(copier.target.address, **WHERE)
+    mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
+    with refused(EINVAL):
+        mappings.unmap_dma(0, 0, ALL | NO_ADDRESS)
+    refused_every_way(EINVAL, lambda **way: mappings.map_dma(copier.target.address, **way), WRONG)
+    with refused(ENOENT):
+        mappings.map_dma(copier.target.address, **{**WHERE, "iova": 0})
+    mappings.map_dma(copier.target.address, **WHERE)
+    assert mappings.unmap_dma(0, 0, ALL | NO_ADDRESS) == 3 * PAGE_BYTES
+
+
+@claim("F79")
+def test_who_gives_a_mapping_its_address_pays_for_its_memory(user, copier, mappings):
+    """Locked memory is counted for the process that maps, also when that is another one now."""
+    child = user.fork()
+    assert (locked_bytes(user), locked_bytes(child)) == (3 * PAGE_BYTES, 0)
+    mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
+    mappings.inherited_by(child).map_dma(copier.target.address, **WHERE)
+    assert (locked_bytes(user), locked_bytes(child)) == (2 * PAGE_BYTES, PAGE_BYTES)
+    mappings.unmap_dma(TARGET, PAGE_BYTES)
+    assert (locked_bytes(user), locked_bytes(child)) == (2 * PAGE_BYTES, 0)
+
+
+@claim("F79")
+@pytest.mark.topology("igb-pair")
+def test_no_group_joins_while_a_mapping_has_no_address(user, copier, mappings, nic):
+    """Joining may take the memory's address: EBUSY until it is there again."""
+    group = user.open_group(nic)
+    mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
+    with refused(EBUSY):
+        group.set_container(mappings)
+    mappings.map_dma(copier.target.address, **WHERE)
+    group.set_container(mappings)

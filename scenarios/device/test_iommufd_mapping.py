@@ -1,0 +1,133 @@
+"""What does an address space of iommufd map, and for whom?
+
+Kernel: drivers/iommu/iommufd/ioas.c, io_pagetable.c and device.c; drivers/vfio/iommufd.c.
+"""
+
+from errno import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOVERFLOW
+
+from fixtures.claims import claim
+from fixtures.verdicts import all_refused, refused, refused_every_way
+from lab.igb import PAGE_BYTES, TARGET, UNTOUCHED
+
+IOVA = 0x40_0000
+SIZE = 4 * PAGE_BYTES
+HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # where interrupts go
+END = 1 << 48  # of what the guest's IOMMU translates
+LAST_PAGE = (1 << 64) - PAGE_BYTES
+EVERYTHING = (1 << 64) - 1
+MESSAGE = bytes(range(64))
+NOTHING = UNTOUCHED * len(MESSAGE)
+PAGE = {"iova": IOVA, "length": PAGE_BYTES}
+MALFORMED = {
+    "nothing": {**PAGE, "length": 0},
+    "off a page": {**PAGE, "iova": IOVA + 1},
+    "half a page": {**PAGE, "length": PAGE_BYTES // 2},
+    "no access": {**PAGE, "flags": 0},
+    "in the hole": {**PAGE, "iova": HOLE},
+    "into the hole": {"iova": HOLE - PAGE_BYTES, "length": 2 * PAGE_BYTES},
+    "beyond the end": {**PAGE, "iova": END},
+}
+OVERLAPPING = {
+    "the same": {"iova": IOVA, "length": SIZE},
+    "its last page": {**PAGE, "iova": IOVA + SIZE - PAGE_BYTES},
+    "across its start": {"iova": IOVA - PAGE_BYTES, "length": 2 * PAGE_BYTES},
+    "around it": {"iova": IOVA - PAGE_BYTES, "length": SIZE + 2 * PAGE_BYTES},
+}
+
+
+@claim("F77")
+def test_an_address_space_is_as_wide_as_its_devices_allow(bound_device, ioas):
+    """Everything, until a device is attached: then what its IOMMU translates and leaves free."""
+    iommufd = bound_device.iommufd
+    assert iommufd.ioas_iova_ranges(ioas) == [(0, EVERYTHING)]
+    bound_device.attach_iommufd_pt(ioas)
+    assert iommufd.ioas_iova_ranges(ioas) == [(0, HOLE - 1), (HOLE_END, END - 1)]
+    bound_device.detach_iommufd_pt()
+    assert iommufd.ioas_iova_ranges(ioas) == [(0, EVERYTHING)]
+
+
+@claim("F77")
+def test_a_malformed_mapping_of_an_address_space_is_refused(user, attached, ioas):
+    """Invalid, overlapping, wrapping or of no memory, and nothing of it stays mapped."""
+    memory = user.allocate(2 * SIZE)
+
+    def map_it(**way):
+        return attached.iommufd.ioas_map(ioas, memory, **way)
+
+    refused_every_way(EINVAL, map_it, MALFORMED)
+    with refused(EOVERFLOW):
+        map_it(iova=LAST_PAGE, length=2 * PAGE_BYTES)
+    with refused(EFAULT):
+        attached.iommufd.ioas_map(ioas, PAGE_BYTES, PAGE_BYTES, IOVA)
+    assert map_it(iova=IOVA, length=SIZE) == IOVA
+    refused_every_way(EEXIST, map_it, OVERLAPPING)
+    assert attached.iommufd.ioas_unmap(ioas, 0, EVERYTHING) == SIZE
+
+
+@claim("F77")
+def test_an_address_space_unmaps_whole_mappings_that_are_there(user, attached, ioas):
+    """Part of one or none at all is ENOENT; everything is what is there, and may be nothing."""
+    iommufd, memory = attached.iommufd, user.allocate(SIZE)
+    iommufd.ioas_map(ioas, memory, SIZE, IOVA)
+    parts = {
+        "its start": lambda: iommufd.ioas_unmap(ioas, IOVA, PAGE_BYTES),
+        "its end": lambda: iommufd.ioas_unmap(ioas, IOVA + PAGE_BYTES, SIZE - PAGE_BYTES),
+        "nothing": lambda: iommufd.ioas_unmap(ioas, IOVA + SIZE, PAGE_BYTES),
+    }
+    all_refused(ENOENT, parts)
+    assert iommufd.ioas_unmap(ioas, IOVA, SIZE) == SIZE
+    assert iommufd.ioas_unmap(ioas, 0, EVERYTHING) == 0
+
+
+@claim("F77")
+def test_the_kernel_finds_an_address_for_who_asks_for_none(user, attached, ioas):
+    """It is one that no other mapping has."""
+    iommufd, memory = attached.iommufd, user.allocate(SIZE)
+    first = iommufd.ioas_map(ioas, memory, SIZE)
+    second = iommufd.ioas_map(ioas, memory, SIZE)
+    assert abs(second - first) >= SIZE
+    with refused(EEXIST):
+        iommufd.ioas_map(ioas, memory, PAGE_BYTES, first)
+    assert iommufd.ioas_unmap(ioas, first, SIZE) == SIZE
+
+
+@claim("F78")
+def test_a_device_reaches_the_address_space_that_it_is_attached_to(ioas_copier, ioas):
+    """What is unmapped it no longer writes, nor in another address space, until it is back."""
+    device = ioas_copier.device
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+    device.iommufd.ioas_unmap(ioas, TARGET, PAGE_BYTES)
+    assert ioas_copier.copy(MESSAGE) == NOTHING
+    device.iommufd.ioas_map(ioas, ioas_copier.target.address, PAGE_BYTES, TARGET)
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+    device.attach_iommufd_pt(device.iommufd.ioas_alloc())
+    assert ioas_copier.copy(MESSAGE) == NOTHING
+
+
+@claim("F78")
+def test_a_detached_device_reaches_nothing(ioas_copier, ioas):
+    """Its mappings stay in the address space, and are its own again once it is attached."""
+    device = ioas_copier.device
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+    device.detach_iommufd_pt()
+    assert ioas_copier.copy(MESSAGE) == NOTHING
+    device.detach_iommufd_pt()
+    device.attach_iommufd_pt(ioas)
+    device.reset()
+    ioas_copier.start()
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+
+
+@claim("F78")
+def test_an_address_space_in_use_is_not_destroyed(attached, ioas):
+    """EBUSY while a device is attached; what is gone or of another kind is ENOENT to attach to."""
+    iommufd, spare = attached.iommufd, attached.iommufd.ioas_alloc()
+    with refused(EBUSY):
+        iommufd.destroy(ioas)
+    iommufd.destroy(spare)
+    with refused(ENOENT):
+        attached.attach_iommufd_pt(spare)
+    with refused(EINVAL):
+        attached.attach_iommufd_pt(attached.devid)
+    attached.detach_iommufd_pt()
+    iommufd.destroy(ioas)
