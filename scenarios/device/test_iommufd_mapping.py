@@ -3,6 +3,7 @@
 Kernel: drivers/iommu/iommufd/ioas.c, io_pagetable.c and device.c; drivers/vfio/iommufd.c.
 """
 
+import functools
 from errno import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOVERFLOW
 
 from fixtures.claims import claim
@@ -49,11 +50,7 @@ def test_an_address_space_is_as_wide_as_its_devices_allow(bound_device, ioas):
 @claim("F77")
 def test_a_malformed_mapping_of_an_address_space_is_refused(user, attached, ioas):
     """Invalid, overlapping, wrapping or of no memory, and nothing of it stays mapped."""
-    memory = user.allocate(2 * SIZE)
-
-    def map_it(**way):
-        return attached.iommufd.ioas_map(ioas, memory, **way)
-
+    map_it = functools.partial(attached.iommufd.ioas_map, ioas, user.allocate(2 * SIZE))
     refused_every_way(EINVAL, map_it, MALFORMED)
     with refused(EOVERFLOW):
         map_it(iova=LAST_PAGE, length=2 * PAGE_BYTES)
