@@ -158,9 +158,7 @@ def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: State) 
         return False  # they need a module that they did not need before
     kernel = kernels.load(base)
     made = [bench.out / name for name in state.targets]
-    kmodules.pack(kernel, made, product, bench.cache.root / "logs" / "modules-foreign.log")
-    for name in kbuild.KEPT.values():
-        os.link(base / name, product / name)
+    kmodules.product(kernel, made, product, bench.log("pack"))
     return True
 
 

@@ -45,7 +45,7 @@ def git(tree: Path, *arguments: str, text: str | None = None) -> str:
         capture_output=True,
         text=True,
         errors="replace",
-        env=_quiet(),
+        env=_quiet(tree),
     )
     if done.returncode:
         raise BuildError(
@@ -139,6 +139,9 @@ def _same(source: Path, copy: Path) -> bool:
     return False
 
 
-def _quiet() -> dict[str, str]:
+def _quiet(tree: Path) -> dict[str, str]:
     # A hook that runs us would have git look at its own repository.
-    return {name: value for name, value in environment().items() if not name.startswith(STEERING)}
+    inherited = {
+        name: value for name, value in environment().items() if not name.startswith(STEERING)
+    }
+    return inherited | {"GIT_CEILING_DIRECTORIES": os.fspath(tree.parent)}

@@ -100,6 +100,23 @@ def pack(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> N
     shutil.rmtree(stage)
 
 
+def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
+    """Make a product like a kernel's, some of its modules replaced.
+
+    Args:
+        kernel: a product of the cache.
+        modules: what replaces those of the same names.
+        scratch: the new product's folder.
+        log: what the tools say.
+
+    Raises:
+        UsageError: the kernel has no module of such a name, or one is for another kernel.
+    """
+    pack(kernel, modules, scratch, log)
+    for name in kbuild.KEPT.values():
+        os.link(kernel.bzimage.parent / name, scratch / name)
+
+
 def squash(root: Path, release: str, target: Path, log: Path) -> None:
     """Strip the modules below `root`/lib/modules, index them and pack them for guests.
 

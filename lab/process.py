@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 from lab.deadline import Deadline
@@ -32,15 +32,16 @@ def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **extra}
 
 
-def pipeline(
+def pipeline(  # noqa: PLR0913 - all but the first named, and optional
     what: str,
     *stages: Sequence[str],
     log: Path,
     on_line: Callable[[str], None] = lambda _line: None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-) -> None:
-    """Run commands, each one's output being the next one's input, until all have ended.
+    accepted: Container[int] = (0,),
+) -> int:
+    """Run commands, each one's output the next one's input, and return the last one's exit code.
 
     Args:
         what: the attempt, for the error.
@@ -49,6 +50,7 @@ def pipeline(
         on_line: called with each line of the log as it comes.
         env: environment, by default `environment()`.
         cwd: folder to run in.
+        accepted: exit codes that are no failure.
 
     Raises:
         BuildError: a command failed.
@@ -79,10 +81,11 @@ def pipeline(
     endings = [
         f"{stage[0]} {how_it_ended(code)}"
         for stage, code in zip(stages, codes, strict=True)
-        if code != 0
+        if code not in accepted
     ]
     if endings:
         raise BuildError(f"cannot {what}", seen=", ".join(endings), tail=tail, where=log)
+    return codes[-1]
 
 
 def how_it_ended(code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ FAILED = 1
 COMMANDS = {
     "doctor": "Say what this host can do, and how to get what it lacks.",
     "kernel": "List, build and remove kernels.",
+    "try": "Say what a patch series changes in behaviour.",
     "image": "Build, show and remove the guests' root file systems.",
     "topology": "List the guests' hardware, or draw one.",
     "claims": "List the claims about vfio and which of them are shown.",
@@ -36,14 +38,14 @@ class Lab(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands whose modules are there."""
         del ctx
-        return [name for name in COMMANDS if importlib.util.find_spec(f"lab.cli.{name}")]
+        return [name for name in COMMANDS if importlib.util.find_spec(f"lab.cli.{_name(name)}")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command, if there is one of that name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"lab.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        module = importlib.import_module(f"lab.cli.{_name(cmd_name)}")
+        command: click.Command = getattr(module, _name(cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -73,6 +75,12 @@ class Lab(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = PIPE_CLOSED
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _name(command: str) -> str:
+    """Return what a command's module and function are called."""
+    name = command.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 @click.group(cls=Lab, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,83 @@
+"""A packaged kernel with a patch series on top, rebuilt only where the series touches it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import export, kbuild, kmodules, ktree, series
+from lab import kernel as kernels
+from lab.cache import Cache, digest
+from lab.errors import BuildError
+from lab.kernel import Kernel
+from lab.series import Patch
+
+COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
+LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
+
+
+def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:
+    """Return a packaged kernel with patches applied.
+
+    Args:
+        name: as in the catalogue.
+        patches: in order.
+        cache: where it is kept for a while.
+
+    Raises:
+        UsageError: there is no such kernel.
+        BuildError: a patch does not apply or compile; names file and line.
+    """
+    base = kernels.obtain(name, cache)
+    tree = ktree.obtain(name, cache)
+    inputs = {"base": base.digest, "patches": [patch.text for patch in patches]}
+    key = digest({"recipe": export.RECIPE, **inputs})[:16]
+    label = f"{name}+{key[: export.LABEL_DIGITS]}"
+    narrow = modules_suffice(patches)
+
+    def build(scratch: Path) -> None:
+        with ktree.branch(tree, label, ktree.VFIO if narrow else ktree.WHOLE) as bench:
+            series.apply(patches, bench.tree, f"kernel {name}")
+            compile_(bench, tree.modules() if narrow else [])
+            if narrow:
+                made = [bench.out / each for each in tree.modules()]
+                kmodules.product(base, made, scratch, bench.log("pack"))
+            else:
+                bench.pack(scratch)
+        facts = {"name": label, "release": base.release, "version": base.version}
+        kernels.note(scratch, {**facts, "lasting": False})
+
+    entry = cache.obtain(export.KIND, key, build)
+    cache.prune(export.KIND, export.PRODUCTS_KEPT, export.IDLE_S)
+    return kernels.load(entry)
+
+
+def modules_suffice(patches: Sequence[Patch]) -> bool:
+    """Return whether a series touches nothing but drivers/vfio."""
+    return all(path.is_relative_to(ktree.VFIO) for path in series.touched(patches))
+
+
+def compile_(bench: kbuild.Bench, targets: Sequence[str]) -> None:
+    """Compile, and say where it fails.
+
+    Raises:
+        BuildError: it does not compile; names file and line.
+    """
+    try:
+        bench.compile(*targets)
+    except BuildError as error:
+        log = error.where.read_text(errors="replace") if error.where else ""
+        raise BuildError(
+            f"kernel {bench.job.name} does not compile",
+            seen=complaint(log) or error.seen,
+            where=error.where,
+        ) from error
+
+
+def complaint(log: str) -> str | None:
+    """Return the first error in a compiler's or linker's output, with file and line."""
+    if (match := COMPLAINT.search(log)) is not None:
+        return f"{match[1]}: {match[2]}"
+    match = LINKING.search(log)
+    return None if match is None else match[1] or match[2]
