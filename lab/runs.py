@@ -96,7 +96,7 @@ def run(kernel: str | Path, choice: Choice, where: Path, title: str) -> Results:
     raise _failure(code, log)
 
 
-def cached(kernel: Kernel, name: str, choice: Choice, where: Path, cache: Cache) -> Results:
+def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache: Cache) -> Results:
     """Run scenarios on a kernel unless the same ones were run on it before, and passed.
 
     Args:

@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": "Say what this host can do, and how to get what it lacks.",
     "kernel": "List, build and remove kernels.",
     "try": "Say what a patch series changes in behaviour.",
+    "matrix": "Run the scenarios on several kernels: claims down, kernels across.",
     "image": "Build, show and remove the guests' root file systems.",
     "topology": "List the guests' hardware, or draw one.",
     "claims": "List the claims about vfio and which of them are shown.",
