@@ -5,13 +5,14 @@ Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_feature_token(); include
 vfio_check_feature().
 """
 
+import functools
 from errno import EACCES, EFAULT, EINVAL, ENOTTY
 
 import pytest
 
 from fixtures.claims import claim
 from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import refused
+from fixtures.verdicts import refused, refused_every_way
 from lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE,
     VFIO_DEVICE_FEATURE_GET,
@@ -26,6 +27,17 @@ FEATURE = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN
 HEADER_BYTES = 8
 PAGE_BYTES = 4096
 NOWHERE = 0x10  # an address no process maps
+FLAGS = {"probe": PROBE, "probe SET": PROBE | SET, "probe GET": PROBE | GET, "SET": SET, "GET": GET}
+EVERY_FLAG = {way: {"flags": flags} for way, flags in FLAGS.items()}
+MALFORMED = {
+    "argsz below the header": {"flags": SET, "argsz": HEADER_BYTES - 1},
+    "argsz below a token": {"flags": SET, "argsz": HEADER_BYTES + 15},
+    "no token": {"flags": SET, "argsz": HEADER_BYTES},
+    "neither GET, SET nor PROBE": {"flags": 0},
+    "GET and SET without PROBE": {"flags": GET | SET},
+    "unknown flag": {"flags": SET | 1 << 19},
+    "last unknown flag": {"flags": SET | 1 << 31},
+}
 
 
 @claim("A33")
@@ -69,23 +81,22 @@ def test_bytes_beyond_the_token_are_not_read(pf_user, vf_user, pf, vf):
 
 
 @claim("A34")
-@pytest.mark.parametrize("flags", [GET, GET | PROBE, GET | SET | PROBE])
-def test_nobody_reads_a_token(pf_user, pf, flags):
+def test_nobody_reads_a_token(pf_user, pf):
     """There is no GET, not even for the user who set the token."""
-    pf_fd = pf_user.open(pf, TOKEN)
-    with refused(EINVAL):
-        pf_fd.feature(FEATURE, flags, bytes(16))
-    assert pf_fd.feature(FEATURE, SET, TOKEN.bytes) == TOKEN.bytes
+    feature = functools.partial(pf_user.open(pf, TOKEN).feature, FEATURE, data=bytes(16))
+    ways = {"GET": GET, "probed": GET | PROBE, "with SET": GET | SET | PROBE}
+    refused_every_way(EINVAL, feature, {way: {"flags": flags} for way, flags in ways.items()})
+    assert feature(flags=SET, data=TOKEN.bytes) == TOKEN.bytes
 
 
 @claim("A35")
-@pytest.mark.parametrize("flags", [PROBE, PROBE | SET])
-def test_a_probe_finds_the_feature_on_a_pf(pf_user, pf, flags):
+def test_a_probe_finds_the_feature_on_a_pf(pf_user, pf):
     """A PF on vfio-pci says that its token can be set."""
     pf_fd = pf_user.open(pf)
     with refused(ENOTTY):
-        pf_fd.feature(FEATURE + 0x7FF, flags)
-    pf_fd.feature(FEATURE, flags)
+        pf_fd.feature(FEATURE + 0x7FF, PROBE)
+    pf_fd.feature(FEATURE, PROBE)
+    pf_fd.feature(FEATURE, PROBE | SET)
 
 
 @claim("A35")
@@ -98,43 +109,30 @@ def test_a_probe_sets_nothing(pf_user, vf_user, pf, vf):
 
 
 @claim("A36")
-@pytest.mark.parametrize("flags", [PROBE, PROBE | SET, PROBE | GET, SET, GET])
-def test_a_vf_has_no_token_feature(pf_user, vf_user, pf, vf, flags):
+def test_a_vf_has_no_token_feature(pf_user, vf_user, pf, vf):
     """Only a PF has a token to set."""
     pf_fd = pf_user.open(pf, TOKEN)
-    with refused(ENOTTY):
-        vf_user.open(vf, TOKEN).feature(FEATURE, flags, TOKEN.bytes)
+    feature = functools.partial(vf_user.open(vf, TOKEN).feature, FEATURE, data=TOKEN.bytes)
+    refused_every_way(ENOTTY, feature, EVERY_FLAG)
     pf_fd.probe_feature(FEATURE, SET)
 
 
 @claim("A36")
 @pytest.mark.topology("igb-pair")
-@pytest.mark.parametrize("flags", [PROBE, PROBE | SET, PROBE | GET, SET, GET])
-def test_a_device_without_sriov_has_no_token_feature(pf_user, pf, nic, flags):
+def test_a_device_without_sriov_has_no_token_feature(pf_user, pf, nic):
     """A NIC that is neither PF nor VF has no token to set."""
-    with refused(ENOTTY):
-        pf_user.open(nic).feature(FEATURE, flags, TOKEN.bytes)
+    feature = functools.partial(pf_user.open(nic).feature, FEATURE, data=TOKEN.bytes)
+    refused_every_way(ENOTTY, feature, EVERY_FLAG)
     pf_user.open(pf).probe_feature(FEATURE, SET)
 
 
 @claim("A37")
-@pytest.mark.parametrize(
-    ("flags", "argsz"),
-    [
-        pytest.param(SET, HEADER_BYTES - 1, id="argsz below the header"),
-        pytest.param(SET, HEADER_BYTES + 15, id="argsz below a token"),
-        pytest.param(SET, HEADER_BYTES, id="no token"),
-        pytest.param(0, None, id="neither GET, SET nor PROBE"),
-        pytest.param(GET | SET, None, id="GET and SET without PROBE"),
-        pytest.param(SET | 1 << 19, None, id="unknown flag"),
-        pytest.param(SET | 1 << 31, None, id="last unknown flag"),
-    ],
-)
-def test_malformed_features_are_invalid(pf_user, vf_user, pf, vf, flags, argsz):
+def test_malformed_features_are_invalid(pf_user, vf_user, pf, vf):
     """What is not a well-formed SET is EINVAL and sets nothing."""
     pf_fd = pf_user.open(pf, OTHER)
-    with refused(EINVAL):
-        pf_fd.feature(FEATURE, flags, TOKEN.bytes, argsz=argsz)
+    refused_every_way(
+        EINVAL, functools.partial(pf_fd.feature, FEATURE, data=TOKEN.bytes), MALFORMED
+    )
     assert vf_user.open(vf, OTHER)
 
 
