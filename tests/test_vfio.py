@@ -397,6 +397,18 @@ def test_a_device_is_sent_to_sleep_with_an_eventfd_or_without(user, cdev):
     assert user.argument("VFIO_DEVICE_FEATURE").data == struct.pack("<II", 8, 1 << 17 | 5)
 
 
+def test_a_bar_is_exported_in_ranges_and_mapped_by_its_descriptor(user, cdev):
+    user.answers["VFIO_DEVICE_FEATURE"] = 9
+    assert cdev.export_dma_buf(1, [(0x1000, 0x2000), (0x4000, 0x1000)]) == 9
+    sent = user.argument("VFIO_DEVICE_FEATURE").data
+    head = struct.pack("<6I", 56, 1 << 16 | 11, 1, 0o2000002, 0, 2)
+    assert sent == head + struct.pack("<4Q", 0x1000, 0x2000, 0x4000, 0x1000)
+    with Iommufd(user) as context:
+        assert context.ioas_map_file(3, 9, 0, 0x1000, 0x5000) == 0x5000
+    sent = user.argument("IOMMU_IOAS_MAP_FILE").data
+    assert sent == struct.pack("<IIIiQQQ", 40, 7, 3, 9, 0, 0x1000, 0x5000)
+
+
 def test_dma_is_mapped_and_unmapped_in_bytes(user):
     with Container(user) as container:
         container.map_dma(0x1000, 0x2000, 0x3000)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
-from lab.uapi.layout import kernel_struct, u8, u8x3, u16, u32, u64
+from lab.uapi.layout import kernel_struct, s32, u8, u8x3, u16, u32, u64
 
 IOMMUFD_TYPE = ord(";")
 
@@ -123,6 +123,19 @@ class iommu_ioas_map(ctypes.Structure):
     ioas_id: u32
     reserved: u32
     user_va: u64
+    length: u64
+    iova: u64
+
+
+@kernel_struct
+class iommu_ioas_map_file(ctypes.Structure):
+    """IOMMU_IOAS_MAP_FILE."""
+
+    size: u32
+    flags: u32
+    ioas_id: u32
+    fd: s32
+    start: u64
     length: u64
     iova: u64
 

@@ -12,6 +12,7 @@ from typing import Self
 from lab.uapi import vfio
 from lab.uapi.layout import describe
 from lab.uapi.names import Kind
+from lab.uapi.syscalls import O_CLOEXEC, O_RDWR
 from lab.user import Buffer, PendingCall, User
 from lab.vfio.capabilities import Capability, capabilities
 from lab.vfio.handle import Handle, descriptor
@@ -211,6 +212,28 @@ class Device(Handle):
     def exit_low_power(self) -> None:
         """VFIO_DEVICE_FEATURE_LOW_POWER_EXIT."""
         self.feature(vfio.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, vfio.VFIO_DEVICE_FEATURE_SET)
+
+    def export_dma_buf(
+        self, region: int, ranges: Sequence[tuple[int, int]], *, flags: int = 0
+    ) -> int:
+        """VFIO_DEVICE_FEATURE_DMA_BUF; return the descriptor of the dma-buf.
+
+        Args:
+            region: the BAR.
+            ranges: (offset, length) of each part of it, in bytes.
+            flags: reserved, 0.
+        """
+        wanted = vfio.vfio_device_feature_dma_buf(
+            region_index=region, open_flags=O_RDWR | O_CLOEXEC, flags=flags, nr_ranges=len(ranges)
+        )
+        fixed = vfio.vfio_device_feature(
+            flags=vfio.VFIO_DEVICE_FEATURE_GET | vfio.VFIO_DEVICE_FEATURE_DMA_BUF
+        )
+        data = bytes(wanted) + b"".join(struct.pack("<QQ", *one) for one in ranges)
+        fixed.argsz = ctypes.sizeof(fixed) + len(data)
+        about = f"DMA_BUF {describe(wanted)} ranges={list(ranges)}"
+        argument = Buffer(bytes(fixed) + data)
+        return self.ioctl(vfio.VFIO_DEVICE_FEATURE, argument, about=about).value
 
     def ioeventfd(  # noqa: PLR0913 - the fields of struct vfio_device_ioeventfd
         self, region: int, offset: int, data: int, fd: int, flags: int, *, argsz: int | None = None

@@ -58,6 +58,19 @@ class Iommufd(Handle):
         )
         return self.exchange(iommufd.IOMMU_IOAS_MAP, fixed)[0].iova
 
+    def ioas_map_file(self, ioas_id: int, fd: int, start: int, length: int, iova: int) -> int:
+        """IOMMU_IOAS_MAP_FILE at a fixed IOVA, to be read and written; return the IOVA."""
+        fixed = iommufd.iommu_ioas_map_file(
+            size=_size(iommufd.iommu_ioas_map_file),
+            flags=READ_WRITE | iommufd.IOMMU_IOAS_MAP_FIXED_IOVA,
+            ioas_id=ioas_id,
+            fd=fd,
+            start=start,
+            length=length,
+            iova=iova,
+        )
+        return self.exchange(iommufd.IOMMU_IOAS_MAP_FILE, fixed)[0].iova
+
     def ioas_unmap(self, ioas_id: int, iova: int, length: int) -> int:
         """IOMMU_IOAS_UNMAP; return how many bytes were unmapped."""
         fixed = iommufd.iommu_ioas_unmap(

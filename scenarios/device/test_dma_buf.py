@@ -1,0 +1,123 @@
+"""What is a BAR that was exported as a dma-buf good for, and until when?
+
+Kernel: drivers/vfio/pci/vfio_pci_dmabuf.c. The dma-buf is mapped for another device, which reads
+the registers behind it: what it reads tells whether the mapping is there.
+"""
+
+import functools
+from errno import EINVAL, ENODEV, EOPNOTSUPP, EOVERFLOW
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.verdicts import refused, refused_every_way
+from lab.igb import PAGE_BYTES, SOURCE, Page
+from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MEMORY
+from lab.vfio.nic import MTA
+
+pytestmark = pytest.mark.topology("igb-pair")
+MESSAGE = bytes(range(64))
+BLANK = bytes(64)
+BAR_BYTES = 0x2_0000
+ELSEWHERE = 0x90_0000
+LAST_PAGE = (1 << 64) - PAGE_BYTES
+TABLE_PAGE, TABLE_OFFSET = MTA & -PAGE_BYTES, MTA % PAGE_BYTES
+PAGE = (0, PAGE_BYTES)
+OTHER_PAGE = (2 * PAGE_BYTES, PAGE_BYTES)
+MALFORMED = {
+    "off a page": {"region": 0, "ranges": [(1, PAGE_BYTES)]},
+    "half a page": {"region": 0, "ranges": [(0, PAGE_BYTES // 2)]},
+    "nothing": {"region": 0, "ranges": [(0, 0)]},
+    "no range": {"region": 0, "ranges": []},
+    "a page and nothing": {"region": 0, "ranges": [PAGE, (PAGE_BYTES, 0)]},
+    "a flag": {"region": 0, "ranges": [PAGE], "flags": 1},
+    "beyond the BAR": {"region": 0, "ranges": [(BAR_BYTES, PAGE_BYTES)]},
+    "across its end": {"region": 0, "ranges": [(BAR_BYTES - PAGE_BYTES, 2 * PAGE_BYTES)]},
+    "I/O ports": {"region": 2, "ranges": [PAGE]},
+}
+ABSENT = {
+    "no BAR": {"region": 5, "ranges": [PAGE]},
+    "the ROM": {"region": 6, "ranges": [PAGE]},
+    "configuration space": {"region": 7, "ranges": [PAGE]},
+}
+
+
+@pytest.fixture
+def exporter(user, other_pf):
+    """Another 82576 whose table of addresses holds MESSAGE."""
+    device = user.open(other_pf, access="cdev")
+    device.write_region(0, MTA, MESSAGE)
+    return device
+
+
+@pytest.fixture
+def map_exported(exporter, ioas_copier, ioas):
+    """Map a page of the other's registers for the PF, by way of one dma-buf, where one is told."""
+    dma_buf = exporter.export_dma_buf(0, [(TABLE_PAGE, PAGE_BYTES)])
+    iommufd = ioas_copier.device.iommufd
+    return functools.partial(iommufd.ioas_map_file, ioas, dma_buf, 0, PAGE_BYTES)
+
+
+@pytest.fixture
+def reader(user, ioas_copier, ioas, map_exported):
+    """The PF, which reads the other's table where it would read memory."""
+    ioas_copier.device.iommufd.ioas_unmap(ioas, SOURCE, PAGE_BYTES)
+    map_exported(iova=SOURCE)
+    ioas_copier.source = Page(user.allocate(PAGE_BYTES), SOURCE + TABLE_OFFSET)
+    return ioas_copier
+
+
+@claim("F42")
+def test_a_dma_buf_is_revoked_with_memory_decode(exporter, reader, map_exported):
+    """The other device reads registers as long as they decode, and then not until mapped anew."""
+    assert reader.copy(BLANK) == MESSAGE
+    exporter.write_config(PCI_COMMAND, bytes(2))
+    assert reader.copy(BLANK) != MESSAGE
+    with refused(ENODEV):
+        map_exported(iova=ELSEWHERE)
+    exporter.write_config(PCI_COMMAND, PCI_COMMAND_MEMORY.to_bytes(2, "little"))
+    assert reader.copy(BLANK) != MESSAGE
+    map_exported(iova=ELSEWHERE)
+    reader.source = Page(reader.source.address, ELSEWHERE + TABLE_OFFSET)
+    assert reader.copy(BLANK) == MESSAGE
+
+
+@claim("F42")
+def test_a_dma_buf_is_revoked_by_a_reset(exporter, reader, map_exported):
+    """What was mapped before the reset is gone, although the registers are back."""
+    assert reader.copy(BLANK) == MESSAGE
+    exporter.reset()
+    exporter.write_region(0, MTA, MESSAGE)
+    assert reader.copy(BLANK) != MESSAGE
+    map_exported(iova=ELSEWHERE)
+    reader.source = Page(reader.source.address, ELSEWHERE + TABLE_OFFSET)
+    assert reader.copy(BLANK) == MESSAGE
+
+
+@claim("F42")
+def test_a_dma_buf_is_revoked_for_a_sleep_and_for_good_by_a_close(exporter, other_pf, map_exported):
+    """While the device sleeps it cannot be mapped; a device that is closed does not wait for it."""
+    exporter.enter_low_power()
+    with refused(ENODEV):
+        map_exported(iova=ELSEWHERE)
+    exporter.exit_low_power()
+    map_exported(iova=ELSEWHERE)
+    exporter.close()
+    with refused(ENODEV):
+        map_exported(iova=SOURCE + PAGE_BYTES)
+    other_pf.unbind()
+    assert other_pf.driver is None
+
+
+@claim("F42")
+def test_only_pages_of_a_memory_bar_are_exported(exporter, ioas_copier, ioas):
+    """Others are EINVAL, EOVERFLOW past all addresses, ENODEV without such a BAR."""
+    refused_every_way(EINVAL, exporter.export_dma_buf, MALFORMED)
+    refused_every_way(ENODEV, exporter.export_dma_buf, ABSENT)
+    with refused(EOVERFLOW):
+        exporter.export_dma_buf(0, [(LAST_PAGE, PAGE_BYTES)])
+    two = exporter.export_dma_buf(0, [PAGE, OTHER_PAGE])
+    with refused(EOPNOTSUPP):
+        ioas_copier.device.iommufd.ioas_map_file(ioas, two, 0, PAGE_BYTES, ELSEWHERE)
+    one = exporter.export_dma_buf(0, [OTHER_PAGE])
+    assert ioas_copier.device.iommufd.ioas_map_file(ioas, one, 0, PAGE_BYTES, ELSEWHERE)
