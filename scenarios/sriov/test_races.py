@@ -6,6 +6,12 @@ drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_sriov_configure().
 """
 
 from fixtures.claims import claim
+from fixtures.tokens import TOKEN
+from lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_PM_CTRL
+from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+
+PAGE_BYTES = 4096
+D3HOT = 3
 
 
 @claim("B43")
@@ -18,3 +24,19 @@ def test_a_reset_waits_for_vfs_to_go(guest, pf, bystander, used_vf, removal):
     reset.wait()
     assert (pf.numvfs, pf.vfs()) == (0, [])
     assert len(pf.enable_vfs(1)) == 1
+
+
+@claim("B44")
+def test_a_pf_is_used_while_its_vfs_are_made(user, vf_user, bystander, pf, device, config):
+    """Who maps, opens and sends to sleep meanwhile comes to an end, and so does the making."""
+    address = device.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, PAGE_BYTES)
+    making = pf.start_write("sriov_numvfs", 7, by=bystander)
+    user.peek(address, 4, width=4)
+    device.group.get_device_fd(str(pf)).close()
+    config.set_word(config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL, D3HOT)
+    making.wait()
+    assert (pf.numvfs, pf.read("power_state")) == (7, "D0")
+    device.set_vf_token(TOKEN)
+    used = vf_user.open(pf.vfs()[6], TOKEN)
+    device.reset()
+    assert used.get_info().num_regions > 0
