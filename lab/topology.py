@@ -41,23 +41,31 @@ IGB = Model(
 )
 E1000E = Model("e1000e", INTEL, 0x10D3, options=("romfile=",))
 E1000 = Model("e1000", INTEL, 0x100E, options=("romfile=",))
+
+
+def _nvme(total_vfs: int, *resources: str) -> Model:
+    named = ("serial=vfio-lab", "subsys=nvme-subsys", f"sriov_max_vfs={total_vfs}")
+    return Model(
+        "nvme",
+        REDHAT,
+        0x0010,
+        options=(*named, *resources),
+        needs=("nvme-subsys",),
+        sriov=Sriov(total_vfs=total_vfs, offset=1, stride=1, device=0x0010),
+        unfreezable="QEMU saves no state of its nvme device",
+    )
+
+
 # A VF gets its queues and vectors from the PF's flexible ones: 8 and 4 make 2 and 1 for each.
-NVME = Model(
-    "nvme",
-    REDHAT,
-    0x0010,
-    options=(
-        "serial=vfio-lab",
-        "subsys=nvme-subsys",
-        "sriov_max_vfs=4",
-        "sriov_vq_flexible=8",
-        "sriov_vi_flexible=4",
-        "max_ioqpairs=26",
-        "msix_qsize=27",
-    ),
-    needs=("nvme-subsys",),
-    sriov=Sriov(total_vfs=4, offset=1, stride=1, device=0x0010),
-    unfreezable="QEMU saves no state of its nvme device",
+NVME = _nvme(4, "sriov_vq_flexible=8", "sriov_vi_flexible=4", "max_ioqpairs=26", "msix_qsize=27")
+# So many vectors make VF BARs of 32 KiB, 80 of which exceed the 2 MiB that a port's window has.
+NVME_CROWD = _nvme(
+    80,
+    "sriov_vq_flexible=160",
+    "sriov_vi_flexible=300",
+    "sriov_max_vi_per_vf=300",
+    "max_ioqpairs=162",
+    "msix_qsize=301",
 )
 
 # What boot parameters of the topology `acs` say of its ports: the bits of the ACS control register.
@@ -313,6 +321,12 @@ _ALL = (
         "nvme-sriov",
         "an NVMe PF, whose VFs follow it function by function",
         (RootPort("port0", (Endpoint("nvme0", NVME),)),),
+    ),
+    Topology(
+        "nvme-no-room",
+        "an NVMe PF below a port that has no room for its VFs",
+        (RootPort("port0", (Endpoint("nvme0", NVME_CROWD),)),),
+        boot_words=("pci=realloc=off",),
     ),
     _igb("igb-large", "an igb PF and memory for guests of the guest's own", memory_mib=2048),
     _igb("virtio-iommu", "an igb PF behind a virtio-iommu", viommu=Viommu.VIRTIO),

@@ -135,6 +135,13 @@ UNDER_TEST = {
 -device nvme,id=nvme0,bus=port0,addr=0x00.0,serial=vfio-lab,subsys=nvme-subsys,\
 sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=26,msix_qsize=27
 """,
+    "nvme-no-room": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-device nvme-subsys,id=nvme-subsys,nqn=vfio-lab
+-device nvme,id=nvme0,bus=port0,addr=0x00.0,serial=vfio-lab,subsys=nvme-subsys,\
+sriov_max_vfs=80,sriov_vq_flexible=160,sriov_vi_flexible=300,sriov_max_vi_per_vf=300,\
+max_ioqpairs=162,msix_qsize=301
+""",
     "virtio-iommu": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device igb,id=pf0,bus=port0,addr=0x00.0

@@ -3,7 +3,9 @@
 Kernel: drivers/pci/iov.c, sriov_numvfs_store(): the number first, then the driver.
 """
 
-from errno import EBUSY, EINVAL, ENOENT, ERANGE
+from errno import EBUSY, EINVAL, ENOENT, ENOMEM, ERANGE
+
+import pytest
 
 from fixtures.claims import claim
 from fixtures.sriov import ENABLE_SRIOV
@@ -120,3 +122,17 @@ def test_the_number_of_vfs_changes_only_by_way_of_none(guest, pf, vfs):
     assert (pf.numvfs, pf.vfs(), vfs[1].driver) == (2, vfs, "vfio-pci")
     pf.enable_vfs(0)
     assert len(pf.enable_vfs(3)) == 3
+
+
+@claim("B40")
+@pytest.mark.topology("nvme-no-room")
+def test_vfs_for_which_there_is_no_room_are_not_made(guest, pf):
+    """ENOMEM, the log says what is short, and the PF is left as it was: idle and asleep."""
+    with refused(ENOMEM):
+        pf.enable_vfs(1)
+    shortage = f"vfio-pci {pf}: not enough MMIO resources for SR-IOV"
+    assert len(guest.heard(shortage, level="err")) == 1
+    assert (pf.numvfs, pf.vfs()) == (0, [])
+    pf.await_value("power/runtime_status", "suspended")
+    with refused(ENOMEM):
+        pf.enable_vfs(1)
