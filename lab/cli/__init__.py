@@ -28,6 +28,7 @@ COMMANDS = {
     "topology": "List the guests' hardware, or draw one.",
     "claims": "List the claims about vfio and which of them are shown.",
     "report": "Show what runs found, as a site.",
+    "summary": "Sum a run up for a reply to the list.",
     "bench": "Measure clones, boots and calls.",
     "cache": "Show what the cache holds, and clean it.",
 }
