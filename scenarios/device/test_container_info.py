@@ -60,7 +60,7 @@ def test_a_container_says_how_much_room_its_answer_takes(container):
     assert (whole.argsz, whole.cap_offset) == (needed, 24)
 
 
-@claim("F97")
+@claim("F96")
 def test_a_container_offers_what_its_type_can(container):
     """Both types, unmapping all and moving addresses; nothing that the IOMMU cannot do."""
     assert {one: container.check_extension(one) for one in EXTENSIONS} == EXTENSIONS
