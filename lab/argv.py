@@ -282,6 +282,7 @@ def _under_test(topology: Topology) -> list[str]:
     for number, function in enumerate(topology.under_test, start=1):
         if "nvme-subsys" in function.model.needs:
             words += ["-device", "nvme-subsys,id=nvme-subsys,nqn=vfio-lab"]
+        words += [word for one in function.model.objects for word in ("-object", one)]
         words += ["-device", _plugged(function, number)]
     return words
 

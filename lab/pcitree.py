@@ -41,6 +41,7 @@ class Model:
         device: device ID.
         options: further properties for `-device`, each `name=value`.
         needs: other QEMU device types that its options refer to.
+        objects: QEMU objects that its options refer to, each as for `-object`.
         acs: whether it keeps apart what is on either side of it, or its own functions.
         sriov: its SR-IOV capability, if it is a PF.
         unfreezable: why QEMU cannot save its state; empty if it can.
@@ -51,6 +52,7 @@ class Model:
     device: int
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
     acs: bool = False
     sriov: Sriov | None = None
     unfreezable: str = ""

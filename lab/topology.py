@@ -80,6 +80,15 @@ VIRTIO_RNG = Model("virtio-rng-pci", VIRTIO, 0x1044, options=("rng=entropy", "di
 XHCI_MSI = Model("nec-usb-xhci", NEC, 0x0194, options=("msi=on",))
 AHCI = Model("ich9-ahci", INTEL, 0x2922)
 SDHCI = Model("sdhci-pci", REDHAT, 0x0007)
+# Neighbouring capabilities of one kind (DVSEC), and one that vfio does not know behind them.
+CXL_MEMORY = Model(
+    "cxl-type3",
+    INTEL,
+    0x0D93,
+    options=("volatile-memdev=cxl-memory",),
+    objects=("memory-backend-ram,id=cxl-memory,size=256M",),
+    unfreezable="QEMU saves no state of its cxl-type3 device",
+)
 
 DISK = Model("virtio-blk-pci", VIRTIO, 0x1042)
 SERIAL = Model("virtio-serial-pci", VIRTIO, 0x1043, needs=("virtserialport",))
@@ -342,6 +351,11 @@ _ALL = (
             RootPort("port5", (Endpoint("sd0", SDHCI),)),
         ),
         viommu=Viommu.VIRTIO,
+    ),
+    Topology(
+        "cxl",
+        "a CXL memory device, with capabilities side by side",
+        (RootPort("port0", (Endpoint("cxl0", CXL_MEMORY),)),),
     ),
     Topology(
         "noiommu",

@@ -160,6 +160,11 @@ max_ioqpairs=162,msix_qsize=301
 -device ich9-ahci,id=sata0,bus=port4,addr=0x00.0
 -device sdhci-pci,id=sd0,bus=port5,addr=0x00.0
 """,
+    "cxl": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-object memory-backend-ram,id=cxl-memory,size=256M
+-device cxl-type3,id=cxl0,bus=port0,addr=0x00.0,volatile-memdev=cxl-memory
+""",
     "noiommu": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device pcie-root-port,id=port1,bus=pcie.0,addr=0x02.0,chassis=2,slot=2,hotplug=on

@@ -74,6 +74,7 @@ SEEN = {
         "sata0": "05:00.0",
         "sd0": "06:00.0",
     },
+    "cxl": {"port0": "00:01.0", "cxl0": "01:00.0"},
     "noiommu": {
         "port0": "00:01.0",
         "port1": "00:02.0",
@@ -161,7 +162,7 @@ def test_topologies_are_frozen_values() -> None:
 
 def test_only_what_qemu_can_save_is_frozen() -> None:
     unfreezable = [each.name for each in TOPOLOGIES.values() if not each.freezable]
-    assert unfreezable == ["nvme-sriov", "nvme-no-room"]
+    assert unfreezable == ["nvme-sriov", "nvme-no-room", "cxl"]
     assert topology("nvme-sriov").unfreezable == "QEMU saves no state of its nvme device"
 
 

@@ -83,7 +83,7 @@ def test_a_device_that_no_reset_works_on_has_no_reset(conventional, user):
         device.reset()
 
 
-@claim("F61")
+@claim("F02")
 def test_regions_are_what_the_device_has(device):
     """Six BARs, the ROM and configuration space are told in size, use and place in the file."""
     told = regions(device)

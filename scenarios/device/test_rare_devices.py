@@ -20,6 +20,7 @@ from lab.uapi.pci_regs import (
     PCI_EXP_DEVCTL,
     PCI_EXP_LNKCTL,
     PCI_MSI_FLAGS,
+    PCI_MSI_FLAGS_QMASK,
     PCI_MSI_FLAGS_QSIZE,
     PCI_ROM_ADDRESS,
 )
@@ -145,6 +146,18 @@ def test_more_vectors_than_can_be_had_turn_none_on(guest, user, opened):
     assert len(handlers(guest.function("usb0"))) == 1
     shown(usb).set_word(flags, PCI_MSI_FLAGS_QSIZE)
     assert shown(usb).word(flags) & PCI_MSI_FLAGS_QSIZE == 0
+
+
+@claim("F19")
+def test_msi_shows_as_many_vectors_as_the_hardware_has(user, opened):
+    """Sixteen vectors are shown before and after one was set up, and one is what is usable."""
+    usb = opened("usb0")
+    config = shown(usb)
+    flags = config.capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
+    assert config.word(flags) & PCI_MSI_FLAGS_QMASK == 4 << 1
+    assert usb.set_irq_eventfds(MSI, [user.eventfd()]) == 0
+    assert config.word(flags) & PCI_MSI_FLAGS_QMASK == 4 << 1
+    assert list(config.capabilities())[-1] == PCI_CAP_ID_MSI
 
 
 @claim("F75")

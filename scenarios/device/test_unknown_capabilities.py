@@ -1,0 +1,42 @@
+"""What becomes of capabilities that vfio does not know?
+
+Kernel: drivers/vfio/pci/vfio_pci_config.c, vfio_ecap_init(), vfio_find_cap_start(). A CXL memory
+device has several DVSEC capabilities side by side, behind them DOE, which vfio does not know on
+any kernel, and at the end error reporting, which it knows.
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.sriov import on_vfio_pci
+from lab.uapi.pci_regs import PCI_EXT_CAP_ID_DOE, PCI_EXT_CAP_ID_DVSEC, PCI_EXT_CAP_ID_ERR
+
+pytestmark = pytest.mark.topology("cxl")
+DOE, DVSEC, ERRORS = PCI_EXT_CAP_ID_DOE, PCI_EXT_CAP_ID_DVSEC, PCI_EXT_CAP_ID_ERR
+DOE_CONTROL, INTERRUPTS_ON = 8, 2
+
+
+@pytest.fixture
+def function(guest):
+    """The CXL memory device."""
+    return on_vfio_pci(guest, "cxl0")
+
+
+@claim("F17")
+def test_unknown_capabilities_are_taken_out_of_the_chain(guest, function, config, hardware):
+    """Hidden ones cannot be found, the known one behind them can, and the log tells."""
+    assert list(hardware.extended_capabilities()) == [DVSEC, DOE, ERRORS]
+    assert list(config.extended_capabilities()) == [ERRORS]
+    assert config.extended(ERRORS) == hardware.extended(ERRORS)
+    assert guest.heard(f"{function}: vfio_ecap_init: hiding ecap {DOE:#x}", level="info")
+
+
+@claim("F61")
+def test_a_capability_behind_neighbours_of_one_kind_is_not_hidden(config, hardware):
+    """DOE, which vfio means to hide, is found and can be written like what is no capability."""
+    assert list(config.extended_capabilities()) == [DVSEC, DOE, ERRORS]
+    assert config.extended_capabilities() == hardware.extended_capabilities()
+    control = config.extended(DOE) + DOE_CONTROL
+    assert hardware.dword(control) & INTERRUPTS_ON == 0
+    config.set_dword(control, INTERRUPTS_ON)
+    assert hardware.dword(control) & INTERRUPTS_ON
