@@ -78,7 +78,6 @@ E1000E_ROM = Model("e1000e", INTEL, 0x10D3)
 VGA = Model("VGA", QEMU_OWN, 0x1111)
 VIRTIO_RNG = Model("virtio-rng-pci", VIRTIO, 0x1044, options=("rng=entropy", "disable-legacy=on"))
 XHCI_MSI = Model("nec-usb-xhci", NEC, 0x0194, options=("msi=on",))
-AHCI = Model("ich9-ahci", INTEL, 0x2922)
 SDHCI = Model("sdhci-pci", REDHAT, 0x0007)
 # Neighbouring capabilities of one kind (DVSEC), and one that vfio does not know behind them.
 CXL_MEMORY = Model(
@@ -347,8 +346,7 @@ _ALL = (
             RootPort("port1", (Endpoint("rom0", E1000E_ROM),)),
             RootPort("port2", (Endpoint("rng0", VIRTIO_RNG),)),
             RootPort("port3", (Endpoint("usb0", XHCI_MSI),)),
-            RootPort("port4", (Endpoint("sata0", AHCI),)),
-            RootPort("port5", (Endpoint("sd0", SDHCI),)),
+            RootPort("port4", (Endpoint("sd0", SDHCI),)),
         ),
         viommu=Viommu.VIRTIO,
     ),

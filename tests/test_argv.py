@@ -152,13 +152,11 @@ max_ioqpairs=162,msix_qsize=301
 -device pcie-root-port,id=port2,bus=pcie.0,addr=0x03.0,chassis=3,slot=3,hotplug=on
 -device pcie-root-port,id=port3,bus=pcie.0,addr=0x04.0,chassis=4,slot=4,hotplug=on
 -device pcie-root-port,id=port4,bus=pcie.0,addr=0x05.0,chassis=5,slot=5,hotplug=on
--device pcie-root-port,id=port5,bus=pcie.0,addr=0x06.0,chassis=6,slot=6,hotplug=on
 -device VGA,id=vga0,bus=port0,addr=0x00.0
 -device e1000e,id=rom0,bus=port1,addr=0x00.0
 -device virtio-rng-pci,id=rng0,bus=port2,addr=0x00.0,rng=entropy,disable-legacy=on
 -device nec-usb-xhci,id=usb0,bus=port3,addr=0x00.0,msi=on
--device ich9-ahci,id=sata0,bus=port4,addr=0x00.0
--device sdhci-pci,id=sd0,bus=port5,addr=0x00.0
+-device sdhci-pci,id=sd0,bus=port4,addr=0x00.0
 """,
     "cxl": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
