@@ -6,6 +6,7 @@ Nothing here writes to a tree.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import hashlib
 import os
 import re
@@ -45,7 +46,7 @@ def git(tree: Path, *arguments: str, text: str | None = None) -> str:
         capture_output=True,
         text=True,
         errors="replace",
-        env=_quiet(tree),
+        env=quiet(tree),
     )
     if done.returncode:
         raise BuildError(
@@ -135,11 +136,15 @@ def mirror(tree: Path, names: Iterable[str], target: Path, before: Iterable[str]
 def _same(source: Path, copy: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         one, other = source.lstat(), copy.lstat()
-        return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+        if one.st_size != other.st_size:
+            return False
+        # A checkout gives files another time; what make must not see is not mirrored.
+        return one.st_mtime_ns == other.st_mtime_ns or filecmp.cmp(source, copy, shallow=False)
     return False
 
 
-def _quiet(tree: Path) -> dict[str, str]:
+def quiet(tree: Path) -> dict[str, str]:
+    """Return an environment in which git looks at a tree and at nothing above it."""
     # A hook that runs us would have git look at its own repository.
     inherited = {
         name: value for name, value in environment().items() if not name.startswith(STEERING)

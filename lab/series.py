@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -69,8 +70,9 @@ def touched(patches: Iterable[Patch]) -> frozenset[PurePath]:
     return frozenset().union(*(patch.touched for patch in patches))
 
 
-def apply(patches: Iterable[Patch], tree: Path, what: str) -> None:
-    """Apply a series to a tree, in order.
+@contextlib.contextmanager
+def applied(patches: Sequence[Patch], tree: Path, what: str) -> Iterator[None]:
+    """Apply a series to a tree, in order, and take it back in the end.
 
     Args:
         patches: the series.
@@ -80,19 +82,26 @@ def apply(patches: Iterable[Patch], tree: Path, what: str) -> None:
     Raises:
         BuildError: a patch does not apply; names file and line.
     """
-    for patch in patches:
-        try:
-            gittree.git(tree, "apply", "--recount", "-", text=patch.text)
-        except BuildError as error:
-            places = ", ".join(FAILED.findall(error.seen or ""))
-            raise BuildError(
-                f"{patch.name}: does not apply to {what}", seen=places or error.seen
-            ) from error
+    with contextlib.ExitStack() as undo:
+        for patch in patches:
+            _apply(patch, tree, what)
+            undo.callback(revert, patch, tree)
+        yield
 
 
 def revert(patch: Patch, tree: Path) -> None:
     """Take a patch back that was applied."""
     gittree.git(tree, "apply", "--recount", "--reverse", "-", text=patch.text)
+
+
+def _apply(patch: Patch, tree: Path, what: str) -> None:
+    try:
+        gittree.git(tree, "apply", "--recount", "-", text=patch.text)
+    except BuildError as error:
+        places = ", ".join(FAILED.findall(error.seen or ""))
+        raise BuildError(
+            f"{patch.name}: does not apply to {what}", seen=places or error.seen
+        ) from error
 
 
 def _file(path: Path) -> list[Patch]:

@@ -43,14 +43,18 @@ def repository(tree: Path) -> Path:
     return tree
 
 
+def apply(patch: series.Patch, tree: Path) -> None:
+    with series.applied([patch], tree, "kernel 7.3"):
+        pass
+
+
 def test_a_patch_file_is_applied_and_taken_back(tree: Path, tmp_path: Path) -> None:
     path = tmp_path / "three.patch"
     path.write_text(DIFF)
     (patch,) = series.read([str(path)], tmp_path)
     assert (patch.name, patch.touched) == ("three.patch", {PurePath(FILE)})
-    series.apply([patch], tree, "kernel 7.3")
-    assert (tree / FILE).read_text() == BEFORE.replace("three", "3")
-    series.revert(patch, tree)
+    with series.applied([patch], tree, "kernel 7.3"):
+        assert (tree / FILE).read_text() == BEFORE.replace("three", "3")
     assert (tree / FILE).read_text() == BEFORE
 
 
@@ -68,20 +72,20 @@ def test_a_broken_link_to_the_base_leaves_the_base_alone(tree: Path, tmp_path: P
     branch = tmp_path / "branch" / FILE
     branch.parent.mkdir(parents=True)
     branch.hardlink_to(tree / FILE)
-    series.apply([series.Patch("x", DIFF)], tmp_path / "branch", "kernel 7.3")
-    assert (tree / FILE).read_text() == BEFORE
-    assert branch.read_text() != BEFORE
+    with series.applied([series.Patch("x", DIFF)], tmp_path / "branch", "kernel 7.3"):
+        assert (tree / FILE).read_text() == BEFORE
+        assert branch.read_text() != BEFORE
 
 
 def test_where_a_patch_does_not_apply_is_said(tree: Path) -> None:
     (tree / FILE).write_text(BEFORE.replace("three", "drei"))
     with pytest.raises(BuildError, match=r"x: does not apply to kernel 7\.3") as failure:
-        series.apply([series.Patch("x", DIFF)], tree, "kernel 7.3")
+        apply(series.Patch("x", DIFF), tree)
     assert failure.value.seen == f"{FILE}:1"
     assert failure.value.exit_code == 125
     stranger = series.Patch("x", DIFF.replace("vfio_main", "absent"))
     with pytest.raises(BuildError) as failure:
-        series.apply([stranger], tree, "kernel 7.3")
+        apply(stranger, tree)
     assert "drivers/vfio/absent.c: No such file" in (failure.value.seen or "")
 
 

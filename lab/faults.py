@@ -1,0 +1,156 @@
+"""Faults: small bugs in drivers/vfio, to see whether the scenarios notice.
+
+Each is a patch below `faults/KERNEL/`, headed by what it breaks (`Breaks:`) and which scenarios
+ought to notice (`Covers:`, paths below `scenarios/`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import ktree, progress, runs, trial
+from lab.cache import Cache
+from lab.errors import BuildError, LabError, UsageError
+from lab.kernel import Kernel
+from lab.results import Outcome
+from lab.runs import Choice
+from lab.scenarios import FOLDER as SCENARIOS
+from lab.scenarios import PROJECT
+from lab.series import Patch
+
+FOLDER = PROJECT / "faults"
+HEAD = re.compile(r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n")
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault on one kernel.
+
+    Args:
+        name: its patch's.
+        kernel: which packaged kernel it is for.
+        breaks: what becomes of the kernel, a sentence.
+        covers: scenarios that ought to notice, relative to the project.
+        patches: what makes it; none for the control, a rebuild without a fault.
+    """
+
+    name: str
+    kernel: str
+    breaks: str
+    covers: tuple[str, ...]
+    patches: tuple[Patch, ...]
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a fault.
+
+    Args:
+        fault: the fault.
+        killer: the first scenario that noticed, empty if it survived.
+        reason: what that scenario said, or why nothing could be judged.
+        judged: whether the scenarios could be run at all.
+    """
+
+    fault: Fault
+    killer: str
+    reason: str
+    judged: bool = True
+
+    @property
+    def as_it_should_be(self) -> bool:
+        """Whether it was noticed; the control must not be."""
+        return self.judged and bool(self.killer) == bool(self.fault.patches)
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        words = f"{self.fault.kernel:5} {self.fault.name:30}"
+        if not self.judged:
+            return f"???      {words} {self.reason}"
+        if self.killer:
+            return f"killed   {words} {self.killer}"
+        return f"survived {words} {self.fault.breaks}"
+
+
+def load(kernel: str, folder: Path = FOLDER) -> list[Fault]:
+    """Return the faults of a kernel, by name.
+
+    Raises:
+        UsageError: there are none for it, or one has no head.
+    """
+    paths = sorted((folder / kernel).glob("*.patch"))
+    if not paths:
+        raise UsageError(
+            f"there are no faults for kernel {kernel}", expected=f"patches in {folder}"
+        )
+    return [_read(path, kernel) for path in paths]
+
+
+def control(kernel: str) -> Fault:
+    """Return the fault that is none: scenarios that notice it notice our rebuild."""
+    covers = (f"{SCENARIOS.name}/vf_token/test_match.py",)
+    return Fault(CONTROL, kernel, "nothing: the same modules, rebuilt", covers, ())
+
+
+def choose(faults: Sequence[Fault], count: int | None) -> list[Fault]:
+    """Return some faults, spread over all of them."""
+    if count is None or count >= len(faults):
+        return list(faults)
+    return [faults[index * len(faults) // count] for index in range(count)]
+
+
+def try_all(
+    faults: Sequence[Fault], expression: str | None, where: Path, cache: Cache
+) -> Iterator[Fate]:
+    """Build each fault and run the scenarios that cover it, until one of them notices.
+
+    Args:
+        faults: of one kernel.
+        expression: which of the covering scenarios, as for pytest -k; all if not given.
+        where: folder for the evidence.
+        cache: where kernels are kept.
+
+    Raises:
+        HostError: this host cannot build.
+    """
+    kernel = faults[0].kernel
+    tree = ktree.obtain(kernel, cache)
+    with (
+        ktree.branch(tree, f"{kernel}-faults") as bench,
+        progress.task(f"Trying faults on kernel {kernel}", len(faults)) as task,
+    ):
+        for number, fault in enumerate(faults):
+            task.update(number, note=fault.name)
+            try:
+                made = trial.patched_in(bench, tree, fault.patches, cache)
+                yield _try(fault, made, expression, where / f"{kernel}-{fault.name}")
+            except BuildError as error:
+                yield Fate(fault, "", f"{error.what}: {error.seen}", judged=False)
+
+
+def _try(fault: Fault, kernel: Kernel, expression: str | None, where: Path) -> Fate:
+    choice = Choice(fault.covers, expression, options=("-x",), jobs=runs.jobs())
+    try:
+        found = runs.run(kernel.bzimage.parent, choice, where, f"Running scenarios on {fault.name}")
+    except LabError as error:
+        return Fate(fault, "", error.what, judged=False)
+    for record in found.scenarios:
+        if record.outcome in runs.BAD:
+            return Fate(fault, record.nodeid, record.reason)
+    judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
+    return Fate(fault, "", "" if judged else "no scenario could judge it", judged)
+
+
+def _read(path: Path, kernel: str) -> Fault:
+    text = path.read_text()
+    head = HEAD.match(text)
+    if head is None:
+        raise UsageError(
+            f"{path} does not say what it breaks", expected="Breaks: and Covers: lines"
+        )
+    covers = tuple(f"{SCENARIOS.name}/{place}" for place in head["covers"].split())
+    return Fault(path.stem, kernel, head["breaks"], covers, (Patch(path.name, text),))
