@@ -22,6 +22,7 @@ from lab.vfio import Container
 
 pytestmark = pytest.mark.topology("igb-pair")
 TYPE1 = "vfio_iommu_type1"
+NOIOMMU_SWITCH = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 NO_TYPE = 999
 EVERY_CAPABILITY = range(41)
 
@@ -128,3 +129,13 @@ def test_what_a_container_offers_is_its_modules_to_say(guest, ready, new_contain
         other.ioctl(VFIO_GROUP_GET_STATUS)
     ready.unset_container()
     assert holders(guest, TYPE1) == 0
+
+
+@claim("E21")
+@pytest.mark.usefixtures("owned")
+def test_a_container_offers_its_groups_what_they_may_have(guest, user, new_container):
+    """No-IOMMU is for those without an IOMMU: who has attached a group is not offered it."""
+    guest.root.write_file(NOIOMMU_SWITCH, "Y")
+    assert Container(user).check_extension(VFIO_NOIOMMU_IOMMU) == 1
+    assert new_container.check_extension(VFIO_NOIOMMU_IOMMU) == 0
+    assert new_container.check_extension(VFIO_TYPE1v2_IOMMU) == 1
