@@ -9,7 +9,7 @@ from errno import EINVAL
 import pytest
 
 from fixtures.claims import claim
-from fixtures.devices import faults, handlers, map_huge, shown
+from fixtures.devices import handlers, shown
 from fixtures.sriov import on_vfio_pci
 from fixtures.verdicts import refused
 from lab.configspace import ConfigSpace
@@ -24,7 +24,6 @@ from lab.uapi.pci_regs import (
     PCI_MSI_FLAGS_QSIZE,
     PCI_ROM_ADDRESS,
 )
-from lab.uapi.syscalls import O_CREAT, O_RDWR
 from lab.uapi.vfio import (
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_MSI_IRQ_INDEX,
@@ -40,7 +39,6 @@ BAR0, MSI = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSI_IRQ_INDEX
 ROM, VGA = VFIO_PCI_ROM_REGION_INDEX, VFIO_PCI_VGA_REGION_INDEX
 READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
 ROM_BYTES = 0x40000
-HUGE_PAGE = 1 << 21
 WINDOW_OFFSET = 8  # of struct virtio_pci_cfg_cap, in the first vendor-specific capability
 
 
@@ -175,13 +173,3 @@ def test_a_bar_smaller_than_a_page_is_mapped_with_a_page_of_its_own(guest, opene
     card.close()
     card.user.kill()
     assert "vfio sub-page reserved" not in guest.root.read_file("/proc/iomem")
-
-
-@claim("F11")
-def test_a_large_bar_is_mapped_in_huge_pages(user, opened):
-    """Two aligned megabytes of VGA memory are there with one touch."""
-    mapped = map_huge(user, opened("vga0"), BAR0)
-    copy = user.open_path("/run/copy", O_RDWR | O_CREAT)
-    before = faults(user)
-    assert user.syscall("write", copy, mapped, HUGE_PAGE).value == HUGE_PAGE
-    assert faults(user) - before < HUGE_PAGE // 0x1000 // 2
