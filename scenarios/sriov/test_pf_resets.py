@@ -35,29 +35,29 @@ def test_the_first_open_of_a_pf_resets_its_vfs(pf_user, pf, vf, used_vf):
 
 
 @claim("B36")
-def test_the_last_close_of_a_pf_resets_its_vfs(pf, vf, used_vf, held_pf):
+def test_the_last_close_of_a_pf_resets_its_vfs(pf, vf, used_vf, marked_pf):
     """So does the close, but not that of a descriptor which is not the last."""
-    second = held_pf.group.get_device_fd(f"{pf} vf_token={TOKEN}")
+    second = marked_pf.group.get_device_fd(f"{pf} vf_token={TOKEN}")
     revive(vf)
     marked(used_vf)
     second.close()
     assert marks(used_vf) == [MARK]
-    held_pf.close()
+    marked_pf.close()
     revive(vf)
     assert marks(used_vf) == [WIPED]
     assert (pf.numvfs, marks(marked(used_vf))) == (2, [MARK])
 
 
 @claim("B37")
-def test_a_pf_user_resets_the_pf_under_used_vfs(pf, vfs, used_vf, held_pf, hardware):
+def test_a_pf_user_resets_the_pf_under_used_vfs(pf, vfs, used_vf, marked_pf, hardware):
     """VFIO_DEVICE_RESET asks for nobody's leave; the VFs come back enabled, and wiped."""
     place = hardware.extended(PCI_EXT_CAP_ID_SRIOV)
     revive(vfs[0])
     marked(used_vf)
-    held_pf.reset()
+    marked_pf.reset()
     assert hardware.word(place + PCI_SRIOV_CTRL) & ENABLED == ENABLED
     assert hardware.word(place + PCI_SRIOV_NUM_VF) == 2
     assert (pf.numvfs, pf.vfs()) == (2, vfs)
     revive(vfs[0])
-    assert marks(held_pf, used_vf) == [WIPED, WIPED]
+    assert marks(marked_pf, used_vf) == [WIPED, WIPED]
     assert marks(marked(used_vf)) == [MARK]

@@ -45,17 +45,17 @@ def test_who_looks_for_devices_while_a_vf_is_going_waits_for_its_user(
 
 @claim("B21")
 def test_unbinding_a_pf_waits_for_its_own_user_last(
-    pf, vf, pf_user, vf_user, remover, used_vf, held_pf, device_request
+    pf, vf, pf_user, vf_user, remover, used_vf, marked_pf, device_request
 ):
     """First the VF's user is asked and waited for, then the PF's."""
-    pf_request = request_channel(pf_user, held_pf)
+    pf_request = request_channel(pf_user, marked_pf)
     unbinding = pf.start_unbind(by=remover)
     assert vf_user.await_event(device_request, REQUEST_WITHIN_S) == 1
     assert pf_user.await_event(pf_request, 0) == 0
     used_vf.close()
     assert pf_user.await_event(pf_request, REQUEST_WITHIN_S) == 1
     assert (unbinding.returned, vf.present) == (False, False)
-    held_pf.close()
+    marked_pf.close()
     unbinding.wait()
     assert pf.driver is None
 

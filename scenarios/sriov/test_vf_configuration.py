@@ -60,10 +60,10 @@ def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
 
 
 @claim("B31")
-def test_memory_decode_of_a_pf_is_real(held_pf):
+def test_memory_decode_of_a_pf_is_real(marked_pf):
     """Turned off by the PF's user, nothing answers: EIO; turned on again, the PF is as it was."""
-    turn_off(shown(held_pf), PCI_COMMAND_MEMORY)
+    turn_off(shown(marked_pf), PCI_COMMAND_MEMORY)
     with refused(EIO):
-        marks(held_pf)
-    shown(held_pf).set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
-    assert marks(held_pf) == [MARK]
+        marks(marked_pf)
+    shown(marked_pf).set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
+    assert marks(marked_pf) == [MARK]

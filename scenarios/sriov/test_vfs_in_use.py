@@ -107,13 +107,13 @@ def test_the_pf_opens_to_nobody_meanwhile(pf_user, pf, used_vf, removal):
 
 
 @claim("B18")
-def test_the_pf_is_not_reset_meanwhile(used_vf, held_pf, removal):
+def test_the_pf_is_not_reset_meanwhile(used_vf, marked_pf, removal):
     """A reset by the PF's user does not wait for the lock either: EAGAIN."""
     with refused(EAGAIN):
-        held_pf.reset()
+        marked_pf.reset()
     used_vf.close()
     removal.wait()
-    held_pf.reset()
+    marked_pf.reset()
 
 
 @claim("B19")
