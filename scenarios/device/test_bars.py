@@ -132,6 +132,20 @@ def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hard
 
 
 @claim("F12")
+def test_a_bar_lost_with_decode_on_comes_back_too(guest, config, hardware, registers):
+    """Any write of the command register finds that a BAR is not where it was."""
+    address, command = hardware.dword(PCI_BASE_ADDRESS_0), config.word(PCI_COMMAND)
+    config.set_word(PCI_COMMAND, command)
+    assert not guest.heard(RESTORING)
+    hardware.set_dword(PCI_BASE_ADDRESS_0, 0)
+    config.set_word(PCI_COMMAND, command)
+    assert len(guest.heard(RESTORING)) == 1
+    assert hardware.dword(PCI_BASE_ADDRESS_0) == address
+    registers.write(MTA, 0x77)
+    assert registers.read(MTA) == 0x77
+
+
+@claim("F12")
 @pytest.mark.parametrize("lost", [PCI_COMMAND_MEMORY, PCI_COMMAND_IO], ids=["memory", "io"])
 def test_decode_alone_that_was_lost_is_noticed(guest, config, hardware, lost):
     """Decode that the user has on and the device has not means that it was reset."""
