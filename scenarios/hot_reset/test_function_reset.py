@@ -128,7 +128,7 @@ def test_a_function_without_flr_takes_the_bit_for_nothing(held):
 
 @claim("C44")
 @switch
-@pytest.mark.parametrize(("method", "left"), [("bus", WIPED), ("pm", MARK)])
+@pytest.mark.parametrize(("method", "left"), [("bus", WIPED), ("pm", MARK)], ids=["bus", "pm"])
 def test_a_close_that_resets_the_bus_holds_the_bridge(guest, user, nic, method, left):
     """The kernel does not report that the bridge above was unlocked."""
     nic.write("reset_method", "pm")
