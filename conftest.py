@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.guests",
     "fixtures.claims",
     "fixtures.evidence",
+    "fixtures.coverage",
     "fixtures.results",
     "fixtures.machines",
     "fixtures.sriov",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
 
 import click
@@ -39,7 +39,7 @@ class State:
 
     Args:
         tree: what it mirrors.
-        names: the files it holds.
+        files: what it holds, and the stamps that the tree's own files had.
         asked: digest of the options it is configured with.
         base: the product of its last whole build, empty if there was none.
         pending: what has changed since then.
@@ -47,7 +47,7 @@ class State:
     """
 
     tree: str
-    names: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     asked: str = ""
     base: str = ""
     pending: list[str] = field(default_factory=list)
@@ -76,17 +76,16 @@ def obtain(tree: Path, cache: Cache) -> Kernel:
     version = kbuild.version(tree)
     asked = options(version)
     with progress.task(f"Looking for changes in {tree}"):
-        names = gittree.files(tree)
-        state = gittree.fingerprint(tree, names)
+        files = gittree.stamps(tree, gittree.files(tree))
     wanted = {option.name: option.value for option in asked}
-    key = digest({"recipe": RECIPE, "tree": str(tree), "state": state, "asked": wanted})[:16]
+    key = digest({"recipe": RECIPE, "tree": str(tree), "files": files, "asked": wanted})[:16]
     job = kbuild.Job(f"{tree.name}+{key[:LABEL_DIGITS]}", asked, (), 0)
 
     def build(scratch: Path) -> None:
         host.need("kernel")
         with _mirror(tree, cache) as folder:
             bench = kbuild.Bench(job, folder, cache)
-            state = _update(bench, tree, names)
+            state = _update(bench, tree, files)
             _make(bench, scratch, state, key)
         facts = asdict(bench.made()) | {"history": khistory.known(tree)}
         kernels.note(scratch, {"name": job.name, "lasting": False, "tree": str(tree), **facts})
@@ -95,6 +94,11 @@ def obtain(tree: Path, cache: Cache) -> Kernel:
     entry = cache.obtain(KIND, key, build)
     cache.prune(KIND, PRODUCTS_KEPT, IDLE_S)
     return kernels.load(entry)
+
+
+def build_folder(tree: Path, cache: Cache) -> Path:
+    """Return where a tree's kernel is compiled: unstripped modules and vmlinux are there."""
+    return cache.root / MIRRORS / _mirror_key(tree) / "src" / kbuild.OUT
 
 
 def options(version: kconfig.Series) -> tuple[kconfig.Option, ...]:
@@ -106,7 +110,7 @@ def options(version: kconfig.Series) -> tuple[kconfig.Option, ...]:
 @contextmanager
 def _mirror(tree: Path, cache: Cache) -> Iterator[Path]:
     """Give the folder of a tree's mirror, locked."""
-    key = digest(str(tree))[:16]
+    key = _mirror_key(tree)
     folder = cache.root / MIRRORS / key
     with cache.lock(MIRRORS, key):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,12 +122,18 @@ def _mirror(tree: Path, cache: Cache) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _update(bench: kbuild.Bench, tree: Path, names: Iterable[str]) -> State:
+def _mirror_key(tree: Path) -> str:
+    return digest(str(tree))[:16]
+
+
+def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> State:
     """Bring the mirror to the tree's state, and configure it if it asks for something else."""
     state = _read(bench.work, tree)
+    # Interrupted in the middle, nobody would know what has changed since the last whole build.
+    _write(bench.work, replace(state, base=""))
     with progress.task(f"Mirroring {tree}"):
-        changed = gittree.mirror(tree, names, bench.tree, state.names)
-    state.names = list(names)
+        changed = gittree.mirror(tree, files, bench.tree, state.files)
+    state.files = files
     state.pending = sorted({*state.pending, *changed})
     asked = digest({option.name: option.value for option in bench.job.asked})
     if state.asked != asked:

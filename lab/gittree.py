@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-import hashlib
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab import host
@@ -22,7 +21,6 @@ from lab.process import environment
 IN_PLACE = ("include/config", "include/generated")
 # What configuring alone leaves.
 LEFTOVER = re.compile(r"(^|/)\.(config(\.old)?|[^/]*\.cmd)$|\.(o|a|ko)$")
-STEERING = "GIT_"
 
 
 def git(tree: Path, *arguments: str, text: str | None = None) -> str:
@@ -98,31 +96,32 @@ def files(tree: Path) -> list[str]:
     return sorted(name for name in found if not LEFTOVER.search(name))
 
 
-def fingerprint(tree: Path, names: Iterable[str]) -> str:
-    """Return a digest of names, sizes and times: it changes when a file is edited."""
-    total = hashlib.sha256()
+def stamps(tree: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return each file's size and time: they change when it is edited."""
+    found = {}
     for name in names:
         stat = (tree / name).lstat()
-        total.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return total.hexdigest()
+        found[name] = f"{stat.st_size}:{stat.st_mtime_ns}"
+    return found
 
 
-def mirror(tree: Path, names: Iterable[str], target: Path, before: Iterable[str]) -> set[str]:
+def mirror(
+    tree: Path, files: Mapping[str, str], target: Path, before: Mapping[str, str]
+) -> set[str]:
     """Make `target` hold the same files, as hard links where that can be; return what changed.
 
     Args:
         tree: where the files are.
-        names: which.
+        files: their names and stamps.
         target: where they shall be; other files there stay.
-        before: the names of the last call: what is gone since is removed.
+        before: as `files` was at the last call: what is gone since is removed.
     """
-    names = list(names)
-    changed = set(before) - set(names)
+    changed = set(before) - set(files)
     for name in changed:
         (target / name).unlink(missing_ok=True)
-    for name in names:
+    for name, stamp in files.items():
         source, copy = tree / name, target / name
-        if not _same(source, copy):
+        if before.get(name) != stamp and not _same(source, copy):
             changed.add(name)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.unlink(missing_ok=True)
@@ -134,19 +133,12 @@ def mirror(tree: Path, names: Iterable[str], target: Path, before: Iterable[str]
 
 
 def _same(source: Path, copy: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        one, other = source.lstat(), copy.lstat()
-        if one.st_size != other.st_size:
-            return False
-        # A checkout gives files another time; what make must not see is not mirrored.
-        return one.st_mtime_ns == other.st_mtime_ns or filecmp.cmp(source, copy, shallow=False)
-    return False
+    """Whether a copy is as good as its source, which a checkout may have given another time."""
+    if not os.path.lexists(copy) or source.is_symlink() or copy.is_symlink():
+        return False
+    return filecmp.cmp(source, copy, shallow=False)
 
 
 def quiet(tree: Path) -> dict[str, str]:
     """Return an environment in which git looks at a tree and at nothing above it."""
-    # A hook that runs us would have git look at its own repository.
-    inherited = {
-        name: value for name, value in environment().items() if not name.startswith(STEERING)
-    }
-    return inherited | {"GIT_CEILING_DIRECTORIES": os.fspath(tree.parent)}
+    return environment(GIT_CEILING_DIRECTORIES=os.fspath(tree.parent))

@@ -27,9 +27,13 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return an environment in which tools speak English and administrator's tools are found."""
+    """Return an environment in which tools speak English and administrator's tools are found.
+
+    Whoever is run by git, as hook or by a bisection, inherits which repository git was looking at.
+    """
     path = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}"
-    return {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **extra}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return {**ours, "PATH": path, "LC_ALL": "C.UTF-8", **extra}
 
 
 def pipeline(  # noqa: PLR0913 - all but the first named, and optional

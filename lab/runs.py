@@ -91,7 +91,9 @@ def run(kernel: str | Path, choice: Choice, where: Path, title: str) -> Results:
             "run scenarios", command, log=log, on_line=follow, cwd=PROJECT, accepted=codes
         )
     found = sorted(where.glob(f"*/{results.RESULTS}"))
-    if code in (0, 1) and found:
+    # Told to stop at the first failure, workers call it an interruption.
+    judged = code in (0, 1) or (code == USAGE and "-x" in choice.options)
+    if judged and found:
         return results.read(found[-1].parent)
     raise _failure(code, log)
 

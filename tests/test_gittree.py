@@ -1,5 +1,6 @@
 """Source trees: real git repositories, small."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,21 +49,31 @@ def test_a_tree_without_git_is_taken_as_it_is_unless_it_was_built_in_place(tmp_p
     assert refusal.value.hint == f"make -C {tmp_path} mrproper"
 
 
-def test_an_edit_changes_the_fingerprint_and_only_that_is_mirrored(
-    tree: Path, tmp_path: Path
-) -> None:
+def test_an_edit_changes_the_stamps_and_only_that_is_mirrored(tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    names = gittree.files(tree)
-    before = gittree.fingerprint(tree, names)
-    assert gittree.mirror(tree, names, copy, []) == set(names)
-    assert gittree.mirror(tree, names, copy, names) == set()
+    before = gittree.stamps(tree, gittree.files(tree))
+    assert gittree.mirror(tree, before, copy, {}) == set(before)
+    assert gittree.mirror(tree, before, copy, before) == set()
     (copy / "made.o").touch()
     (tree / "new.c").write_text("new")
     (tree / ".gitignore").unlink()
-    after = gittree.files(tree)
-    assert gittree.fingerprint(tree, after) != before
-    assert gittree.mirror(tree, after, copy, names) == {"new.c", ".gitignore"}
+    after = gittree.stamps(tree, gittree.files(tree))
+    assert after != before
+    assert gittree.mirror(tree, after, copy, before) == {"new.c", ".gitignore"}
     assert sorted(path.name for path in copy.iterdir()) == ["drivers", "made.o", "new.c"]
+
+
+def test_another_time_alone_is_no_edit(tree: Path, tmp_path: Path) -> None:
+    before = gittree.stamps(tree, gittree.files(tree))
+    gittree.mirror(tree, before, tmp_path / "copy", {})
+    file = tree / "drivers/vfio/vfio_main.c"
+    text = file.read_text()
+    file.unlink()
+    file.write_text(text)
+    os.utime(file, (1, 1))
+    after = gittree.stamps(tree, before)
+    assert after != before
+    assert gittree.mirror(tree, after, tmp_path / "copy", before) == set()
 
 
 def test_what_git_complains_of_is_said(tree: Path) -> None:

@@ -27,6 +27,8 @@ COMMANDS = {
     "bisect": "Find the commit that broke a scenario.",
     "bisect-run": "Judge the tree you are in, for git bisect run.",
     "mutate": "Put faults into vfio and see whether the scenarios notice.",
+    "coverage": "Say which lines of vfio the scenarios run.",
+    "debug": "Start a guest to look into with gdb.",
     "image": "Build, show and remove the guests' root file systems.",
     "topology": "List the guests' hardware, or draw one.",
     "claims": "List the claims about vfio and which of them are shown.",
