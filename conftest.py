@@ -15,4 +15,5 @@ pytest_plugins = [
     "fixtures.noiommu",
     "fixtures.removal",
     "fixtures.hot_reset",
+    "fixtures.clients",
 ]

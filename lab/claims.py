@@ -25,6 +25,7 @@ AREAS = Named(
         "D": "no-IOMMU",
         "E": "groups",
         "F": "the rest of vfio-pci",
+        "G": "users of vfio-pci: QEMU, DPDK, libvirt, the kernel's own tests",
     },
 )
 THREADS = Named(

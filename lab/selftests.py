@@ -6,19 +6,49 @@ statically: the guests' C library is not the host's.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from lab import host, kernel, ksource, progress
 from lab.cache import MANIFEST, Cache, digest
+from lab.function import PciFunction
 from lab.kbuild import Bench, Job
+from lab.user import User
 
 KIND = "selftests"
-RECIPE = 1  # raise when they are built differently
+RECIPE = 2  # raise when they are built differently
 SCRATCH_BYTES = 3 << 30
 LINKING = "LDFLAGS=-static -s"
 TESTS = "tools/testing/selftests"
+GROUP = ("vfio_type1_iommu", "vfio_type1v2_iommu")
+COMPAT = ("iommufd_compat_type1", "iommufd_compat_type1v2")
+CDEV = ("iommufd",)
+INSTALLED = "/run/vfio-lab/selftests"
+TIMEOUT_S = 240.0
+MODES = (*GROUP, *COMPAT, *CDEV)
+
+
+def names(fixture: str, variants: Iterable[str], tests: Iterable[str]) -> list[str]:
+    """Return the names that TAP has for a fixture's tests.
+
+    Args:
+        fixture: as in the program's `FIXTURE()`.
+        variants: its `FIXTURE_VARIANT_ADD()`s; an empty one for a fixture without.
+        tests: its `TEST_F()`s.
+    """
+    pairs = itertools.product(variants, tests)
+    return [".".join(part for part in (fixture, *pair) if part) for pair in pairs]
+
+
+def of_tokens(modes: Iterable[str]) -> list[str]:
+    """Return the tests of VF tokens in these IOMMU modes."""
+    uuids = ("same_uuid", "diff_uuid", "null_uuid")
+    variants = [f"{mode}_{uuid}" for mode, uuid in itertools.product(modes, uuids)]
+    tests = ("init_token_match", "pf_early_close", "override_token")
+    return names("vfio_pci_sriov_uapi_test", variants, tests)
 
 
 def obtain(cache: Cache) -> Path:
@@ -52,12 +82,18 @@ def files(folder: Path) -> dict[str, bytes]:
     return {f"selftests/{path.name}": path.read_bytes() for path in programs}
 
 
+def run(user: User, program: str, function: PciFunction) -> str:
+    """Run a program in a guest on a function and return what it printed, which is TAP."""
+    return user.run(f"{INSTALLED}/{program}", str(function), timeout_s=TIMEOUT_S).stdout
+
+
 def _compile(bench: Bench, product: Path) -> None:
     tree, stage = os.fspath(bench.tree), bench.work / "stage"
     install = ["TARGETS=vfio", f"INSTALL_PATH={stage}", "install"]
     with progress.task(f"Compiling the selftests of kernel {bench.job.name}"):
         bench.run("selftests-headers", ["make", "-C", tree, "headers"])
-        make = ["env", LINKING, "make", "-C", f"{tree}/{TESTS}"]
+        nowhere = f"EXTRA_CFLAGS=-ffile-prefix-map={tree}/="
+        make = ["env", LINKING, nowhere, "make", "-C", f"{tree}/{TESTS}"]
         bench.run("selftests", [*make, *install])
     for program in (stage / "vfio").glob("vfio_*"):
         shutil.copyfile(program, product / program.name)

@@ -3,10 +3,11 @@
 import errno
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline
+from lab.deadline import Deadline, wait_until
 from lab.errors import AgentError
 from lab.user import Buffer, Refusal
 
@@ -177,6 +178,11 @@ def test_a_command_that_does_not_end_is_ended(user):
         user.run("sleep", "60", timeout_s=0.05)
     assert "TimeoutExpired" in error.value.tail
     assert user.run("true").exit == 0
+
+
+def test_what_a_command_leaves_behind_is_reaped_when_it_ends(user):
+    orphan = user.run("sh", "-c", "sleep 0.2 >/dev/null 2>&1 & echo $!").stdout.strip()
+    wait_until("its end", lambda: not Path(f"/proc/{orphan}").exists(), Deadline.after(10))
 
 
 def test_a_command_inherits_no_descriptor(user):

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import selectors
+import signal as signals
 import socket
 import struct
 import time
@@ -56,6 +57,8 @@ class Router:
 
     def serve(self) -> None:
         """Run until the carrier closes, then take every user along."""
+        # What users' daemons leave behind is ours to reap, and some of them wait for that.
+        signals.signal(signals.SIGCHLD, lambda *_: self.reap())
         self.selector.register(self.incoming, selectors.EVENT_READ, self.read_carrier)
         self.selector.register(self.door, selectors.EVENT_READ, self.admit)
         self.answer({"event": "ready", "pid": os.getpid()})

@@ -36,6 +36,7 @@ def run(control: socket.socket, door: str | bytes) -> NoReturn:
     keep = control.fileno()
     os.closerange(3, keep)
     os.closerange(keep + 1, 1024)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the router's would take our children's ends
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     die_with_parent()
     User(control, door).serve()

@@ -1,0 +1,27 @@
+"""What does libvirt do with a group of several devices?"""
+
+import pytest
+
+from fixtures.claims import claim
+
+pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("multifunction")]
+
+
+@claim("G12")
+def test_detach_moves_one_device_and_reattach_moves_it_back(libvirt, hosted_pair):
+    """One function changes drivers, its neighbour does not."""
+    first, second = hosted_pair
+    assert libvirt.detach(first).exit == 0
+    assert (first.driver, second.driver) == ("vfio-pci", "e1000e")
+    assert libvirt.reattach(first).exit == 0
+    assert (first.driver, second.driver) == ("e1000e", "e1000e")
+
+
+@claim("G13", "G14")
+def test_a_domain_starts_when_the_whole_group_is_detached(libvirt, hosted_pair):
+    """All of a group leaves the host, or none of it is for a guest."""
+    first, second = hosted_pair
+    libvirt.detach(first)
+    assert "group 11 is not viable" in libvirt.create(first).stderr
+    libvirt.detach(second)
+    assert libvirt.create(first).exit == 0

@@ -1,0 +1,73 @@
+"""Do the kernel's own tests of vfio pass?"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.clients import each_test
+from lab.selftests import CDEV, COMPAT, GROUP, MODES, names, of_tokens
+from lab.tap import PASSED
+
+pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
+DEVICE = [
+    *names("vfio_pci_device_test", [""], ["config_space_read_write", "validate_bars", "reset"]),
+    *names("vfio_pci_irq_test", ["msi", "msix"], ["enable_trigger_disable"]),
+]
+BIND = ["bind", "get_info_without_bind_fails", "bind_bad_iommufd_fails", "repeated_bind_fails"]
+ATTACH = ["attach_detatch_pt", "attach_invalid_pt_fails"]
+MEMORY = [f"{mode}_{kind}" for mode in MODES for kind in ("anonymous", "anonymous_hugetlb_2mb")]
+MAPPINGS = [
+    *names("vfio_dma_mapping_test", MEMORY, ["dma_map_unmap"]),
+    *names("vfio_dma_map_limit_test", MODES, ["unmap_range", "unmap_all", "overflow"]),
+]
+BARS = names(
+    "vfio_dma_mapping_mmio_test", MODES, ["map_full_bar", "map_partial_bar", "map_bar_misaligned"]
+)
+
+
+@claim("G15")
+@each_test("vfio_pci_sriov_uapi_test", of_tokens(GROUP))
+def test_vf_tokens_on_the_group_path(tap_results, name):
+    """vfio_pci_sriov_uapi_test, type1."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G16")
+@each_test("vfio_pci_sriov_uapi_test", of_tokens(COMPAT))
+def test_vf_tokens_on_the_group_path_over_iommufd(tap_results, name):
+    """vfio_pci_sriov_uapi_test, iommufd in the place of a container."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G17")
+@each_test("vfio_pci_sriov_uapi_test", of_tokens(CDEV))
+def test_vf_tokens_on_character_devices(tap_results, name):
+    """vfio_pci_sriov_uapi_test, iommufd."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G18")
+@each_test("vfio_pci_device_test", DEVICE)
+def test_a_device(tap_results, name):
+    """vfio_pci_device_test."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G19")
+@each_test("vfio_iommufd_setup_test", names("vfio_cdev", [""], [*BIND, *ATTACH]))
+def test_binding_and_attaching(tap_results, name):
+    """vfio_iommufd_setup_test."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G20")
+@each_test("vfio_dma_mapping_mmio_test", BARS)
+def test_bars_as_targets(tap_results, name):
+    """vfio_dma_mapping_mmio_test."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G21")
+@each_test("vfio_dma_mapping_test", MAPPINGS)
+def test_mappings(tap_results, name):
+    """vfio_dma_mapping_test."""
+    assert tap_results[name] == PASSED

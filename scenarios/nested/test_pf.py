@@ -1,0 +1,28 @@
+"""What does a guest make of a PF that was assigned to it?"""
+
+import pytest
+
+from fixtures.claims import claim
+
+pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
+SELFTEST = "selftest=1"
+
+
+@claim("G06", "G07")
+@pytest.mark.usefixtures("kvm")
+def test_a_guest_drives_a_pf_that_has_no_vfs_and_sees_no_sriov(hypervisor, pf):
+    """The PF passes its driver's tests in a guest, to which it is a card without SR-IOV."""
+    inner = hypervisor.boot(pf, "igb", None, SELFTEST)
+    assert "The test result is PASS" in inner.console
+    assert inner.found("has") == {"aer_dev_fatal"}
+    assert pf.numvfs == 0  # and here it can be asked for them
+
+
+@claim("G06", "G08")
+@pytest.mark.usefixtures("kvm", "vfs")
+def test_a_pf_with_vfs_does_not_work_in_a_guest(hypervisor, pf):
+    """The driver in the guest is told of no VFs, and its packets go astray."""
+    inner = hypervisor.boot(pf, "igb", None, SELFTEST)
+    assert inner.selftest("Register test") == 0
+    assert inner.selftest("Loopback test") != 0
+    assert inner.found("has") == {"aer_dev_fatal"}

@@ -1,0 +1,54 @@
+"""Which PFs and VFs does QEMU get for its guests?"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.tokens import OTHER, TOKEN
+
+pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
+DENIED = "Permission denied"
+
+
+@claim("G01")
+def test_qemu_gets_a_vf_with_the_token_of_the_pf_user_only(pf_user, hypervisor, pf, vf):
+    """QEMU is refused a VF without the token, and with another, and gets it with the right one."""
+    pf_user.open(pf, TOKEN)
+    assert DENIED in hypervisor.assign(vf).stderr
+    assert DENIED in hypervisor.assign(vf, OTHER).stderr
+    assert hypervisor.assign(vf, TOKEN).exit == 0
+
+
+@claim("G02", "G04")
+@pytest.mark.usefixtures("kvm")
+def test_pf_and_vf_go_to_two_guests_that_share_a_token(hypervisor, other_hypervisor, pf, vf):
+    """The PF is one guest's, and another guest drives the VF."""
+    assert hypervisor.assign(pf, TOKEN).exit == 0
+    assert DENIED in other_hypervisor.assign(vf, OTHER).stderr
+    inner = other_hypervisor.boot(vf, "igbvf", TOKEN)
+    assert inner.found("net") == {"eth0"}
+
+
+@claim("G03")
+def test_a_pf_whose_vf_a_guest_has_takes_the_token(pf_user, hypervisor, other_hypervisor, pf, vf):
+    """Nobody takes the PF behind the back of the guest that has the VF."""
+    pf_user.open(pf, TOKEN).close()
+    assert hypervisor.assign(vf, TOKEN).exit == 0
+    assert DENIED in other_hypervisor.assign(pf).stderr
+    assert DENIED in other_hypervisor.assign(pf, OTHER).stderr
+    assert other_hypervisor.assign(pf, TOKEN).exit == 0
+
+
+@claim("G05")
+@pytest.mark.usefixtures("iommufd")
+def test_qemu_takes_a_pf_through_iommufd(hypervisor, pf):
+    """The backend of QEMU that needs no group."""
+    assert hypervisor.assign(pf, iommufd=True).exit == 0
+
+
+@claim("A49")
+@pytest.mark.usefixtures("iommufd")
+def test_qemu_presents_no_token_through_iommufd(pf_user, hypervisor, pf, vf):
+    """The token that gets QEMU a VF through its group does not get it one through iommufd."""
+    pf_user.open(pf, TOKEN)
+    assert DENIED in hypervisor.assign(vf, TOKEN, iommufd=True).stderr
+    assert hypervisor.assign(vf, TOKEN).exit == 0
