@@ -19,10 +19,11 @@ check: setup ## lint, types, the lab's own tests, scenarios on the default kerne
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTEST) tests/ -n $(JOBS)
+	$(PYTEST) tests/ --ignore tests/real -n $(JOBS)
 	$(PYTEST) scenarios/ -n $(JOBS) --lab-require
 
-matrix: setup ## the scenarios on all three kernels
+matrix: setup ## the scenarios on all three kernels, and what is made of kernels: try, bisect, mutate
+	$(PYTEST) tests/real
 	@failed=; for kernel in $(KERNELS); do \
 	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
 	done; [ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }

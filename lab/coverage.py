@@ -124,12 +124,12 @@ def merge(archives: Sequence[Path], out: Path, scratch: Path, log: Path) -> int:
     """
     if host.which("gcov-tool") is None:
         raise HostError("cannot add up coverage", seen="no gcov-tool", hint="it comes with gcc")
-    total = scratch / "total"
-    total.mkdir(parents=True)
-    for number, archive in enumerate(archives):
-        one, sum_ = scratch / "one", scratch / f"sum-{number}"
-        with tarfile.open(archive) as tar:
-            tar.extractall(one, filter="data")
+    total, one, sum_ = (scratch / name for name in ("total", "one", "sum"))
+    for archive in archives:
+        _unpack(archive, one)
+        if not total.exists():
+            one.rename(total)
+            continue
         pipeline(
             "add up coverage",
             ["gcov-tool", "merge", os.fspath(total), os.fspath(one), "-o", os.fspath(sum_)],
@@ -141,8 +141,20 @@ def merge(archives: Sequence[Path], out: Path, scratch: Path, log: Path) -> int:
     place = total / os.fspath(out).lstrip("/")
     for found in place.rglob("*.gcda"):
         shutil.copyfile(found, out / found.relative_to(place))
-    shutil.rmtree(total)
+    shutil.rmtree(scratch, ignore_errors=True)
     return len(archives)
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Write the files of an archive; it comes from a guest, so a name must not lead elsewhere."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = target / member.name
+            content = tar.extractfile(member)
+            if content is None or ".." in path.parts or not path.is_relative_to(target):
+                raise BuildError(f"{archive} is no coverage", seen=member.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read())
 
 
 def report(bench: kbuild.Bench, target: Path) -> list[Covered]:

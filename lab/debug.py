@@ -71,19 +71,22 @@ def gdb(guest: Guest, socket: Path, out: Path | None) -> str:
     return shlex.join(words)
 
 
+def pause_on_panic(guest: Guest) -> None:
+    """Have QEMU keep a guest that panics, instead of ending."""
+    guest.qmp.execute("set-action", deadline=Deadline.after(QMP_TIMEOUT_S), panic="pause")
+
+
 def await_core(guest: Guest, timeout_s: float = FOREVER_S) -> Path:
     """Wait until the guest panics, and write its memory as a core that crash and drgn open.
 
     Args:
-        guest: it stays stopped.
+        guest: one told to `pause_on_panic`; it stays stopped.
         timeout_s: how long to wait for the panic, seconds.
 
     Raises:
         DeadlineExceeded: it did not panic.
         BuildError: QEMU could not write the core.
     """
-    deadline = Deadline.after(QMP_TIMEOUT_S)
-    guest.qmp.execute("set-action", deadline=deadline, panic="pause")
     guest.qmp.await_event("GUEST_PANICKED", deadline=Deadline.after(timeout_s))
     core = guest.folder / CORE
     guest.qmp.execute(

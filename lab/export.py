@@ -173,10 +173,12 @@ def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: State) 
 
 
 def _read(folder: Path, tree: Path) -> State:
-    path = folder / STATE
-    if path.exists():
-        return State(**json.loads(path.read_text()))
-    return State(str(tree))
+    try:
+        return State(**json.loads((folder / STATE).read_text()))
+    except (OSError, ValueError, TypeError):  # none yet, or an older lab's
+        for stale in folder.iterdir():
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+        return State(str(tree))
 
 
 def _write(folder: Path, state: State) -> None:

@@ -36,6 +36,7 @@ def debug(topology: str, name: str | None, core: bool) -> None:
         click.echo(shlex.join(words))
         click.echo(f"console: {guest.console}")
         if core:
+            debugging.pause_on_panic(guest)
             click.echo(f"core: {debugging.await_core(guest)}")
         else:
             click.echo("running; Ctrl-C or Ctrl-D ends it")

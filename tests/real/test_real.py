@@ -1,0 +1,148 @@
+"""Real builds, real guests: what reviewers and bisecters do, from end to end.
+
+All is built in the user's own cache, and takes minutes while that is cold.
+"""
+
+import contextlib
+import importlib.util
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lab import bisect, debug, faults, gittree, host, ktree
+from lab.cache import Cache
+from lab.errors import LabError
+from lab.template import Workshop
+from lab.topology import topology
+
+KERNEL = "7.3"
+SCENARIO = "scenarios/vf_token/test_match.py::test_pf_without_vf_users_opens_without_a_token"
+WORDS = "test_pf_without_vf_users_opens_without_a_token"
+FAULT = faults.FOLDER / KERNEL / "token-wrong-errno.patch"
+PANIC_TIMEOUT_S = 60.0
+GIB = 1 << 30
+HISTORY = "history"
+
+
+def vfio_lab(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does."""
+    command = [sys.executable, "-c", "from lab.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def cache() -> Cache:
+    """The user's own cache: what is built for this is of use later."""
+    lacking = [tool.name for purpose in ("run", "kernel", "tree") for tool in host.missing(purpose)]
+    if lacking:
+        pytest.skip(f"this host lacks {', '.join(lacking)}")
+    store = Cache.default().open()
+    if host.free_bytes(store.root) < 12 * GIB:
+        pytest.skip("this host lacks 12 GiB of disk for kernel trees")
+    return store
+
+
+def history_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(HISTORY, Path(__file__).with_name("history.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[HISTORY] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def repository(cache: Cache) -> Path:
+    """The packaged kernel with a history of 18 commits; kept, since it takes a minute to make."""
+    tree = ktree.obtain(KERNEL, cache)
+    made = cache.root / "tree" / f"{tree.bench.work.name}-{HISTORY}" / "linux"
+    if not gittree.has_history(made) or not gittree.knows(made, f"HEAD~{17}"):
+        shutil.rmtree(made, ignore_errors=True)
+        history_module().make(tree.bench.tree, made)
+    return made
+
+
+def test_a_patch_is_tried_and_what_changes_is_said(cache: Cache) -> None:
+    done = vfio_lab("try", FAULT, "--on", KERNEL, "-k", WORDS, "--json")
+    assert done.returncode == 1, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert found["before"] == "passed"
+    assert found["after"].startswith("failed: expected EACCES")
+    assert cache.root.exists()
+
+
+def test_a_patch_for_another_tree_says_where(cache: Cache, tmp_path: Path) -> None:
+    strange = tmp_path / "strange.patch"
+    strange.write_text(FAULT.read_text().replace('"Incorrect VF', '"Unheard of VF'))
+    done = vfio_lab("try", strange, "--on", KERNEL, "-k", WORDS)
+    assert done.returncode == 125
+    assert "drivers/vfio/pci/vfio_pci_core.c:19" in done.stderr
+    assert list((cache.root / ktree.BRANCHES).iterdir()) == []
+
+
+def test_a_patch_that_does_not_compile_says_where(cache: Cache, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.patch"
+    broken.write_text(FAULT.read_text().replace("+\t\t\treturn -EPERM;", "+\t\t\treturn NO_SUCH;"))
+    done = vfio_lab("try", broken, "--on", KERNEL, "-k", WORDS)
+    assert done.returncode == 125
+    assert "drivers/vfio/pci/vfio_pci_core.c:1977: error: " in done.stderr
+    assert cache.root.exists()
+
+
+def test_a_fault_is_noticed_and_a_rebuild_is_not(cache: Cache) -> None:
+    done = vfio_lab("mutate", "--on", KERNEL, FAULT.stem, "-k", WORDS, "--json")
+    assert done.returncode == 0, done.stderr
+    control, fault = json.loads(done.stdout)
+    assert (control["judged"], control["killed by"]) == (True, "")
+    assert fault["killed by"] == SCENARIO
+    assert cache.root.exists()
+
+
+def test_a_bisection_finds_the_commit_past_broken_builds_and_boots(
+    cache: Cache, repository: Path, tmp_path: Path
+) -> None:
+    first, last = gittree.git(repository, "rev-list", "--max-parents=0", "HEAD").strip(), "HEAD"
+    before = gittree.git(repository, "worktree", "list") + gittree.git(repository, "for-each-ref")
+    found = bisect.bisect((first, last), repository, SCENARIO, tmp_path, cache)
+    (culprit,) = found.commits
+    subject = gittree.git(repository, "show", "-s", "--format=%s", culprit).strip()
+    assert subject == history_module().CULPRIT
+    assert bisect.SKIP in {verdict.code for verdict in found.verdicts.values()}
+    after = gittree.git(repository, "worktree", "list") + gittree.git(repository, "for-each-ref")
+    assert after == before
+
+
+def test_gdb_attaches_with_the_symbols_of_modules(cache: Cache, tmp_path: Path) -> None:
+    gdb = shutil.which("gdb")
+    if gdb is None:
+        pytest.skip("this host lacks gdb")
+    workshop = Workshop.open(cache, KERNEL)
+    with debug.stubbed(workshop, topology("igb"), tmp_path) as (guest, socket):
+        line = debug.gdb(guest, socket, debug.symbols(workshop.kernel, cache))
+        ask = ["-batch", "-ex", "info address vfio_pci_core_match_token_uuid"]
+        command = [*shlex.split(line), *ask]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert '"vfio_pci_core_match_token_uuid" is at 0xffffffffa' in done.stdout, done.stderr
+
+
+def test_a_panic_leaves_a_core(cache: Cache, tmp_path: Path) -> None:
+    workshop = Workshop.open(cache, KERNEL)
+    with debug.stubbed(workshop, topology("igb"), tmp_path) as (guest, _socket):
+
+        def crash() -> None:
+            with contextlib.suppress(LabError):
+                guest.root.write_file("/proc/sysrq-trigger", "c")
+
+        debug.pause_on_panic(guest)
+        threading.Thread(target=crash, daemon=True).start()
+        core = debug.await_core(guest, PANIC_TIMEOUT_S)
+        assert core.read_bytes()[:4] == b"\x7fELF"
+        assert core.stat().st_size > guest.machine.topology.memory_mib << 20

@@ -1,0 +1,49 @@
+"""The command line for gdb: pure words, and what is loaded in a guest that is not one."""
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lab import debug
+from lab.cache import Cache
+from lab.errors import LabError
+from lab.kernel import Kernel
+
+LOADED = {"vfio_pci_core": "0xffffffffa001a000\n", "igb": "0xffffffffa0100000\n"}
+
+
+def listdir(_path: str) -> list[str]:
+    return [*LOADED, "printk"]
+
+
+def read_file(path: str) -> str:
+    name = path.split("/")[3]
+    if name not in LOADED:
+        raise LabError("no sections")
+    return LOADED[name]
+
+
+@pytest.fixture
+def guest() -> SimpleNamespace:
+    return SimpleNamespace(root=SimpleNamespace(listdir=listdir, read_file=read_file))
+
+
+def test_gdb_is_told_where_modules_are_loaded(guest: SimpleNamespace, tmp_path: Path) -> None:
+    for name in ("vfio-pci-core", "printk", "absent"):
+        (tmp_path / f"{name}.ko").touch()
+    words = shlex.split(debug.gdb(guest, Path("/run/gdb"), tmp_path))  # type: ignore[arg-type]  # its users only
+    assert words[:3] == ["gdb", "-ex", "target remote /run/gdb"]
+    symbols = f"add-symbol-file {tmp_path}/vfio-pci-core.ko 0xffffffffa001a000"
+    assert words[3:] == ["-ex", symbols, str(tmp_path / "vmlinux")]
+
+
+def test_without_symbols_gdb_still_connects(guest: SimpleNamespace) -> None:
+    words = shlex.split(debug.gdb(guest, Path("/run/gdb"), None))  # type: ignore[arg-type]  # its users only
+    assert words == ["gdb", "-ex", "target remote /run/gdb"]
+
+
+def test_an_image_that_somebody_else_built_has_no_symbols_here(tmp_path: Path) -> None:
+    stranger = Kernel("mine+1", "7.0", (7, 0), tmp_path / "bzImage", tmp_path, tmp_path, "digest")
+    assert debug.symbols(stranger, Cache(tmp_path)) is None
