@@ -8,12 +8,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import lab
 from lab.channel import ROUTER, Channel
 from lab.deadline import Deadline
 from lab.user import User
+
+# How long an example takes says how busy the host is.
+hypothesis.settings.register_profile(
+    "busy host", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy host")
 
 LAB = Path(lab.__file__).parent
 TIMEOUT_S = 20

@@ -217,6 +217,15 @@ def test_a_claim_is_shown_when_a_scenario_cites_it_and_only_then():
     assert shown - in_scenarios == set(), "marked as shown, but cited by no scenario"
 
 
+def test_a_plugins_fixture_is_no_other_plugins():
+    homes = {}
+    for path in modules("fixtures"):
+        for one in functions(path):
+            if any("fixture" in ast.unparse(decorator) for decorator in one.decorator_list):
+                homes.setdefault(one.name, []).append(where(path))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 def test_no_file_names_a_registry_or_a_place_of_this_machine():
     places = [str(PROJECT), *({str(Path.home())} - {"/", "/root"})]
     found = {

@@ -178,6 +178,7 @@ max_ioqpairs=162,msix_qsize=301
 -device e1000e,id=nic0,bus=port1,addr=0x00.0,romfile=
 """,
 }
+UNDER_TEST["igb-large"] = UNDER_TEST["igb"]
 VIRTIO_IOMMU = "-device virtio-iommu-pci,id=iommu,bus=pcie.0,addr=0x17,disable-legacy=on,aw-bits=64"
 VIOMMU = {
     "virtio-iommu": VIRTIO_IOMMU,
@@ -220,7 +221,9 @@ def test_the_hardware_under_test(each: Topology) -> None:
 def test_topologies_differ_in_nothing_but_their_hardware(each: Topology) -> None:
     def common(topology: Topology) -> list[str]:
         viommu = VIOMMU.get(topology.name, "-device intel-iommu,intremap=on")
-        own = {*UNDER_TEST[topology.name].splitlines(), viommu}
+        mib = topology.memory_mib
+        memory = {f"-object memory-backend-ram,id=mem,size={mib}M", f"-m {mib}M"}
+        own = {*UNDER_TEST[topology.name].splitlines(), viommu, *memory}
         return [line for line in command(topology) if line not in own and "-append" not in line]
 
     assert common(each) == common(topology("igb"))
@@ -257,9 +260,10 @@ def test_a_template_writes_its_memory_to_a_file() -> None:
 def test_a_clone_differs_from_its_template_in_sharing_and_waking_alone(each: Topology) -> None:
     template = dataclasses.replace(BOOT, ram=Path("/t/ram"))
     clone = dataclasses.replace(template, state=Path("/t/state"))
+    memory = f"-object memory-backend-file,id=mem,size={each.memory_mib}M,mem-path=/t/ram"
     assert differences(command(each, template), command(each, clone)) == {
-        "-object memory-backend-file,id=mem,size=512M,mem-path=/t/ram,share=on",
-        "-object memory-backend-file,id=mem,size=512M,mem-path=/t/ram,share=off",
+        f"{memory},share=on",
+        f"{memory},share=off",
         "-incoming defer",
     }
 
