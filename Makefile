@@ -4,7 +4,7 @@ JOBS = 2
 KERNELS = 7.3 6.12 6.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenarios check matrix lock clean
+.PHONY: help setup scenarios check matrix docs lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,10 @@ matrix: setup ## the scenarios on all three kernels, and what is made of kernels
 	@failed=; for kernel in $(KERNELS); do \
 	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
 	done; [ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }
+
+docs: setup ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 lock: setup ## pin what pyproject.toml asks for, with hashes (delete the lock first to upgrade)
 	.venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url \

@@ -16,4 +16,5 @@ pytest_plugins = [
     "fixtures.removal",
     "fixtures.hot_reset",
     "fixtures.clients",
+    "fixtures.tutorial",
 ]

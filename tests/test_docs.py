@@ -1,0 +1,59 @@
+"""The site: built without a warning, complete, and at peace without a network."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lab
+
+PROJECT = Path(lab.__file__).parent.parent
+FETCHED = re.compile(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?(?:https?:)?//""")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(
+        command,
+        cwd=PROJECT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_every_page_has_its_place(site):
+    home = (site / "index.html").read_text()
+    for page in (PROJECT / "docs").glob("*.md"):
+        name = page.with_suffix(".html").name
+        assert (site / name).is_file()
+        assert f'href="{name}"' in home or name == "index.html", f"mkdocs.yml has no {page.name}"
+
+
+def test_pages_written_by_the_code_are_written(site):
+    assert "--lab-kernel=KERNEL" in (site / "options.html").read_text()
+    assert "Usage: vfio-lab claims" in (site / "options.html").read_text()
+    assert "The one who was given the PF." in (site / "fixtures.html").read_text()
+    assert "get_device_fd" in (site / "client.html").read_text()
+    for page in site.rglob("*.html"):
+        assert "code says" not in page.read_text(), page
+
+
+def test_nothing_is_fetched_to_read_it(site):
+    fetched = {page.name: FETCHED.findall(page.read_text()) for page in site.rglob("*.html")}
+    assert {name: found for name, found in fetched.items() if found} == {}
+
+
+def test_readme_leads_to_what_is_there():
+    links = re.findall(r"\]\((docs/[^)#]+)\)", (PROJECT / "README.md").read_text())
+    assert len(links) > 3
+    assert [link for link in links if not (PROJECT / link).is_file()] == []
