@@ -8,6 +8,7 @@ pytest_plugins = [
     "fixtures.coverage",
     "fixtures.results",
     "fixtures.machines",
+    "fixtures.visits",
     "fixtures.sriov",
     "fixtures.devices",
     "fixtures.groups",

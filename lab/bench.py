@@ -153,9 +153,7 @@ def _calls_and_weight(workshop: Workshop, count: int) -> list[Figure]:
 
 def _token_scenario(guest: Guest) -> None:
     """Walk through set, denial and match of a VF token, as scenarios do."""
-    guest.root.write_file("/sys/module/vfio_pci/parameters/enable_sriov", "Y")
-    pf = guest.function("pf0")
-    pf.bind("vfio-pci")
+    pf = guest.function("pf0").with_sriov()
     (vf,) = pf.enable_vfs(1)
     token = uuid.uuid4()
     guest.user("pf_user").open(pf, token)

@@ -10,6 +10,7 @@ from lab.pci import Bdf
 from lab.user import PendingCall, Refusal, User
 
 DRIVERS = "/sys/bus/pci/drivers"
+ENABLE_SRIOV = "/sys/module/vfio_pci/parameters/enable_sriov"
 CHANGE_TIMEOUT_S = 20.0
 
 
@@ -118,6 +119,12 @@ class PciFunction:
         self.unbind()
         self.write("driver_override", driver)
         self.root.write_file(f"{DRIVERS}/{driver}/bind", str(self.bdf))
+
+    def with_sriov(self) -> PciFunction:
+        """Bind to vfio-pci, told to allow VFs, and return itself."""
+        self.root.write_file(ENABLE_SRIOV, "Y")
+        self.bind("vfio-pci")
+        return self
 
     def unbind(self) -> None:
         """Take the function from its driver, if it has one."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import paramiko
 
+from lab.attach import Terminal
 from lab.deadline import Deadline
 from lab.errors import DeadlineExceeded, LabError
 from lab.user import CommandResult
@@ -126,13 +127,20 @@ class Ssh:
                 raise SshError(f"the SSH connection to {self.login.host} broke: {argv[0]}")
             return CommandResult(argv, code, _text(output.out), _text(output.err))
 
-    def carrier(self, *argv: str, deadline: Deadline) -> paramiko.Channel:
+    def carrier(
+        self, *argv: str, deadline: Deadline, terminal: Terminal | None = None
+    ) -> paramiko.Channel:
         """Start a command and return its stdin and stdout as one stream.
+
+        Args:
+            argv: the command.
+            deadline: bounds its start.
+            terminal: what it finds itself on; None gives it pipes.
 
         Raises:
             SshError: the connection broke.
         """
-        return self._session(argv, deadline)
+        return self._session(argv, deadline, terminal)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file to the other side."""
@@ -148,7 +156,9 @@ class Ssh:
         """Hang up."""
         self._client.close()
 
-    def _session(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
+    def _session(
+        self, argv: Sequence[str], deadline: Deadline, terminal: Terminal | None = None
+    ) -> paramiko.Channel:
         transport = self._client.get_transport()
         if transport is None:
             raise SshError(f"the SSH connection to {self.login.host} is closed")
@@ -156,6 +166,8 @@ class Ssh:
         try:
             channel = transport.open_session(timeout=deadline.remaining_s)
             channel.settimeout(POLL_S)
+            if terminal is not None:
+                channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
             channel.exec_command(shlex.join(argv))
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise SshError(

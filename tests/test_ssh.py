@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import paramiko
 import pytest
 
 import lab
-from lab import payload
+from lab import attach, payload
 from lab.cache import Cache
 from lab.channel import ROUTER, Channel
 from lab.deadline import Deadline
@@ -281,3 +282,43 @@ def test_the_agent_speaks_over_ssh_as_over_a_port(ssh):
         with pytest.raises(Refusal):
             user.open_path("/none")
         user.kill()
+
+
+def attached(ssh, script, stdin=b""):
+    """Run a script tied to our streams, with a file as its input."""
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        remote = ssh.carrier("sh", "-c", script, deadline=in_time())
+        return attach.streams(remote, stdin=file.fileno())
+
+
+def test_a_commands_streams_are_ours_and_so_is_its_exit_code(ssh, capfd):
+    assert attached(ssh, "cat; echo err >&2; exit 7", b"in") == 7
+    assert capfd.readouterr() == ("in", "err\n")
+
+
+def test_much_input_comes_back_as_much_output_and_neither_waits_for_the_other(ssh, capfdbinary):
+    data = os.urandom(1 << 20) * 5
+    assert attached(ssh, "cat", data) == 0
+    assert capfdbinary.readouterr().out == data
+
+
+def test_input_that_nobody_reads_is_no_reason_to_wait(ssh):
+    assert attached(ssh, "exit 3", bytes(5 << 20)) == 3
+
+
+def test_a_command_waits_for_input_and_we_wait_with_it_without_haste(ssh, capfd):
+    reader, writer = os.pipe()
+    threading.Timer(0.5, os.close, [writer]).start()
+    began = time.process_time()
+    remote = ssh.carrier("sh", "-c", "echo ready; cat; echo done", deadline=in_time())
+    assert attach.streams(remote, stdin=reader) == 0
+    os.close(reader)
+    assert time.process_time() - began < 0.4
+    assert capfd.readouterr().out == "ready\ndone\n"
+
+
+def test_a_connection_that_breaks_under_a_command_leaves_no_exit_code(ssh, server):
+    threading.Timer(0.2, server[1][0].close).start()
+    assert attached(ssh, "sleep 600") is None

@@ -21,6 +21,8 @@ FAILED = 1
 # The help is written here too, so that `--help` imports none of them.
 COMMANDS = {
     "doctor": "Say what this host can do, and how to get what it lacks.",
+    "shell": "Give a prompt in a pristine guest.",
+    "run": "Run a command in a pristine guest, for scripts.",
     "kernel": "List, build and remove kernels.",
     "try": "Say what a patch series changes in behaviour.",
     "matrix": "Run the scenarios on several kernels: claims down, kernels across.",

@@ -8,9 +8,9 @@ from errno import EACCES, ENOENT, ENOTTY
 from struct import pack
 
 from fixtures.claims import claim
-from fixtures.sriov import ENABLE_SRIOV
 from fixtures.tokens import TOKEN
 from fixtures.verdicts import refused, refused_every_way
+from lab.function import ENABLE_SRIOV
 from lab.uapi.names import NAMES, Kind
 from lab.uapi.vfio import io
 from lab.user import Buffer

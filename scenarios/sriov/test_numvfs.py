@@ -8,8 +8,8 @@ from errno import EBUSY, EINVAL, ENOENT, ENOMEM, ERANGE
 import pytest
 
 from fixtures.claims import claim
-from fixtures.sriov import ENABLE_SRIOV
 from fixtures.verdicts import refused, refused_every_way
+from lab.function import ENABLE_SRIOV
 
 NONSENSE = {
     text: {"attribute": "sriov_numvfs", "value": text}
