@@ -281,6 +281,7 @@ class Bench:
         """Put what guests need into the product's folder."""
         stage = self.work / "stage"
         folder = stage / "lib/modules"
+        shutil.rmtree(stage, ignore_errors=True)  # a kept tree may have been of another release
         with progress.task(f"Packing kernel {self.job.name}"):
             self.make(
                 "install", f"INSTALL_MOD_PATH={stage}", "INSTALL_MOD_STRIP=1", "modules_install"

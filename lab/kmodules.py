@@ -87,7 +87,7 @@ def pack(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> N
     folder = stage / "lib/modules"
     folder.parent.mkdir(parents=True)
     _run(log, "unsquashfs", "-no-progress", "-dest", folder, kernel.modules)
-    there = {path.name: path for path in folder.rglob("*.ko")}
+    there = {path.name: path for path in (folder / kernel.release).rglob("*.ko")}
     for path in modules:
         if path.name not in there:
             raise UsageError(

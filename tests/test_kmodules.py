@@ -57,6 +57,17 @@ def test_only_modules_of_those_names_are_replaced(
     assert b"kernel/drivers/vfio/vfio.ko:" in content(made, "modules.dep")
 
 
+def test_another_releases_modules_beside_them_are_left_alone(
+    kernel: Kernel, cache: Cache, tmp_path: Path
+) -> None:
+    root = tmp_path / "lib/modules"
+    module(root / f"{RELEASE}+/kernel/drivers/vfio/vfio.ko", "other", f"{RELEASE}+")
+    kernel.modules.unlink()
+    subprocess.run([shutil.which("mksquashfs"), root, kernel.modules, "-quiet"], check=True)
+    made = kmodules.replaced(kernel, [module(tmp_path / "new/vfio.ko", "new")], cache)
+    assert b"new" in content(made, "kernel/drivers/vfio/vfio.ko")
+
+
 def test_it_is_another_kernel_that_nobody_will_ask_for_again(
     kernel: Kernel, cache: Cache, tmp_path: Path
 ) -> None:
