@@ -17,7 +17,8 @@ ATTACH = ["attach_detatch_pt", "attach_invalid_pt_fails"]
 MEMORY = [f"{mode}_{kind}" for mode in MODES for kind in ("anonymous", "anonymous_hugetlb_2mb")]
 MAPPINGS = [
     *names("vfio_dma_mapping_test", MEMORY, ["dma_map_unmap"]),
-    *names("vfio_dma_map_limit_test", MODES, ["unmap_range", "unmap_all", "overflow"]),
+    *names("vfio_dma_map_limit_test", MODES, ["unmap_range", "unmap_all"]),
+    *names("vfio_dma_map_limit_test", (*COMPAT, *CDEV), ["overflow"]),
 ]
 BARS = names(
     "vfio_dma_mapping_mmio_test", MODES, ["map_full_bar", "map_partial_bar", "map_bar_misaligned"]
@@ -70,4 +71,11 @@ def test_bars_as_targets(tap_results, name):
 @each_test("vfio_dma_mapping_test", MAPPINGS)
 def test_mappings(tap_results, name):
     """vfio_dma_mapping_test."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G23")
+@each_test("vfio_dma_mapping_test", names("vfio_dma_map_limit_test", GROUP, ["overflow"]))
+def test_mappings_past_the_end_on_type1(tap_results, name):
+    """vfio_dma_mapping_test, its overflow test."""
     assert tap_results[name] == PASSED
