@@ -87,6 +87,8 @@ class Guest:
         folder: where console, logs and transcript go.
         qemu: the process.
         channel: the agent.
+        monitor: our end of QEMU's monitor.
+        agent: our end of the agent's port.
     """
 
     name: str
@@ -95,13 +97,15 @@ class Guest:
     qemu: Qemu
     channel: Channel
     monitor: socket.socket = field(repr=False)
+    agent: socket.socket = field(repr=False)
     transcript: list[Entry] = field(default_factory=list, repr=False)
     users: list[VfioUser] = field(default_factory=list, repr=False)
     awake: Awake | None = None
+    kept: bool = False
     _log: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
-    def launch(cls, name: str, machine: Machine, folder: Path) -> Guest:
+    def launch(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
         """Start QEMU; the guest is not awake yet.
 
         Raises:
@@ -116,32 +120,32 @@ class Guest:
                 machine.topology, machine.caps, machine.accelerator.name, machine.files, run
             )
             inherit = (monitor_end.fileno(), agent_end.fileno())
-            qemu = Qemu.launch(command, folder / "qemu.log", inherit)
-        guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor)
+            qemu = Qemu.launch(command, folder / "qemu.log", inherit, keepable=keepable)
+        guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
         guest.channel.circumstances = guest.circumstances
         return guest
 
     @classmethod
-    def clone(cls, name: str, machine: Machine, folder: Path) -> Guest:
+    def clone(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
         """Return an awake clone of a template.
 
         Raises:
             BootError: the clone did not wake; carries what QEMU said.
         """
-        guest = cls.launch(name, machine, folder)
+        guest = cls.launch(name, machine, folder, keepable=keepable)
         with guest._delivery("clone"):
             guest._load(Deadline.after(WAKE_TIMEOUT_S))
             guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
         return guest
 
     @classmethod
-    def boot(cls, name: str, machine: Machine, folder: Path) -> Guest:
+    def boot(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
         """Return a guest booted from power-on, as soon as its agent answers.
 
         Raises:
             BootError: the agent did not announce itself; carries the console's tail.
         """
-        guest = cls.launch(name, machine, folder)
+        guest = cls.launch(name, machine, folder, keepable=keepable)
         with guest._delivery("boot"):
             guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * machine.kernel.slowness))
             guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
@@ -191,7 +195,7 @@ class Guest:
         """Where this guest's sshd listens, on the host's loopback."""
         return Login(
             "127.0.0.1",
-            self._forwarded_port(),
+            self.qmp.forwarded_port(deadline=Deadline.after(CALL_TIMEOUT_S)),
             key=self.machine.keys / "user",
             host_key=self.machine.keys / "host.pub",
         )
@@ -286,14 +290,26 @@ class Guest:
         return {"seen": seen, "tail": console.tail(self.console), "where": self.console}
 
     def close(self) -> None:
-        """Throw the guest away; idempotent."""
+        """Throw the guest away, or let go of a kept one; idempotent."""
         if "ssh" in self.__dict__:
             self.ssh.close()
         if "qmp" in self.__dict__:
             self.qmp.close()
-        self.qemu.kill()
+        if not self.kept:
+            self.qemu.kill()
         self.channel.close()
         self.monitor.close()
+
+    def keep(self) -> str:
+        """Have a guest started as keepable outlive this process; return how to get in and end it.
+
+        Raises:
+            GuestLost: there is nothing left to keep.
+        """
+        inside = shlex.join(self.login.command())
+        self.qemu.keep(self.agent.fileno(), self.monitor.fileno())
+        self.kept = True
+        return f"to get in:  {inside}\nto end it:  kill {self.qemu.process.pid}"
 
     def paste(self) -> str:
         """Return a command line that boots the same machine at a person's terminal."""
@@ -347,13 +363,6 @@ class Guest:
             self.close()
             raise
 
-    def _forwarded_port(self) -> int:
-        deadline = Deadline.after(CALL_TIMEOUT_S)
-        text = self.qmp.execute(
-            "human-monitor-command", deadline=deadline, command_line="info usernet"
-        )
-        return forwarded_port(text)
-
 
 def start_user(
     channel: Channel,
@@ -375,19 +384,6 @@ def start_user(
     identity = {"name": name, "uid": uid, "drop": list(drop)}
     answer = channel.call(ROUTER, "spawn", f"start {name}", deadline=deadline, **identity)
     return VfioUser(channel, answer["value"], name, record)
-
-
-def forwarded_port(usernet: str) -> int:
-    """Return the host port that QEMU forwards to the guest's sshd.
-
-    Args:
-        usernet: the text of HMP's `info usernet`.
-    """
-    for line in usernet.splitlines():
-        words = line.split()
-        if words and words[0].startswith("TCP[HOST_FORWARD]"):
-            return int(words[3])
-    raise LabError("QEMU forwards no port to the guest's sshd", seen=usernet)
 
 
 def _random_mac(seed: bytes) -> str:

@@ -1,14 +1,17 @@
 """The lifetime of a QEMU process, and nothing else.
 
 It dies with the thread that started it: by the kernel's hand (PR_SET_PDEATHSIG), so that even
-`kill -9` of a test run leaves nothing behind.
+`kill -9` of a test run leaves nothing behind. One that may be kept has a keeper for a parent, which
+dies with the run unless told otherwise: see `lab.keeper`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from lab.errors import LaunchError
 
 # The parent may die between fork and prctl; then the signal would never come.
 GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; exec "$@"'
+KEPT: list[Qemu] = []  # forgotten, Python would complain that they still run
 
 
 @dataclass(frozen=True)
@@ -28,41 +32,50 @@ class Qemu:
         process: the child.
         argv: its command line.
         log: what it wrote to stdout and stderr.
+        keeper: our line to its keeper, if `process` is that.
     """
 
     process: subprocess.Popen[bytes]
     argv: tuple[str, ...]
     log: Path
+    keeper: socket.socket | None = None
 
     @classmethod
-    def launch(cls, argv: Sequence[str], log: Path, inherit: Sequence[int]) -> Qemu:
+    def launch(
+        cls, argv: Sequence[str], log: Path, inherit: Sequence[int], *, keepable: bool = False
+    ) -> Qemu:
         """Start QEMU.
 
         Args:
             argv: the command line, the binary first.
             log: file for its stdout and stderr.
             inherit: descriptors that the command line names.
+            keepable: whether `keep` may be called.
 
         Raises:
             LaunchError: the binary cannot be executed.
         """
         if shutil.which(argv[0]) is None:  # the guard below would only exit with 127
             raise LaunchError(f"cannot start {argv[0]}", seen="no such executable file")
-        guarded = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", GUARD, str(os.getpid())]
-        try:
-            log.touch(mode=0o600)
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    [*guarded, *argv],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=tuple(inherit),
-                    start_new_session=True,  # Ctrl-C is for us; we decide when the guest ends
-                )
-        except OSError as error:
-            raise LaunchError(f"cannot start {argv[0]}", seen=str(error)) from error
-        return cls(process, tuple(argv), log)
+        if not keepable:
+            return cls(_start(argv[0], guarded(argv), log, inherit), tuple(argv), log)
+        ours, keepers = socket.socketpair()
+        with keepers:
+            fds = ",".join(map(str, inherit))
+            keeper = [sys.executable, "-m", "lab.keeper", str(keepers.fileno()), fds, *argv]
+            process = _start(argv[0], keeper, log, [*inherit, keepers.fileno()])
+        return cls(process, tuple(argv), log, ours)
+
+    def keep(self, *wires: int) -> None:
+        """Leave it running when this process has ended; it must have been launched as keepable.
+
+        Args:
+            wires: descriptors whose close would end the guest.
+        """
+        if self.keeper is None:
+            raise ValueError("it has no keeper")
+        socket.send_fds(self.keeper, [b"k"], wires)
+        KEPT.append(self)
 
     @property
     def ended(self) -> bool:
@@ -94,3 +107,28 @@ class Qemu:
         if not self.ended:
             self.process.kill()
         self.process.wait()
+        if self.keeper is not None:
+            self.keeper.close()
+
+
+def guarded(argv: Sequence[str]) -> list[str]:
+    """Return a command line whose process dies with this thread."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", GUARD, str(os.getpid()), *argv]
+
+
+def _start(
+    name: str, command: Sequence[str], log: Path, inherit: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    try:
+        log.touch(mode=0o600)
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(inherit),
+                start_new_session=True,  # Ctrl-C is for us; we decide when the guest ends
+            )
+    except OSError as error:
+        raise LaunchError(f"cannot start {name}", seen=str(error)) from error

@@ -83,6 +83,22 @@ class Qmp:
                     return self.events.pop(index)
             self._take(self._run(self._next_event(), event, deadline))
 
+    def forwarded_port(self, *, deadline: Deadline) -> int:
+        """Return the port of the host's loopback that QEMU forwards to the guest's sshd."""
+        command = "info usernet"
+        text = str(self.execute("human-monitor-command", deadline=deadline, command_line=command))
+        for words in map(str.split, text.splitlines()):
+            if words and words[0].startswith("TCP[HOST_FORWARD]"):
+                return int(words[3])
+        raise LabError(
+            "QEMU forwards no port to the guest's sshd",
+            guest=self.name,
+            expected=f"a line TCP[HOST_FORWARD] in the answer to {command!r}",
+            seen=text,
+            where=self.log_path,
+            hint=f"try a QEMU of another version: this one answers {command!r} differently",
+        )
+
     @property
     def log_path(self) -> Path:
         """The file with every message."""

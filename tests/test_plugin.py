@@ -45,7 +45,7 @@ class FakeGuest:
         self.closed = False
         self.awake = None
 
-    boot = clone = classmethod(lambda cls, *args: cls(*args))
+    boot = clone = classmethod(lambda cls, *args, keepable: cls(*args))
 
     def says(self, line):
         with self.console.open("a") as file:

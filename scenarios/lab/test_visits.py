@@ -9,6 +9,13 @@ from lab.errors import GuestLost
 from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
 
 SCRIPT = "echo out $PF0; echo err >&2; lspci -s $PF0 | grep -c 82576; exit 7"
+ONE_OF_TWO_FAILS = """
+def test_passes(guest):
+    assert guest.taints() == set()
+
+def test_fails(guest):
+    assert guest.taints() == {0}
+"""
 
 
 def test_a_command_has_our_streams_and_we_have_its_exit_code(guest, capfd):
@@ -50,3 +57,13 @@ def test_pythons_prompt_has_the_objects_of_scenarios(guest):
     assert not console.push("")
     assert not console.push("held = vf_user.open(vf, TOKEN)")
     assert names["held"].user is names["vf_user"]
+
+
+def test_the_guest_of_a_failed_scenario_outlives_its_run_and_no_other_does(run_that_keeps):
+    """With --lab-keep=fail one gets into what failed until one ends it as told."""
+    run = run_that_keeps(ONE_OF_TWO_FAILS)
+    assert run.qemus() == 1
+    (kept,) = run.kept
+    assert kept.lives()
+    kept.end()
+    assert run.await_qemus(0)
