@@ -40,17 +40,19 @@ class Step:
 FAIL = ("asmlinkage __visible", "#error no such luck\nasmlinkage __visible")
 PANIC = ('pr_notice("%s", linux_banner);', 'panic("no such luck");')
 WRONG = ("return -EACCES;", "return -EPERM;")
+# Bisecting the whole of it, git comes to both the broken build and the broken boot.
 STEPS = (
     *(Step(f"vfio: Remark {number}", MAIN) for number in range(1, 5)),
     Step("lib/uuid: Remark", LIB),
     Step("vfio: Remark 5", MAIN),
+    Step("vfio: Remark 6", MAIN),
     Step("init: Break the build", BOOT, *FAIL),
     Step("init: Mend the build", BOOT, *reversed(FAIL)),
+    Step("vfio: Remark 7", MAIN),
     Step("init: Break the boot", BOOT, *PANIC),
     Step("init: Mend the boot", BOOT, *reversed(PANIC)),
-    Step("vfio: Remark 6", MAIN),
     Step("vfio/pci: Simplify the token check", CORE, *WRONG),
-    *(Step(f"vfio: Remark {number}", MAIN) for number in range(7, 12)),
+    *(Step(f"vfio: Remark {number}", MAIN) for number in range(8, 12)),
 )
 CULPRIT = "vfio/pci: Simplify the token check"
 
@@ -75,6 +77,11 @@ def make(source: Path, tree: Path) -> None:
     gittree.git(tree, "init", "-q")
     gittree.git(tree, "config", "core.looseCompression", "0")
     commit(tree, "Linux, as packaged")
+    grow(tree)
+
+
+def grow(tree: Path) -> None:
+    """Put the steps on top."""
     for number, step in enumerate(STEPS):
         path = tree / step.path
         text = path.read_text()
