@@ -7,6 +7,7 @@ pytest_plugins = [
     "fixtures.evidence",
     "fixtures.coverage",
     "fixtures.results",
+    "fixtures.live",
     "fixtures.machines",
     "fixtures.visits",
     "fixtures.sriov",

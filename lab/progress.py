@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -129,6 +129,19 @@ class Lines:
             self._stream.flush()
 
 
+class Nowhere:
+    """No display, for a process beside the one whose terminal it is."""
+
+    def begin(self, task: Task) -> None:
+        """Do nothing."""
+
+    def tick(self, task: Task) -> None:
+        """Do nothing."""
+
+    def end(self, task: Task, outcome: str) -> None:
+        """Do nothing."""
+
+
 class Bars:
     """Live bars, for a terminal; steps inside steps share one display."""
 
@@ -137,22 +150,31 @@ class Bars:
         self._console = Console(file=stream)
         self._lock = threading.Lock()
         self._tasks: list[Task] = []
+        self._foot: RenderableType | None = None
         self._live: Live | None = None
 
     def begin(self, task: Task) -> None:
         """Add a bar."""
         with self._lock:
             self._tasks = [*self._tasks, task]
-            if self._live is None:
-                self._live = Live(
-                    get_renderable=self._table,
-                    console=self._console,
-                    refresh_per_second=REDRAWS_A_SECOND,
-                    transient=True,
-                    redirect_stdout=False,
-                    redirect_stderr=False,
-                )
-                self._live.start()
+            self._draw()
+
+    def show(self, foot: RenderableType) -> None:
+        """Draw something below the bars until `hide`, again and again."""
+        with self._lock:
+            self._foot = foot
+            self._draw()
+
+    def hide(self) -> None:
+        """Draw bars only."""
+        with self._lock:
+            self._foot = None
+            self._draw()
+
+    def say(self, line: Text) -> None:
+        """Print a line that stays, above what is drawn."""
+        with self._lock:
+            self._console.print(line, soft_wrap=True)
 
     def tick(self, task: Task) -> None:
         """Do nothing: the live display reads the tasks by itself."""
@@ -162,10 +184,27 @@ class Bars:
         with self._lock:
             self._tasks = [other for other in self._tasks if other is not task]
             line = Text(f"{task.title}: {outcome} {duration(task.elapsed_s)}")
-            if self._live is not None and not self._tasks:
-                self._live.stop()
-                self._live = None
+            self._draw()
             self._console.print(line)
+
+    def _draw(self) -> None:
+        wanted = bool(self._tasks) or self._foot is not None
+        if wanted and self._live is None:
+            self._live = Live(
+                get_renderable=self._picture,
+                console=self._console,
+                refresh_per_second=REDRAWS_A_SECOND,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        elif not wanted and self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _picture(self) -> Group:
+        return Group(self._table(), *([] if self._foot is None else [self._foot]))
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -187,12 +226,21 @@ class Bars:
 
 _displays: dict[TextIO, Display] = {}
 _displays_lock = threading.Lock()
+_adopted: Display | None = None
+
+
+def adopt(display: Display | None) -> None:
+    """Have every step shown there, whatever stderr is; None: on stderr again."""
+    global _adopted  # noqa: PLW0603 - one terminal a process, one display of it
+    _adopted = display
 
 
 def display() -> Display:
     """Return the display of what is stderr just now; one live display a stream."""
     stream = sys.stderr
     with _displays_lock:
+        if _adopted is not None:
+            return _adopted
         if stream not in _displays:
             _displays.clear()
             _displays[stream] = Bars(stream) if stream.isatty() else Lines(stream)

@@ -6,6 +6,7 @@ beside the runs outlives them, since a run is often of a few scenarios only.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
@@ -136,6 +137,19 @@ def last_verdicts(artifacts: Path) -> dict[str, dict[str, Outcome]]:
         kernel: {nodeid: Outcome(outcome) for nodeid, outcome in found.items()}
         for kernel, found in data["kernels"].items()
     }
+
+
+def durations(artifacts: Path) -> dict[str, float]:
+    """Return how many seconds each scenario took when it last ran, as far as runs are kept.
+
+    Args:
+        artifacts: the folder of all runs' folders.
+    """
+    lasted: dict[str, float] = {}
+    for path in sorted(artifacts.glob(f"*/{RESULTS}")):
+        with contextlib.suppress(UsageError):
+            lasted |= {one.nodeid: one.seconds for one in read(path.parent).scenarios}
+    return lasted
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome | None:

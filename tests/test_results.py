@@ -1,6 +1,7 @@
 """Results of runs as files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,15 @@ def test_damaged_verdicts_are_forgotten_not_fatal(tmp_path, text):
 
 def test_no_verdicts_are_none(tmp_path):
     assert results.last_verdicts(tmp_path) == {}
+
+
+def test_the_last_run_of_a_scenario_says_how_long_it_takes(tmp_path):
+    other = replace(RECORD, nodeid="scenarios/a.py::other", seconds=3.0)
+    found(RECORD, other).write(tmp_path / "20261121-080000-1")
+    found(replace(RECORD, seconds=0.7)).write(tmp_path / "20261121-090000-1")
+    (tmp_path / "20261121-100000-1").mkdir()
+    (tmp_path / "20261121-100000-1" / results.RESULTS).write_text("{")
+    assert results.durations(tmp_path) == {RECORD.nodeid: 0.7, other.nodeid: 3.0}
 
 
 def test_the_worst_outcome_speaks_for_all():

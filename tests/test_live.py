@@ -1,0 +1,165 @@
+"""What people see while scenarios run, and what Ctrl-C leaves: real runs, a terminal each."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab.deadline import Deadline
+
+pytest_plugins = ["pytester"]
+
+PROJECT = Path(lab.__file__).parent.parent
+PLUGINS = ["options", "guests", "claims", "results", "live"]
+ARGUMENTS = [word for name in PLUGINS for word in ("-p", f"fixtures.{name}")]
+ENDS_WITHIN_S = 8  # two where nothing else runs; xdist's own patience would be ten
+PATIENCE_S = 60
+ESCAPE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
+CTRL_C = b"\x03"
+CONFTEST = """
+from types import SimpleNamespace
+
+from fixtures.guests import WORKSHOP
+
+def pytest_configure(config):
+    config.stash[WORKSHOP] = SimpleNamespace(
+        kernel=SimpleNamespace(name="7.3", release="7.3.4-lab", digest="d"),
+        caps=SimpleNamespace(version=(10, 0, 2)),
+        accelerator=SimpleNamespace(name="tcg"),
+    )
+"""
+SCENARIOS = """
+import time
+
+import pytest
+
+def test_quick():
+    pass
+
+def test_broken():
+    assert 1 == 2
+
+def test_slow():
+    time.sleep({slow})
+
+@pytest.mark.skip(reason="not here")
+def test_skipped():
+    pass
+"""
+
+
+class Terminal:
+    """A run on a pseudo-terminal.
+
+    Args:
+        arguments: of pytest.
+    """
+
+    def __init__(self, *arguments):
+        self.raw, (self.side, theirs) = "", os.openpty()
+        # A session of its own with this terminal, so that Ctrl-C reaches it, and only it.
+        command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "pytest", *ARGUMENTS]
+        with open(theirs, "r+b", buffering=0) as stream:  # noqa: PTH123 - a descriptor, not a path
+            self.process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=stream,
+                stdout=stream,
+                stderr=stream,
+                env={**os.environ, "TERM": "xterm", "PYTHONPATH": str(PROJECT), "COLUMNS": "100"},
+            )
+
+    def read(self):
+        with contextlib.suppress(OSError):  # nobody has the other end any more
+            while data := os.read(self.side, 65536):
+                self.raw += data.decode(errors="replace")
+                yield self.text
+        assert self.process.wait(PATIENCE_S) is not None
+
+    @property
+    def text(self):
+        return ESCAPE.sub("", self.raw)
+
+    def until(self, words):
+        deadline = Deadline.after(PATIENCE_S)
+        assert any(words in text or deadline.passed for text in self.read())
+        assert words in self.text, self.text
+
+    def to_its_end(self):
+        for _text in self.read():
+            pass
+        os.close(self.side)
+        return self.text
+
+
+@pytest.fixture
+def scenarios(pytester, monkeypatch):
+    """Write the scenarios; return what runs them."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    pytester.makeini(
+        "[pytest]\naddopts = -p no:cacheprovider -p no:randomly -p no:hypothesispytest\n"
+    )
+    pytester.makeconftest(CONFTEST)
+
+    def write(slow):
+        pytester.makepyfile(test_it=SCENARIOS.format(slow=slow))
+
+    return write
+
+
+@pytest.mark.parametrize("spread", [(), ("-n", "2")], ids=["alone", "two workers"])
+def test_a_terminal_shows_how_far_it_is(scenarios, spread):
+    scenarios(slow=1)
+    terminal = Terminal(*spread)
+    text = terminal.to_its_end()
+    assert "of 4 scenarios, 1 passed" in text
+    assert "s  -             test_it.py::test_slow" in text
+    assert "FAILED test_it.py::test_broken\r\n" in text
+    assert "1 failed, 2 passed, 1 skipped in " in text
+    assert "\n.F" not in text
+    assert "100%" not in text
+    assert terminal.raw.count("\x1b[?25l") == terminal.raw.count("\x1b[?25h") == 1
+    assert terminal.process.returncode == 1
+
+
+@pytest.mark.parametrize("wish", ["-v", "-q", "-s"])
+def test_who_wants_another_view_gets_it(scenarios, wish):
+    scenarios(slow=0)
+    text = Terminal(wish).to_its_end()
+    assert "of 4 scenarios" not in text
+    assert "1 failed, 2 passed, 1 skipped in " in text
+
+
+def test_a_log_gets_plain_lines(scenarios, pytester):
+    scenarios(slow=0)
+    result = pytester.runpytest_subprocess(*ARGUMENTS)
+    result.stdout.fnmatch_lines(["test_it.py .F.s * [[]100%]"])
+    assert "\x1b" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize("spread", [(), ("-n", "2")], ids=["alone", "two workers"])
+def test_ctrl_c_ends_it_and_leaves_results_and_report(scenarios, pytester, spread):
+    scenarios(slow=3600)
+    terminal = Terminal(*spread, "--lab-report", "site")
+    terminal.until("FAILED")
+    terminal.until("test_slow")
+    pressed = time.monotonic()
+    os.write(terminal.side, CTRL_C)
+    text = terminal.to_its_end()
+    assert time.monotonic() - pressed < ENDS_WITHIN_S
+    assert "KeyboardInterrupt" in text
+    (path,) = pytester.path.glob(".artifacts/*/results.json")
+    found = json.loads(path.read_text())
+    ended = {one["nodeid"].partition("::")[2]: one["outcome"] for one in found["scenarios"]}
+    assert ended["test_broken"] == "failed"
+    assert "test_slow" not in ended
+    assert found["exit_code"] == pytest.ExitCode.INTERRUPTED
+    assert (pytester.path / "site" / "index.html").is_file()
