@@ -8,6 +8,8 @@ pytest_plugins = [
     "fixtures.coverage",
     "fixtures.results",
     "fixtures.live",
+    "fixtures.real",
+    "fixtures.lent",
     "fixtures.machines",
     "fixtures.visits",
     "fixtures.sriov",

@@ -23,9 +23,9 @@ from lab import export, host, kbuild, kmodules, ktree, progress
 from lab import kernel as kernels
 from lab.cache import Cache, digest
 from lab.errors import BuildError, HostError
-from lab.guest import Guest
 from lab.kernel import Kernel
 from lab.process import environment, pipeline
+from lab.subject import Subject
 
 FLAVOUR = "gcov"
 ARCHIVE = "coverage.tar.gz"
@@ -75,7 +75,7 @@ class Covered:
         return f"{share} {_percent(self.taken, self.branches):>7}  {self.name}"
 
 
-def collect(guest: Guest) -> None:
+def collect(guest: Subject) -> None:
     """Fetch a guest's counts into its evidence folder; kernels that do not count have none."""
     if guest.machine.kernel.option("GCOV_KERNEL") is None:
         return

@@ -26,7 +26,7 @@ from lab import console
 from lab.cache import digest
 from lab.console import Complaint, readable
 from lab.errors import LabError
-from lab.guest import Guest
+from lab.subject import Subject
 from lab.timeline import timeline
 from lab.transcript import transcript
 
@@ -45,7 +45,7 @@ def folder_name(scenario: str) -> str:
     return name if name == plain else f"{name}-{digest(scenario)[:MARK_DIGITS]}".lstrip("-")
 
 
-def collect(guest: Guest) -> list[Complaint]:
+def collect(guest: Subject) -> list[Complaint]:
     """Write all evidence of a guest that is about to be thrown away; return its complaints."""
     folder = guest.folder
     (folder / "command.sh").write_text(f"#!/bin/sh\nexec {guest.paste()}\n")

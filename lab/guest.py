@@ -7,7 +7,7 @@ import secrets
 import shlex
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,26 +16,22 @@ from typing import Any
 from lab import console
 from lab.argv import BootFiles, RunFiles, argv
 from lab.channel import ROUTER, Channel
-from lab.console import readable
 from lab.deadline import Deadline, wait_until
-from lab.errors import AgentError, BootError, LabError
-from lab.function import PciFunction
+from lab.errors import BootError, LabError
 from lab.host import Accelerator
 from lab.kernel import Kernel
 from lab.qemu import Qemu
 from lab.qemucaps import QemuCaps
 from lab.qmp import Qmp
-from lab.snapshot import Snapshot, snapshot
 from lab.ssh import Login, Ssh
+from lab.subject import CALL_TIMEOUT_S, Awake, Subject
 from lab.topology import Topology
 from lab.transcript import Entry
-from lab.user import PendingCall
 from lab.vfio import VfioUser
 
 WAKE_TIMEOUT_S = 20.0
 BOOT_TIMEOUT_S = 60.0
 ENDING_TIMEOUT_S = 1.0
-CALL_TIMEOUT_S = 20.0
 SSH_TIMEOUT_S = 30.0
 SEED_BYTES = 64
 MANAGEMENT_NIC = "eth0"
@@ -64,21 +60,8 @@ class Machine:
     keys: Path
 
 
-@dataclass(frozen=True)
-class Awake:
-    """One moment on two clocks: when the guest woke.
-
-    Args:
-        at: the host's, seconds since the epoch.
-        log_us: the stamp that the guest's kernel log had then, in microseconds.
-    """
-
-    at: float
-    log_us: int
-
-
 @dataclass
-class Guest:
+class Guest(Subject):
     """A pristine machine for one scenario; `close` throws it away.
 
     Args:
@@ -151,23 +134,6 @@ class Guest:
             guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
         return guest
 
-    def user(self, name: str, *, uid: int = 0, drop: Sequence[int] = ()) -> VfioUser:
-        """Start a user: a fresh process in the guest.
-
-        Args:
-            name: what transcripts call it.
-            uid: its user and group id.
-            drop: capabilities it gives up, by number.
-        """
-        user = start_user(self.channel, name, uid, drop, self.transcript.append)
-        self.users.append(user)
-        return user
-
-    @cached_property
-    def root(self) -> VfioUser:
-        """The guest's administrator: binds drivers, writes sysfs, holds no device."""
-        return self.user("root")
-
     @cached_property
     def qmp(self) -> Qmp:
         """QEMU's monitor, connected on first use."""
@@ -203,83 +169,6 @@ class Guest:
     def settled(self, deadline: Deadline) -> None:
         """Wait until boot's last step, sshd, is done."""
         wait_until("the end of boot", lambda: self.root.exists(SETTLED), deadline)
-
-    def kernel_log(self) -> list[str]:
-        """Return the kernel log's records since the guest woke, in /dev/kmsg form."""
-        self._log += self.ask("kernel_log", "read the kernel log")["records"]
-        return list(self._log)
-
-    def heard(self, text: str, *, level: str = "") -> list[str]:
-        """Return the readable kernel log lines since the guest woke that contain `text`.
-
-        Args:
-            text: part of the line.
-            level: the line's level by its kernel name (`warn`, `info`), if it matters.
-        """
-        lines = [readable(record) for record in self.kernel_log()]
-        return [line for line in lines if text in line and f"] {level}" in line]
-
-    def await_heard(self, text: str, *, level: str = "") -> list[str]:
-        """Wait for the kernel to log a line, as `heard` finds it, and return all that match."""
-        deadline = Deadline.after(CALL_TIMEOUT_S)
-        return wait_until(f"the log line {text!r}", lambda: self.heard(text, level=level), deadline)
-
-    def stuck(self, call: PendingCall) -> bool:
-        """Wait until a call returns or sleeps as those who want a lock do; say if it sleeps."""
-        status = f"/proc/{call.user.pid}/status"
-        wait_until(
-            f"{call.user.name} to return or to be stuck",
-            lambda: call.returned or "State:\tD" in self.root.read_file(status),
-            Deadline.after(CALL_TIMEOUT_S),
-        )
-        return not call.returned
-
-    def taints(self) -> frozenset[int]:
-        """Return the bits set in the kernel's taint mask."""
-        mask = int(self.root.read_file("/proc/sys/kernel/tainted"))
-        return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
-
-    def snapshot(self) -> Snapshot:
-        """Return what is bound where, and who holds which descriptor."""
-        names = {user.pid: user.name for user in self.users}
-        answer = self.ask("snapshot", "look at devices and descriptors")
-        return snapshot(answer, names, self.transcript)
-
-    def function(self, role: str) -> PciFunction:
-        """Return the PCI function that plays a role in the topology, such as `pf0`."""
-        return PciFunction(self.machine.topology.function(role).bdf, self.root)
-
-    def load(self, module: str, *options: str) -> None:
-        """Load a kernel module.
-
-        Raises:
-            AgentError: modprobe failed; carries what it said.
-        """
-        self._modprobe(module, *options)
-
-    def unload(self, module: str) -> None:
-        """Unload a kernel module and those that only it needed.
-
-        Raises:
-            AgentError: modprobe failed; carries what it said.
-        """
-        self._modprobe("--remove", module)
-
-    def _modprobe(self, *words: str) -> None:
-        done = self.root.run("modprobe", *words)
-        if done.exit:
-            what = f"modprobe {' '.join(words)} failed"
-            raise AgentError(what, guest=self.name, tail=done.stderr)
-
-    def ask(self, op: str, about: str, **args: object) -> dict[str, Any]:
-        """Ask the agent's router, not a user."""
-        deadline = Deadline.after(CALL_TIMEOUT_S)
-        return self.channel.call(ROUTER, op, about, deadline=deadline, **args)
-
-    @property
-    def console(self) -> Path:
-        """The file QEMU writes the serial console to."""
-        return self.folder / "console.log"
 
     def circumstances(self) -> dict[str, Any]:
         """Return what an error about this guest should carry, gathered now."""
@@ -362,28 +251,6 @@ class Guest:
         except BaseException:
             self.close()
             raise
-
-
-def start_user(
-    channel: Channel,
-    name: str,
-    uid: int = 0,
-    drop: Sequence[int] = (),
-    record: Callable[[Entry], None] = lambda _entry: None,
-) -> VfioUser:
-    """Start a user behind any agent.
-
-    Args:
-        channel: the agent.
-        name: what transcripts call the user.
-        uid: its user and group id.
-        drop: capabilities it gives up, by number.
-        record: gets each of its calls.
-    """
-    deadline = Deadline.after(CALL_TIMEOUT_S)
-    identity = {"name": name, "uid": uid, "drop": list(drop)}
-    answer = channel.call(ROUTER, "spawn", f"start {name}", deadline=deadline, **identity)
-    return VfioUser(channel, answer["value"], name, record)
 
 
 def _random_mac(seed: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import getpass
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,24 @@ class Login:
     user: str = "root"
     key: Path | None = None
     host_key: Path | None = None
+
+    @classmethod
+    def known_as(cls, text: str) -> Login:
+        """Return the login that `ssh TEXT` would use, by the user's own ~/.ssh/config.
+
+        Args:
+            text: `machine` or `user@machine`.
+        """
+        user, _, host = text.rpartition("@")
+        path = Path("~/.ssh/config").expanduser()
+        config = paramiko.SSHConfig.from_path(str(path)) if path.exists() else paramiko.SSHConfig()
+        found = config.lookup(host)
+        return cls(
+            found.get("hostname", host),
+            int(found.get("port", paramiko.config.SSH_PORT)),
+            user or found.get("user", getpass.getuser()),
+            key=next((Path(name).expanduser() for name in found.get("identityfile", [])), None),
+        )
 
     def command(self) -> list[str]:
         """Return the ssh command line a person would type."""

@@ -11,7 +11,8 @@ from fixtures.verdicts import refused
 from lab.channel import UserGone
 from lab.deadline import Deadline
 from lab.errors import GuestLost
-from lab.guest import Guest, start_user
+from lab.guest import Guest
+from lab.subject import start_user
 from lab.uapi.syscalls import CAP_SYS_ADMIN, O_WRONLY
 
 GONE_WITHIN_S = 2.0

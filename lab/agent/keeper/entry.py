@@ -1,0 +1,129 @@
+"""The keeper: lets an agent use one device of a machine, and puts the device back afterwards.
+
+It is the agent's parent and does nothing but wait, so that it is there whatever ends the agent:
+the host that hangs up, a crash, a signal. Users that the agent leaves behind are killed first.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+
+from ..router import Message, Router, libc
+from . import facts
+from .state import State
+
+PR_SET_CHILD_SUBREAPER = 36
+PATIENCE_S = 20.0
+REFUSED, UNRESTORED, UNPREPARED = 3, 4, 5
+DEAF_TO = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+class Visitor(Router):
+    """A router on a machine that is not its own: it leaves clock and random state alone."""
+
+    def do_mark(self, _request: int) -> Message:
+        """Make the log begin now, and return its stamp."""
+        self.open_log()
+        os.lseek(self.log, 0, os.SEEK_END)
+        return {"log_us": self.mark_log()}
+
+
+def main(bdf: str, mode: str) -> int:
+    """Say what the machine is (`look`), or lend the device out until the carrier closes."""
+    if mode == "look":
+        sys.stdout.write(json.dumps(facts.look(bdf)))
+        return 0
+    for number in DEAF_TO:
+        signal.signal(number, signal.SIG_IGN)
+    with exclusive(bdf) as mine:
+        against = facts.objections(bdf) if mine else ["another run of the lab has it"]
+        if against:
+            return tell(REFUSED, against)
+        return lend(State(bdf))
+
+
+def lend(state: State) -> int:
+    """Let an agent have the device, wait for its end and restore everything."""
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        state.prepare()
+    except OSError as error:
+        state.restore()
+        return tell(UNPREPARED, [f"vfio cannot be loaded: {error}"])
+    agent = os.fork()
+    if agent == 0:
+        serve()
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.waitpid(agent, 0)
+    left = bury_all(time.monotonic() + PATIENCE_S)
+    problems = [f"process {pid} does not end" for pid in left] + state.restore()
+    return tell(UNRESTORED, problems) if problems else 0
+
+
+def serve() -> NoReturn:
+    """Be the agent; never return."""
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        incoming, outgoing = os.dup(0), os.dup(1)
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(2, 1)  # a stray print must not look like an answer
+        Visitor(incoming, outgoing).serve()
+    finally:
+        os._exit(0)
+
+
+def bury_all(until: float) -> list[int]:
+    """Kill and await every process that the agent left behind; return those that stay."""
+    while left := children():
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            end = os.pidfd_open(pid)
+            gone, _, _ = select.select([end], [], [], max(0.0, until - time.monotonic()))
+            os.close(end)
+            if not gone:
+                return left
+            os.waitpid(pid, 0)
+    return []
+
+
+def children() -> list[int]:
+    """Return the pids of this process's children, adopted ones and zombies included."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        _, _, rest = facts.read(f"/proc/{pid}/stat").rpartition(")")
+        if rest and int(rest.split()[1]) == os.getpid():
+            found.append(int(pid))
+    return found
+
+
+@contextlib.contextmanager
+def exclusive(bdf: str) -> Iterator[bool]:
+    """Lock the device against other keepers; yield whether that worked."""
+    if not os.path.isdir(f"{facts.PCI}/{bdf}"):
+        yield True
+        return
+    with open(f"{facts.PCI}/{bdf}/vendor") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def tell(code: int, reasons: list[str]) -> int:
+    """Write reasons for those who may have hung up already; return the code."""
+    with contextlib.suppress(OSError):
+        os.write(2, "".join(f"{reason}\n" for reason in reasons).encode())
+    return code

@@ -1,0 +1,94 @@
+"""What scenarios may do to a machine that lends one device."""
+
+import pytest
+
+from lab.fence import Fence, FencedChannel, Unsuited
+from lab.uapi.syscalls import NUMBERS, O_RDONLY, O_RDWR
+
+PF, VF, OTHER = "0000:01:00.0", "0000:01:10.0", "0000:02:00.0"
+DEVICES, DRIVERS = "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
+FENCE = Fence(frozenset({PF, VF}))
+
+
+def write(path, text):
+    return "write_file", {"path": path, "data": f"{text}\n".encode().hex()}
+
+
+def run(*argv):
+    return "run", {"argv": argv}
+
+
+def opening(path, flags):
+    data = {"data": path.encode().hex() + "00"}
+    return "syscall", {"number": NUMBERS["openat"], "args": [0, data, flags, 0]}
+
+
+def call(name):
+    return "syscall", {"number": NUMBERS[name], "args": []}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        write(f"{DEVICES}/{PF}/sriov_numvfs", 2),
+        write(f"{DEVICES}/{PF}/power/control", "auto"),
+        write(f"{DEVICES}/{VF}/driver_override", "vfio-pci"),
+        write(f"{DRIVERS}/vfio-pci/bind", PF),
+        write(f"{DRIVERS}/igb/unbind", PF),
+        write("/sys/bus/pci/drivers_probe", VF),
+        write("/sys/module/vfio_pci/parameters/enable_sriov", "Y"),
+        run("modprobe", "vfio-pci"),
+        opening("/dev/vfio/12", O_RDWR),
+        opening("/dev/vfio/devices/vfio0", O_RDWR),
+        opening("/dev/iommu", O_RDWR),
+        opening(f"{DEVICES}/{PF}/config", O_RDWR),
+        opening("/proc/version", O_RDONLY),
+        call("ioctl"),
+        ("read_file", {"path": f"{DEVICES}/{OTHER}/vendor", "size": 10}),
+    ],
+)
+def test_the_device_is_free(request_):
+    op, args = request_
+    assert FENCE.objection(op, args) is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        write(f"{DEVICES}/{OTHER}/sriov_numvfs", 2),
+        write(f"{DEVICES}/{PF}/remove", 1),
+        write(f"{DEVICES}/{PF}/rescan", 1),
+        write(f"{DEVICES}/{PF}/../{OTHER}/reset", 1),
+        write(f"{DEVICES}/{PF}/driver/unbind", OTHER),
+        write(f"{DEVICES}/{PF}/driver/unbind", PF),
+        write(f"{DEVICES}/{PF}/iommu_group/type", "identity"),
+        write(f"{DRIVERS}/vfio-pci/bind", OTHER),
+        write(f"{DRIVERS}/igb/unbind", OTHER),
+        write(f"{DRIVERS}/igb/bind", VF),
+        write(f"{DRIVERS}/vfio-pci/new_id", "8086 10c9"),
+        write("/sys/bus/pci/drivers_probe", OTHER),
+        write("/sys/bus/pci/rescan", 1),
+        write("/sys/bus/pci/slots/1/power", 0),
+        write("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y"),
+        write("/proc/sysrq-trigger", "b"),
+        run("modprobe", "igb"),
+        run("modprobe", "--remove", "vfio-pci"),
+        run("rmmod", "vfio_pci"),
+        run("sh", "-c", "true"),
+        opening("/dev/sda", O_RDWR),
+        opening(f"{DEVICES}/{OTHER}/config", O_RDWR),
+        opening("/sys/bus/pci/devices/config", O_RDWR),
+        call("chown"),
+        call("sethostname"),
+    ],
+)
+def test_everything_else_is_fenced_off(request_):
+    op, args = request_
+    assert FENCE.objection(op, args)
+
+
+def test_a_fenced_channel_sends_nothing_that_is_not_allowed():
+    op, args = write("/proc/sysrq-trigger", "b")
+    channel = FencedChannel(None, "real", fence=FENCE)
+    with pytest.raises(Unsuited, match="sysrq-trigger"):
+        channel.start(7, op, "crash", **args)
