@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from lab import bisect, debug, faults, gittree, host, ktree
-from lab.cache import Cache
+from lab.cache import Cache, digest
 from lab.errors import LabError
 from lab.template import Workshop
 from lab.topology import topology
@@ -62,11 +62,13 @@ def history_module() -> ModuleType:
 @pytest.fixture(scope="session")
 def repository(cache: Cache) -> Path:
     """The packaged kernel with a history of 18 commits; kept, since it takes a minute to make."""
-    tree = ktree.obtain(KERNEL, cache)
-    made = cache.root / "tree" / f"{tree.bench.work.name}-{HISTORY}" / "linux"
-    if not gittree.has_history(made) or not gittree.knows(made, f"HEAD~{17}"):
-        shutil.rmtree(made, ignore_errors=True)
-        history_module().make(tree.bench.tree, made)
+    tree, module = ktree.obtain(KERNEL, cache), history_module()
+    key = digest([tree.bench.work.name, *map(repr, module.STEPS)])[:16]
+    made = cache.root / ktree.KIND / f"{HISTORY}-{key}" / "linux"
+    if not (gittree.has_history(made) and gittree.knows(made, f"HEAD~{len(module.STEPS)}")):
+        for stale in made.parent.parent.glob(f"{HISTORY}-*"):
+            shutil.rmtree(stale)
+        module.make(tree.bench.tree, made)
     return made
 
 
