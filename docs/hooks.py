@@ -25,6 +25,14 @@ FIXTURE = re.compile(
 )
 
 
+def on_config(config: Any) -> None:
+    """Give pages that mkdocs.yml does not place a place at the end of the reference."""
+    named = repr(config.nav)
+    (reference,) = [part["Reference"] for part in config.nav if "Reference" in part]
+    pages = sorted(path.name for path in Path(config.docs_dir).glob("*.md"))
+    reference += [page for page in pages if f"'{page}'" not in named]
+
+
 def on_page_markdown(markdown: str, **_facts: Any) -> str:
     """Put what the code says in place of each marker."""
     return MARKER.sub(lambda found: SAYS[found[1]](), markdown)
