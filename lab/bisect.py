@@ -186,9 +186,13 @@ def read(where: Path) -> dict[str, Verdict]:
 
 def _commit(tree: Path, name: str) -> str:
     if not gittree.has_history(tree):
-        raise UsageError(f"{tree} is no git checkout", hint="name the top of a kernel's repository")
+        raise UsageError(
+            f"{tree} is no git checkout",
+            expected="a .git",
+            hint="name the top of a kernel's repository",
+        )
     if not gittree.knows(tree, name):
-        raise UsageError(f"{tree} has no commit {name}")
+        raise UsageError(f"{tree} has no commit {name}", expected="a commit, tag or branch")
     return gittree.git(tree, "rev-parse", f"{name}^{{commit}}").strip()
 
 

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from lab.deadline import Deadline
@@ -33,8 +34,15 @@ class UserGone(AgentError):
         code: the process's exit code, -N for signal N, None if another process has it.
     """
 
-    def __init__(self, about: str, guest: str, code: int | None) -> None:
-        super().__init__(f"the user died at: {about}", guest=guest, seen=f"exit {code}")
+    def __init__(self, about: str, guest: str, code: int | None, log: Path | None = None) -> None:
+        super().__init__(
+            f"the user died at: {about}",
+            guest=guest,
+            expected="an answer",
+            seen=f"exit {code}",
+            where=log,
+            hint="a negative exit is the number of the signal that killed it",
+        )
         self.exit = code
 
 
@@ -81,13 +89,19 @@ class Pending:
         """
         while self.id not in self.channel.answers:
             if self.pid in self.channel.ended:
-                raise UserGone(self.about, self.channel.name, self.channel.ended[self.pid])
+                channel = self.channel
+                raise UserGone(self.about, channel.name, channel.ended[self.pid], channel.log)
             if not self.channel.pump(deadline):
                 raise self.channel.late(f"no answer to: {self.about}")
         answer = self.channel.answers.pop(self.id)
         if "error" in answer:
             raise AgentError(
-                f"the agent failed at: {self.about}", guest=self.channel.name, tail=answer["error"]
+                f"the agent failed at: {self.about}",
+                guest=self.channel.name,
+                expected="a result or an errno",
+                seen="an exception in the agent",
+                tail=answer["error"],
+                where=self.channel.log,
             )
         return {**answer, "began": self.began}
 
@@ -101,11 +115,13 @@ class Channel:
         name: the guest's name, for errors.
         circumstances: more fields for errors, gathered when one is raised: what the console
             said, how QEMU ended.
+        log: the file with what the guest said.
     """
 
     carrier: Carrier
     name: str
     circumstances: Callable[[], dict[str, Any]] = field(default=dict)
+    log: Path | None = None
     answers: dict[int, Answer] = field(default_factory=dict)
     ended: dict[int, int | None] = field(default_factory=dict)
     ready: bool = False
@@ -170,7 +186,13 @@ class Channel:
         strange = [line for line in lines if not self._take(line)]
         if strange:
             seen = repr(strange[0][:SHOWN_CHARACTERS])
-            raise AgentError("the agent's port says what is no answer", guest=self.name, seen=seen)
+            raise AgentError(
+                "the agent's port says what is no answer",
+                guest=self.name,
+                expected="a line of JSON with the id of a request",
+                seen=seen,
+                where=self.log,
+            )
         return bool(lines) or once or not deadline.passed
 
     def close(self) -> None:

@@ -31,10 +31,11 @@ class LabError(Exception):
         seen: what was there instead.
         tail: last lines of the console or build log; empty text is shown as such.
         where: the file with the rest.
-        hint: what the reader can do.
+        hint: what the reader can do; without one, what usually helps with its kind.
     """
 
     exit_code = 125
+    usual_hint = "docs/errors.md says what it may be"
 
     def __init__(  # noqa: PLR0913 - the fields of a report, all optional and named
         self,
@@ -56,7 +57,7 @@ class LabError(Exception):
         self.seen = seen
         self.tail = tail
         self.where = where
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     def __str__(self) -> str:
         """Return the report, the hint last."""
@@ -75,8 +76,7 @@ class LabError(Exception):
             ]
         if self.where is not None:
             lines.append(f"  the rest: {self.where}")
-        if self.hint is not None:
-            lines.append(f"  hint: {self.hint}")
+        lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
 
 
@@ -84,39 +84,50 @@ class UsageError(LabError):
     """The caller asked for something that does not exist."""
 
     exit_code = 2
+    usual_hint = "`vfio-lab --help` says what there is, docs/errors.md more"
 
 
 class HostError(LabError):
     """This host lacks something the lab needs."""
 
     exit_code = 2
+    usual_hint = "`vfio-lab doctor` says what this host lacks and how to get it"
 
 
 class BuildError(LabError):
     """A kernel, image or template could not be made."""
 
+    usual_hint = "the log has all of it; `vfio-lab doctor` says whether it is this host"
+
 
 class LaunchError(LabError):
     """QEMU refused its command line or died before the guest ran."""
 
+    usual_hint = "`vfio-lab doctor` tries this QEMU"
+
 
 class BootError(LabError):
     """The guest started and never became ready."""
+
+    usual_hint = "the console says how far it came; with --lab-cold it boots where a clone failed"
 
 
 class GuestLost(LabError):
     """A running guest panicked, reset or lost its QEMU."""
 
     exit_code = 1
+    usual_hint = "the console has its last words; command.sh, if there is one, boots the same guest"
 
 
 class DeadlineExceeded(LabError):
     """A wait ran out of time."""
 
     exit_code = 1
+    usual_hint = "does it wait for something that cannot come, or is this host overloaded?"
 
 
 class AgentError(LabError):
     """The resident agent failed at something that is not a system call's verdict."""
 
     exit_code = 1
+    usual_hint = "the last output is the guest's own; look into it with `vfio-lab shell`"

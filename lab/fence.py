@@ -26,6 +26,8 @@ MODULES = frozenset({"vfio", "vfio-pci", "vfio_iommu_type1", "iommufd"})
 class Unsuited(LabError):
     """This machine cannot be asked that; a guest can."""
 
+    usual_hint = "run the scenario without --lab-host"
+
 
 @dataclass(frozen=True)
 class Fence:

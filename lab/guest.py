@@ -105,7 +105,7 @@ class Guest(Subject):
             inherit = (monitor_end.fileno(), agent_end.fileno())
             qemu = Qemu.launch(command, folder / "qemu.log", inherit, keepable=keepable)
         guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
-        guest.channel.circumstances = guest.circumstances
+        guest.channel.circumstances, guest.channel.log = guest.circumstances, guest.console
         return guest
 
     @classmethod
@@ -137,7 +137,7 @@ class Guest(Subject):
     @cached_property
     def qmp(self) -> Qmp:
         """QEMU's monitor, connected on first use."""
-        return Qmp(self.monitor, self.name, self.folder / "qmp.jsonl")
+        return Qmp(self.monitor, self.name, self.folder / "qmp.jsonl", self.circumstances)
 
     @cached_property
     def ssh(self) -> Ssh:

@@ -28,7 +28,7 @@ def found_in(folder: Path) -> list[Path]:
         UsageError: there is no such folder, there are none, or two have the same name.
     """
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder} with modules")
+        raise UsageError(f"there is no folder {folder} with modules", expected="*.ko files")
     found = sorted(folder.rglob("*.ko"))
     if not found:
         raise UsageError(f"there are no modules in {folder}", expected="files named *.ko")

@@ -36,7 +36,11 @@ class Named(Mapping[str, T]):
         """
         if key in self._values:
             return self._values[key]
-        raise UsageError(f"there is no {self._what} {key}", hint=self._guess(key))
+        raise UsageError(
+            f"there is no {self._what} {key}",
+            expected=f"one of {len(self._values)}",
+            hint=self._guess(key),
+        )
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a value of that name."""

@@ -73,7 +73,7 @@ def probe(binary: str = BINARY) -> QemuCaps:
     """
     found = shutil.which(binary)
     if found is None:
-        raise HostError(f"{binary} is not on PATH", hint=install_hint())
+        raise HostError(f"{binary} is not on PATH", seen="no such command", hint=install_hint())
     path = Path(found)
     replies = list(_ask(path))
     try:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,14 +30,22 @@ class Qmp:
         sock: our end of the socket that QEMU inherited.
         name: the guest's name, for errors.
         log: file that gets every message, a JSON line each with its time.
+        circumstances: more fields for errors, gathered when QEMU is gone.
 
     Raises:
         GuestLost: QEMU is gone.
         DeadlineExceeded: QEMU does not greet.
     """
 
-    def __init__(self, sock: socket.socket, name: str, log: Path) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        name: str,
+        log: Path,
+        circumstances: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
         self.name = name
+        self._circumstances = circumstances
         self.events: list[dict[str, Any]] = []
         log.touch(mode=0o600)
         self._log = log.open("a", buffering=1)
@@ -65,7 +73,12 @@ class Qmp:
         except ExecuteError as error:
             self._note({"error": str(error)})
             raise QmpRefusal(
-                f"QEMU refused {command}", guest=self.name, seen=str(error), where=self.log_path
+                f"QEMU refused {command}",
+                guest=self.name,
+                expected="it to be carried out",
+                seen=str(error),
+                where=self.log_path,
+                hint="the log has what was sent",
             ) from error
         self._note({"return": value})
         return value
@@ -137,14 +150,17 @@ class Qmp:
             raise DeadlineExceeded(
                 f"QEMU's monitor did not answer {what}",
                 guest=self.name,
+                expected="an answer or an event before the deadline",
                 seen=f"last event: {self.events[-1] if self.events else '<none>'}",
                 where=self.log_path,
             ) from error
         except ExecuteError:
             raise
         except (QMPError, EOFError, OSError) as error:
+            facts = {"where": self.log_path, **self._circumstances()}
+            facts["seen"] = "; ".join(filter(None, [repr(error), facts.get("seen")]))
             raise GuestLost(
-                f"QEMU's monitor closed during {what}", guest=self.name, seen=repr(error)
+                f"QEMU's monitor closed during {what}", guest=self.name, **facts
             ) from error
         while not self._client.events.empty():
             self._take(self._loop.run_until_complete(self._client.events.get()))

@@ -102,6 +102,7 @@ def read(folder: Path) -> Results:
     if data is None:
         raise UsageError(
             f"{folder} holds no {RESULTS} of schema {SCHEMA}",
+            expected="a run's folder",
             hint="name the folder of a run, such as the newest in .artifacts/",
         )
     records = tuple(

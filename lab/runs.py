@@ -141,6 +141,10 @@ def _keep(found: Results, scratch: Path) -> None:
 def _failure(code: int, log: Path) -> LabError:
     tail = log.read_text(errors="replace")
     if code == NOTHING_CHOSEN:
-        return UsageError("no scenario is chosen by that", hint="see `pytest --collect-only -q`")
+        return UsageError(
+            "no scenario is chosen by that",
+            seen="none collected",
+            hint="see `pytest --collect-only -q`",
+        )
     kind = HostError if code == USAGE else BuildError
     return kind("the scenarios could not be run", seen=f"exit code {code}", tail=tail, where=log)

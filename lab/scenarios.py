@@ -42,7 +42,9 @@ def catalogue(folder: Path = FOLDER) -> Mapping[str, Scenario]:
     """
     if not folder.is_dir():
         raise HostError(
-            f"there are no scenarios in {folder}", hint="install the lab with `make setup`"
+            f"there are no scenarios in {folder}",
+            expected="test_*.py",
+            hint="install the lab with `make setup`",
         )
     found = {}
     for path in sorted(folder.rglob("test_*.py")):

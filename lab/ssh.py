@@ -26,6 +26,8 @@ KEEPALIVE_S = 15
 class SshError(LabError):
     """The connection could not be made or broke."""
 
+    usual_hint = "does the guest, or the machine, still run? its console says"
+
 
 class Output(NamedTuple):
     """What a command has written so far."""
@@ -137,13 +139,14 @@ class Ssh:
                     raise DeadlineExceeded(
                         f"no end of: {shlex.join(argv)}",
                         guest=self.login.host,
+                        expected="its exit code before the deadline",
                         tail=_text(output.out + output.err),
                     )
             while channel.recv_ready() or channel.recv_stderr_ready():
                 _drain(channel, output)
             code = channel.recv_exit_status()
             if code < 0 and not channel.get_transport().is_active():
-                raise SshError(f"the SSH connection to {self.login.host} broke: {argv[0]}")
+                raise self._broken(argv[0], "the end of the connection before that of the command")
             return CommandResult(argv, code, _text(output.out), _text(output.err))
 
     def carrier(
@@ -175,12 +178,22 @@ class Ssh:
         """Hang up."""
         self._client.close()
 
+    def _broken(self, command: str, seen: str) -> SshError:
+        what = f"the SSH connection to {self.login.host} broke: {command}"
+        expected = "an open connection until the command ends"
+        return SshError(what, guest=self.login.host, expected=expected, seen=seen)
+
     def _session(
         self, argv: Sequence[str], deadline: Deadline, terminal: Terminal | None = None
     ) -> paramiko.Channel:
         transport = self._client.get_transport()
         if transport is None:
-            raise SshError(f"the SSH connection to {self.login.host} is closed")
+            raise SshError(
+                f"the SSH connection to {self.login.host} is closed",
+                guest=self.login.host,
+                expected="an open one",
+                seen="one that was closed on this side",
+            )
         transport.set_keepalive(KEEPALIVE_S)
         try:
             channel = transport.open_session(timeout=deadline.remaining_s)
@@ -189,9 +202,7 @@ class Ssh:
                 channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
             channel.exec_command(shlex.join(argv))
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise SshError(
-                f"the SSH connection to {self.login.host} broke: {argv[0]}", seen=repr(error)
-            ) from error
+            raise self._broken(argv[0], repr(error)) from error
         return channel
 
 

@@ -152,7 +152,8 @@ class Subject:
         done = self.root.run("modprobe", *words)
         if done.exit:
             what = f"modprobe {' '.join(words)} failed"
-            raise AgentError(what, guest=self.name, tail=done.stderr)
+            seen = f"exit code {done.exit}"
+            raise AgentError(what, guest=self.name, seen=seen, tail=done.stderr, where=self.console)
 
     def ask(self, op: str, about: str, **args: object) -> dict[str, Any]:
         """Ask the agent's router, not a user."""

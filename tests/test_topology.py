@@ -175,7 +175,7 @@ def test_an_unknown_topology_is_answered_with_close_names() -> None:
 def test_a_name_like_no_other_gets_the_list_alone() -> None:
     with pytest.raises(UsageError) as refused:
         topology("zzz")
-    assert refused.value.hint is None
+    assert refused.value.hint == UsageError.usual_hint
 
 
 def test_an_unknown_role_is_answered_with_close_names() -> None:

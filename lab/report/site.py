@@ -35,7 +35,9 @@ def check_target(target: Path) -> None:
     index = target / "index.html"
     if not (index.is_file() and MARK in index.read_text(errors="replace")):
         raise UsageError(
-            f"{target} is neither empty nor a report", hint="name a folder of its own for it"
+            f"{target} is neither empty nor a report",
+            seen="other files",
+            hint="name a folder of its own for it",
         )
 
 

@@ -44,6 +44,7 @@ class Cdev(Device):
         if self.context is None:
             raise UsageError(
                 f"{self.label} is bound to no iommufd",
+                expected="a binding, which this call needs",
                 device=self.label,
                 hint="bind it with Cdev.bind_iommufd(Iommufd(user)) first",
             )

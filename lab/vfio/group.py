@@ -96,6 +96,7 @@ class GroupDevice(Device):
         if self.group.container is None:
             raise UsageError(
                 f"{self.label} has no container",
+                expected="a container, which this call needs",
                 device=self.label,
                 hint="attach its group with Group.set_container(Container(user)) first",
             )
