@@ -31,9 +31,9 @@ from lab.vfio import VfioUser
 SETTLE_TIMEOUT_S = 60.0
 FREEZE_TIMEOUT_S = 60.0
 USERS_IN_RESERVE = 4
-# Where templates are kept, how many (some 85 MB each; three kernels with all topologies are 27),
+# Where templates are kept, how many (some 85 MB each; three kernels with all topologies are 51),
 # and how many seconds one must have been idle to go: other runs may be at those of trial kernels.
-LASTING = ("template", 48, 0.0)
+LASTING = ("template", 96, 0.0)
 PASSING = ("trial", 16, 600.0)
 RECIPE = 1  # raise when this module freezes differently
 
