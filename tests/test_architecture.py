@@ -19,7 +19,18 @@ PROJECT = Path(lab.__file__).parent.parent
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 40
 LONGEST_SCENARIO = 12
-PURE = ("errors", "pci", "pcitree", "topology", "argv", "claims", "changes", "named", "uapi")
+PURE = (
+    "errors",
+    "pci",
+    "pcitree",
+    "models",
+    "topology",
+    "argv",
+    "claims",
+    "changes",
+    "named",
+    "uapi",
+)
 EFFECTS = {"subprocess", "socket", "asyncio", "threading", "selectors", "shutil", "tempfile"}
 # Where people and machines get packages from. Written apart, so as not to be found here.
 REGISTRIES = [

@@ -3,12 +3,11 @@ import dataclasses
 import pytest
 
 from lab.errors import UsageError
+from lab.models import E1000E, IGB
 from lab.pci import Bdf
 from lab.pcitree import Bridge, DownstreamPort, Endpoint, RootPort, Switch, grouped, numbered
 from lab.topology import (
-    E1000E,
     FURNITURE_ROLES,
-    IGB,
     PORTS,
     TOPOLOGIES,
     Topology,
