@@ -1,4 +1,4 @@
-from lab.vfio.nic import EICR, EICS, EIMS, GPIE, ICR, ICS, IMS, MTA, Nic
+from lab.vfio.nic import EICR, EICS, EIMS, GPIE, ICR, ICS, IMS, MDIO_DONE, MTA, Nic
 
 
 class Registers:
@@ -27,7 +27,7 @@ def test_an_interrupt_is_enabled_and_raised_and_taken_back():
     device = Registers()
     Nic(device).interrupt()
     Nic(device).acknowledge()
-    assert device.seen == [(0, IMS, 4), (0, ICS, 4), ("read", 0, ICR)]
+    assert device.seen == [(0, IMS, MDIO_DONE), (0, ICS, MDIO_DONE), ("read", 0, ICR)]
 
 
 def test_a_vector_is_forgotten_enabled_and_raised():

@@ -11,7 +11,9 @@ from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from lab.vfio.device import Device
 
 REGISTER_BYTES = 4
-LINK_CHANGED = 1 << 2  # a cause that nothing else in a NIC without a cable raises
+# A cause that nothing else raises: nobody here talks to the PHY. A changed link would not do:
+# half a second into a clone QEMU lets each NIC finish its autonegotiation (e1000x_autoneg_resume).
+MDIO_DONE = 1 << 9
 
 # Registers of BAR 0 that the e1000 and e1000e (82540EM, 82574) share.
 ICR = 0x00C0
@@ -50,8 +52,8 @@ class Nic:
 
     def interrupt(self) -> None:
         """Raise the NIC's interrupt (e1000, e1000e); INTx stays asserted until acknowledged."""
-        self.write(IMS, LINK_CHANGED)
-        self.write(ICS, LINK_CHANGED)
+        self.write(IMS, MDIO_DONE)
+        self.write(ICS, MDIO_DONE)
 
     def acknowledge(self) -> None:
         """Take back the interrupt (e1000, e1000e): reading the causes clears them."""
