@@ -116,9 +116,7 @@ class Guest(Subject):
             BootError: the clone did not wake; carries what QEMU said.
         """
         guest = cls.launch(name, machine, folder, keepable=keepable)
-        with guest._delivery("clone"):
-            guest._load(Deadline.after(WAKE_TIMEOUT_S))
-            guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
+        guest.become_clone()
         return guest
 
     @classmethod
@@ -133,6 +131,16 @@ class Guest(Subject):
             guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * machine.kernel.slowness))
             guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
         return guest
+
+    def become_clone(self) -> None:
+        """Make a launched guest a clone of its template, and wake it.
+
+        Raises:
+            BootError: it did not wake; carries what QEMU said.
+        """
+        with self._delivery("clone"):
+            self._load(Deadline.after(WAKE_TIMEOUT_S))
+            self._wake(Deadline.after(WAKE_TIMEOUT_S * self.machine.kernel.slowness))
 
     @cached_property
     def qmp(self) -> Qmp:

@@ -24,7 +24,7 @@ class QmpRefusal(LabError):
 
 
 class Qmp:
-    """A monitor connection that belongs to one thread.
+    """A monitor connection that belongs to one thread at a time.
 
     Args:
         sock: our end of the socket that QEMU inherited.
