@@ -8,12 +8,13 @@ import os
 import signal as signals
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from lab.channel import ROUTER, Answer, Channel, Pending
 from lab.deadline import Deadline
+from lab.errors import DeadlineExceeded
 from lab.transcript import Entry
 from lab.uapi.syscalls import (
     AT_FDCWD,
@@ -333,20 +334,35 @@ class User:
             return False
         return True
 
-    def run(self, *argv: str, timeout_s: float = RUN_TIMEOUT_S) -> CommandResult:
-        """Run a command as this user and return what it left, whatever its exit code."""
+    def run(
+        self, *argv: str, timeout_s: float = RUN_TIMEOUT_S, last_words: Sequence[str] = ()
+    ) -> CommandResult:
+        """Run a command as this user and return what it left, whatever its exit code.
+
+        Args:
+            argv: the command.
+            timeout_s: how long it may take.
+            last_words: it is killed within a second or two of saying one, as it never ends then.
+
+        Raises:
+            DeadlineExceeded: it did not end; carries what it said.
+        """
         words = " ".join(argv)
         about = f"{self.name}: run {words}"
-        answer = self.channel.call(
-            self.pid,
-            "run",
-            about,
-            deadline=Deadline.after(timeout_s + CALL_TIMEOUT_S),
-            argv=argv,
-            timeout_s=timeout_s,
-        )
+        deadline = Deadline.after(timeout_s + CALL_TIMEOUT_S)
+        args = {"argv": argv, "timeout_s": timeout_s, "last_words": last_words}
+        answer = self.channel.call(self.pid, "run", about, deadline=deadline, **args)
         self.settle(answer, "run", words)
-        return CommandResult(argv, answer["value"], answer["stdout"], answer["stderr"])
+        done = CommandResult(argv, answer["value"], answer["stdout"], answer["stderr"])
+        if answer["late"]:
+            raise DeadlineExceeded(
+                f"it did not end: {about}",
+                guest=self.channel.name,
+                expected=f"its end within {timeout_s:g} s",
+                tail=done.stdout + done.stderr,
+                where=self.channel.log,
+            )
+        return done
 
     def settle(self, answer: Answer, call: str, arguments: str) -> Reply:
         """Record an answer and turn it into a reply or a refusal."""

@@ -2,13 +2,15 @@
 
 import errno
 import os
+import signal
 import struct
+import time
 from pathlib import Path
 
 import pytest
 
 from lab.deadline import Deadline, wait_until
-from lab.errors import AgentError
+from lab.errors import AgentError, DeadlineExceeded
 from lab.user import Buffer, Refusal
 
 NOWHERE = 0x10  # an address no process maps
@@ -173,11 +175,33 @@ def test_a_command_that_is_not_there_is_refused(user):
     assert refusal.value.errno == errno.ENOENT
 
 
-def test_a_command_that_does_not_end_is_ended(user):
-    with pytest.raises(AgentError) as error:
-        user.run("sleep", "60", timeout_s=0.05)
-    assert "TimeoutExpired" in error.value.tail
+def test_a_command_that_does_not_end_is_ended_and_its_words_are_kept(user):
+    with pytest.raises(DeadlineExceeded) as error:
+        user.run("sh", "-c", "echo so far; echo so bad >&2; exec sleep 60", timeout_s=1.0)
+    assert (error.value.tail, error.value.expected) == ("so far\nso bad\n", "its end within 1 s")
     assert user.run("true").exit == 0
+
+
+def test_a_command_that_is_late_and_has_children_is_not_waited_for(user):
+    with pytest.raises(DeadlineExceeded) as error:
+        user.run("sh", "-c", "sleep 60 & echo $!; wait", timeout_s=1.0)
+    os.kill(int(error.value.tail), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_command_is_ended_when_it_says_its_last_words(user, stream):
+    script = f"echo before; echo 'internal error, 3' >&{stream}; exec sleep 60"
+    began = time.monotonic()
+    done = user.run("sh", "-c", script, last_words=["no such words", "internal error"])
+    assert done.exit == -signal.SIGKILL
+    assert "internal error, 3\n" in (done.stdout, done.stderr)[stream - 1]
+    assert done.stdout.startswith("before\n")
+    assert time.monotonic() - began < 20
+
+
+def test_last_words_of_a_command_that_does_end_change_nothing(user):
+    done = user.run("sh", "-c", "echo internal error; sleep 0.1; exit 3", last_words=["internal"])
+    assert (done.exit, done.stdout) == (3, "internal error\n")
 
 
 def test_what_a_command_leaves_behind_is_reaped_when_it_ends(user):

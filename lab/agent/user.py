@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 import traceback
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_KEEPCAPS = 8
+LISTEN_S = 1.0
 READ_BYTES = 1 << 16  # sysctl files allocate what is asked for
 CAPABILITY_VERSION_3 = 0x20080522
 SYS_CAPGET = 125
@@ -204,21 +206,36 @@ class User:
         """Return the names in a folder."""
         return {"value": 0, "errno": 0, "names": sorted(os.listdir(path))}
 
-    def do_run(self, argv: list[str], timeout_s: float) -> Answer:
-        """Run a command to its end."""
-        done = subprocess.run(
+    def do_run(self, argv: list[str], timeout_s: float, last_words: list[str]) -> Answer:
+        """Run a command to its end, which we bring about if it is late or says its last words."""
+        with subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        return {
-            "value": done.returncode,
-            "errno": 0,
-            "stdout": done.stdout.decode(errors="replace"),
-            "stderr": done.stderr.decode(errors="replace"),
-        }
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            late, *said = listen(process, timeout_s, [word.encode() for word in last_words])
+            process.kill()  # which does nothing to one that has ended
+        stdout, stderr = (part.decode(errors="replace") for part in said)
+        code = process.returncode
+        return {"value": code, "errno": 0, "late": late, "stdout": stdout, "stderr": stderr}
+
+
+def listen(
+    process: subprocess.Popen[bytes], timeout_s: float, last_words: list[bytes]
+) -> tuple[bool, bytes, bytes]:
+    """Listen until a process ends, says a last word or is late; return if it was, and its words."""
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            left_s = max(0.0, until - time.monotonic())
+            return False, *process.communicate(timeout=min(LISTEN_S, left_s))
+        except subprocess.TimeoutExpired as error:
+            said = error.output or b"", error.stderr or b""
+        if any(word in part for word in last_words for part in said):
+            return False, *said
+        if time.monotonic() >= until:
+            return True, *said
 
 
 def materialize(spec: dict[str, Any], buffers: list[Memory]) -> Any:
