@@ -97,6 +97,8 @@ TOOLS = (
     Tool("mmdebstrap", "mmdebstrap", "image"),
     Tool("sqfstar", "squashfs-tools", "image"),
     Tool("newuidmap", "uidmap", "image"),
+    Tool("unsquashfs", "squashfs-tools", "image"),
+    Tool("cpio", "cpio", "image"),
     Tool("uuid/uuid.h", "uuid-dev", "selftests"),
     Tool("chromium-headless-shell", "chromium-headless-shell", "report"),
 )

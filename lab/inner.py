@@ -1,7 +1,7 @@
 """Guests inside the guest: QEMU, as users of vfio-pci start it, with a function assigned.
 
-Only the outer kernel is under test. An inner guest boots the same kernel and the same disks as
-the outer one, and its first process is images/inner.
+Only the outer kernel is under test. An inner guest boots the same kernel as the outer one, from
+memory, and its first process is images/inner.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
+from lab.errors import GuestLost
 from lab.function import PciFunction
+from lab.host import STUCK
 from lab.user import CommandResult, User
 
 QEMU = "qemu-system-x86_64"
 KERNEL = "/run/vfio-lab/inner/bzImage"
+INITRAMFS = "/run/vfio-lab/inner/initramfs"
 MEMORY_MIB = 96
-BOOT_TIMEOUT_S = 300.0
+BOOT_TIMEOUT_S = 180.0
+END = "[end]"  # what an inner guest says when it has said all
 FINDING = re.compile(r"^\[(\w+) ([^\]]+)\]\s*$", re.MULTILINE)
 UNUSED = ("hpet", "sata", "smbus", "smm", "vmport")
 # fmt: off
@@ -31,16 +35,10 @@ MACHINE = (
     # Without hardware to nest pages each fault is dear: a huge page takes 512 at once.
     "-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,hugetlb=on,hugetlbsize=2M",
 )
-DISKS = (
-    "-drive", "file=/dev/vda,format=raw,if=virtio,readonly=on",
-    "-drive", "file=/dev/vdb,format=raw,if=virtio,readonly=on",
-)
 # fmt: on
 # Every character on a console is an exit to the outer guest: the kernel says what matters only.
-WORDS = (
-    "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable nokaslr"
-    " root=/dev/vda ro rootfstype=squashfs init=/usr/lib/vfio-lab/inner"
-)
+# Behind a host bridge with ECAM it would look for 255 more, 32 exits each.
+WORDS = "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable nokaslr pci=lastbus=0"
 
 
 @dataclass(frozen=True)
@@ -99,19 +97,36 @@ class Hypervisor:
             driver: the module that shall drive it.
             token: the VF token that QEMU presents.
             words: further words for the inner kernel's command line.
+
+        Raises:
+            GuestLost: it ended before its time; carries what it and QEMU said.
+            DeadlineExceeded: it did not end.
         """
         line = " ".join([WORDS, f"driver={driver}", *words])
         # fmt: off
         command = [
-            QEMU, *MACHINE, *DISKS, *device(function, token),
+            QEMU, *MACHINE, *device(function, token),
             "-accel", "kvm",
             "-serial", "stdio",
             "-kernel", KERNEL,
+            "-initrd", INITRAMFS,
             "-append", line,
         ]
         # fmt: on
-        done = self.user.run(*command, timeout_s=BOOT_TIMEOUT_S)
-        return Inner(done.stdout + done.stderr)
+        fatal = [word.decode() for word in STUCK]
+        done = self.user.run(*command, timeout_s=BOOT_TIMEOUT_S, last_words=fatal)
+        inner = Inner(done.stdout + done.stderr)
+        if END not in inner.console:
+            raise GuestLost(
+                "the guest inside the guest came to a bad end",
+                guest=self.user.channel.name,
+                device=str(function),
+                expected=END,
+                seen=next((word for word in fatal if word in inner.console), None),
+                tail=inner.console,
+                hint="its last words say why; an internal error of KVM is no doing of vfio's",
+            )
+        return inner
 
 
 def device(function: PciFunction, token: UUID | None, *, iommufd: bool = False) -> list[str]:

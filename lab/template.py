@@ -14,7 +14,18 @@ from pathlib import Path
 
 import click
 
-from lab import bring, console, image, kernel, kmodules, payload, progress, qemucaps, selftests
+from lab import (
+    bring,
+    console,
+    image,
+    initramfs,
+    kernel,
+    kmodules,
+    payload,
+    progress,
+    qemucaps,
+    selftests,
+)
 from lab.argv import BootFiles, RunFiles, argv
 from lab.cache import Cache, digest
 from lab.deadline import Deadline
@@ -147,6 +158,8 @@ class Workshop:
         found: dict[str, bytes] = {}
         if "kernel" in root_fs.cargo:
             found["inner/bzImage"] = self.kernel.bzimage.read_bytes()
+            archive = initramfs.obtain(self.cache, root_fs, self.kernel)
+            found["inner/initramfs"] = archive.read_bytes()
         if "selftests" in root_fs.cargo:
             found |= selftests.files(selftests.obtain(self.cache))
         return found

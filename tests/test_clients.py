@@ -1,12 +1,14 @@
 """What clients are started with, and what is read from what they print."""
 
+import time
 from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
-from lab import selftests, tap
+from lab import inner, selftests, tap
 from lab.clients import Dpdk, Libvirt, node, put
+from lab.errors import GuestLost
 from lab.function import PciFunction
 from lab.inner import Hypervisor, Inner, device
 from lab.pci import Bdf
@@ -70,11 +72,11 @@ def test_tap_tells_passed_failed_and_skipped():
 
 
 def test_what_an_inner_guest_found_is_read_from_its_console():
-    inner = Inner(CONSOLE)
-    assert inner.found("has") == {"aer_dev_fatal"}
-    assert inner.found("net") == {"eth0"}
-    assert inner.selftest("Register test") == 0
-    assert inner.selftest("Loopback test") == 13
+    found = Inner(CONSOLE)
+    assert found.found("has") == {"aer_dev_fatal"}
+    assert found.found("net") == {"eth0"}
+    assert found.selftest("Register test") == 0
+    assert found.selftest("Loopback test") == 13
 
 
 def test_qemu_is_given_the_token_and_the_backend(vf):
@@ -85,13 +87,50 @@ def test_qemu_is_given_the_token_and_the_backend(vf):
 
 
 def test_an_assigned_guest_never_runs_and_a_booted_one_does(vf):
-    user = FakeUser()
+    user = FakeUser(CONSOLE)
     Hypervisor(user).assign(vf)
     Hypervisor(user).boot(vf, "igbvf", TOKEN, "selftest=1")
     waiting, running = user.ran
     assert {"-S", "-daemonize"} <= set(waiting)
     assert not {"-S", "-daemonize"} & set(running)
     assert running[-1].endswith("driver=igbvf selftest=1")
+
+
+@pytest.fixture
+def fake_qemu(tmp_path, monkeypatch):
+    """Return what sets the shell script that stands in for QEMU."""
+
+    def stand_in(script):
+        path = tmp_path / "qemu"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(inner, "QEMU", str(path))
+
+    return stand_in
+
+
+def test_an_inner_guest_that_kvm_gives_up_is_not_waited_for(user, vf, fake_qemu):
+    fake_qemu("echo '[net eth0]'; echo KVM internal error. Suberror: 3 >&2; exec sleep 60")
+    began = time.monotonic()
+    with pytest.raises(GuestLost) as lost:
+        Hypervisor(user).boot(vf, "igbvf")
+    assert time.monotonic() - began < 20
+    assert (lost.value.seen, lost.value.device) == ("KVM internal error", "0000:01:10.0")
+    assert lost.value.tail == "[net eth0]\nKVM internal error. Suberror: 3\n"
+
+
+def test_an_inner_guest_that_ends_before_its_time_is_lost(user, vf, fake_qemu):
+    fake_qemu("echo modprobe: module igbvf not found; echo Kernel panic - not syncing")
+    with pytest.raises(GuestLost) as lost:
+        Hypervisor(user).boot(vf, "igbvf")
+    assert (lost.value.expected, lost.value.seen) == ("[end]", None)
+    assert "modprobe: module igbvf not found" in str(lost.value)
+
+
+def test_an_inner_guest_has_said_all_when_it_ends(user, vf, fake_qemu, tmp_path):
+    (tmp_path / "console").write_text(CONSOLE)
+    fake_qemu(f"cat {tmp_path}/console")
+    assert Hypervisor(user).boot(vf, "igbvf").found("net") == {"eth0"}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,17 @@ from lab.host import megabytes
 
 # What a minute makes again; the rest takes a download or a long build.
 CHEAP = frozenset(
-    {"template", "trial", "modules", "payload", "image", "accelerator", "branch", "logs"}
+    {
+        "template",
+        "trial",
+        "modules",
+        "payload",
+        "initramfs",
+        "image",
+        "accelerator",
+        "branch",
+        "logs",
+    }
 )
 # Held by whoever builds; and without the keys no frozen guest could be reached.
 LASTING = frozenset({"locks", "keys"})
