@@ -166,6 +166,7 @@ def report(bench: kbuild.Bench, target: Path) -> list[Covered]:
 
     Raises:
         HostError: there is no gcovr.
+        BuildError: there is nothing to report.
     """
     target.mkdir(parents=True, exist_ok=True)
     data = target / "coverage.json"
@@ -185,7 +186,15 @@ def report(bench: kbuild.Bench, target: Path) -> list[Covered]:
         )
     if done.returncode:
         raise HostError("cannot write the report", tail=done.stderr, hint="make setup")
-    return summary(json.loads(data.read_text()))
+    found = summary(json.loads(data.read_text()))
+    if not any(each.lines for each in found):
+        raise BuildError(
+            "no line of vfio was counted",
+            expected="counts of the modules that the scenarios loaded",
+            seen=f"{len(found)} files without any",
+            tail=done.stderr,
+        )
+    return found
 
 
 def summary(data: Mapping[str, list[dict[str, object]]]) -> list[Covered]:

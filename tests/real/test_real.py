@@ -122,6 +122,18 @@ def test_a_bisection_finds_the_commit_past_broken_builds_and_boots(
     assert after == before
 
 
+@pytest.mark.usefixtures("cache")
+def test_what_scenarios_run_is_counted_line_by_line() -> None:
+    done = vfio_lab("coverage", "--on", KERNEL, "-k", WORDS)
+    assert done.returncode == 0, done.stderr
+    shares = {line.split()[-1]: line.split() for line in done.stdout.splitlines() if "/" in line}
+    share, percent, hit, _of, lines, *_rest = shares["drivers/vfio/group.c"]
+    assert percent == "%"
+    assert 0 < int(hit) < int(lines)
+    assert float(share) == pytest.approx(100 * int(hit) / int(lines), abs=0.1)
+    assert Path(done.stdout.split()[-1]).exists()
+
+
 def test_gdb_attaches_with_the_symbols_of_modules(cache: Cache, tmp_path: Path) -> None:
     gdb = shutil.which("gdb")
     if gdb is None:
