@@ -31,6 +31,8 @@ TAR_RECORD_BYTES = 10240
 TAR_RECORDS_A_NOTE = 2000
 # What one make prints for a step of work: "  CC [M]  drivers/vfio/vfio_main.o".
 STEP = re.compile(r"  ([A-Z][A-Z_0-9]*)(?: \[M\])? +(\S+)")
+COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
+LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
 # The guest maps modules straight from the host's page cache; decompressing would cost it time.
 SQUASHFS_OPTIONS = (
     "-comp",
@@ -157,6 +159,14 @@ def step(line: str) -> str | None:
     return None if match is None else match[2]
 
 
+def complaint(log: str) -> str | None:
+    """Return the first error in a compiler's or linker's output, with file and line."""
+    if (match := COMPLAINT.search(log)) is not None:
+        return f"{match[1]}: {match[2]}"
+    match = LINKING.search(log)
+    return None if match is None else match[1] or match[2]
+
+
 def _ignore(_line: str) -> None:
     return
 
@@ -265,7 +275,11 @@ class Bench:
         return [each.name for each in self.job.asked if final.get(each.name, "n") != each.value]
 
     def compile(self, *targets: str) -> None:
-        """Compile the image and the modules, or only certain targets."""
+        """Compile the image and the modules, or only certain targets.
+
+        Raises:
+            BuildError: it does not compile; names file and line.
+        """
         done = 0
         with progress.task(f"Compiling kernel {self.job.name}", self.job.steps or None) as task:
 
@@ -275,7 +289,16 @@ class Bench:
                     done += 1
                     task.update(done, note=note)
 
-            self.make("compile", *(targets or ("bzImage", "modules")), follow=follow)
+            try:
+                self.make("compile", *(targets or ("bzImage", "modules")), follow=follow)
+            except BuildError as error:
+                log = error.where.read_text(errors="replace") if error.where else ""
+                raise BuildError(
+                    f"kernel {self.job.name} does not compile",
+                    seen=complaint(log) or error.seen,
+                    tail=error.tail,
+                    where=error.where,
+                ) from error
 
     def pack(self, product: Path) -> None:
         """Put what guests need into the product's folder."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab import export, kbuild, kmodules, ktree, series
 from lab import kernel as kernels
 from lab.cache import Cache, digest
-from lab.errors import BuildError
 from lab.kernel import Kernel
 from lab.series import Patch
-
-COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
-LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
 
 
 def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:
@@ -59,11 +54,11 @@ def patched_in(
     def build(scratch: Path) -> None:
         with series.applied(patches, bench.tree, f"kernel {tree.name}"):
             if modules_suffice(patches):
-                compile_(bench, tree.modules())
+                bench.compile(*tree.modules())
                 made = [bench.out / each for each in tree.modules()]
                 kmodules.product(base, made, scratch, bench.log("pack"))
             else:
-                compile_(bench, [])
+                bench.compile()
                 bench.pack(scratch)
         facts = {"release": base.release, "version": base.version, "lasting": False}
         kernels.note(scratch, {"name": _label(tree.name, key), **facts})
@@ -85,28 +80,3 @@ def _label(name: str, key: str) -> str:
 def modules_suffice(patches: Sequence[Patch]) -> bool:
     """Return whether a series touches nothing but drivers/vfio."""
     return all(path.is_relative_to(ktree.VFIO) for path in series.touched(patches))
-
-
-def compile_(bench: kbuild.Bench, targets: Sequence[str]) -> None:
-    """Compile, and say where it fails.
-
-    Raises:
-        BuildError: it does not compile; names file and line.
-    """
-    try:
-        bench.compile(*targets)
-    except BuildError as error:
-        log = error.where.read_text(errors="replace") if error.where else ""
-        raise BuildError(
-            f"kernel {bench.job.name} does not compile",
-            seen=complaint(log) or error.seen,
-            where=error.where,
-        ) from error
-
-
-def complaint(log: str) -> str | None:
-    """Return the first error in a compiler's or linker's output, with file and line."""
-    if (match := COMPLAINT.search(log)) is not None:
-        return f"{match[1]}: {match[2]}"
-    match = LINKING.search(log)
-    return None if match is None else match[1] or match[2]

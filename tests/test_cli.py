@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +73,21 @@ def test_an_error_ends_the_command_with_its_message_and_code(
     assert result.exit_code == code
     assert words in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_command_that_is_told_to_end_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            click.echo("cleaned up")
+
+    monkeypatch.setattr(cli.Lab, "get_command", lambda *_: click.Command("work", callback=work))
+    result = run("work")
+    assert (result.exit_code, result.output) == (143, "cleaned up\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

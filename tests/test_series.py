@@ -4,7 +4,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from lab import gittree, series, trial
+from lab import gittree, kbuild, series, trial
 from lab.compare import rows, told
 from lab.errors import BuildError, UsageError
 from lab.results import Outcome, Record, Results
@@ -109,7 +109,7 @@ def test_what_is_no_patch_is_refused(tmp_path: Path, repository: Path) -> None:
     ],
 )
 def test_where_it_does_not_compile_is_said(log: str, place: str | None) -> None:
-    assert trial.complaint(log) == place
+    assert kbuild.complaint(log) == place
 
 
 def ended(**outcomes: tuple[Outcome, str]) -> Results:

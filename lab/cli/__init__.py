@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import keyword
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from lab.errors import LabError
 NAME = "vfio-lab"
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
 FAILED = 1
 # The help is written here too, so that `--help` imports none of them.
 COMMANDS = {
@@ -67,6 +69,8 @@ class Lab(click.Group):
     ) -> None:
         """Run the command line and exit the way the error says."""
         extra["standalone_mode"] = False
+        # So that scratch folders and worktrees are cleaned up as after Ctrl-C.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
         try:
             code = super().main(args, prog_name or NAME, **extra)
             sys.stdout.flush()
@@ -83,6 +87,8 @@ class Lab(click.Group):
             # The reader has left; so that the interpreter does not complain when it flushes:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = PIPE_CLOSED
+        finally:
+            signal.signal(signal.SIGTERM, before)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -122,6 +122,16 @@ def test_a_bisection_finds_the_commit_past_broken_builds_and_boots(
     assert after == before
 
 
+def test_kernels_are_compared_a_source_tree_among_them(repository: Path, tmp_path: Path) -> None:
+    page = tmp_path / "matrix.html"
+    done = vfio_lab("matrix", KERNEL, repository, "-k", WORDS, "--json", "--html", page)
+    assert done.returncode == 1, done.stderr
+    packaged, own = json.loads(done.stdout)[0]["outcomes"].values()
+    assert (packaged, own) == ("passed", "failed")
+    assert "BROKEN" in page.read_text()
+    assert gittree.git(repository, "status", "--porcelain", "--ignored") == ""
+
+
 @pytest.mark.usefixtures("cache")
 def test_what_scenarios_run_is_counted_line_by_line() -> None:
     done = vfio_lab("coverage", "--on", KERNEL, "-k", WORDS)
