@@ -27,7 +27,7 @@ from lab.runs import Choice
 KIND = "bisect"
 # git bisect run: 0 good, 125 skip, 1 to 127 bad, from 128 on it gives up.
 GOOD, BAD, SKIP, ABORT = 0, 1, 125, 128
-WORDS = {GOOD: "good", BAD: "bad", SKIP: "cannot be judged", ABORT: "not reproducible"}
+WORDS = {GOOD: "good", BAD: "bad", SKIP: "untestable", ABORT: "not reproducible"}
 REPEATS = 2
 # A guest that never came up says nothing about the scenario.
 NO_GUEST = re.compile(r"(BootError|BuildError|LaunchError|HostError|UsageError)\b")

@@ -72,6 +72,12 @@ def repository(cache: Cache) -> Path:
     return made
 
 
+def places_and_refs(repository: Path) -> str:
+    """Return what a bisection must leave as it was; in full, as an abbreviation may grow."""
+    places = gittree.git(repository, "worktree", "list", "--porcelain")
+    return places + gittree.git(repository, "for-each-ref")
+
+
 def test_a_patch_is_tried_and_what_changes_is_said(cache: Cache) -> None:
     done = vfio_lab("try", FAULT, "--on", KERNEL, "-k", WORDS, "--json")
     assert done.returncode == 1, done.stderr
@@ -112,14 +118,13 @@ def test_a_bisection_finds_the_commit_past_broken_builds_and_boots(
     cache: Cache, repository: Path, tmp_path: Path
 ) -> None:
     first, last = gittree.git(repository, "rev-list", "--max-parents=0", "HEAD").strip(), "HEAD"
-    before = gittree.git(repository, "worktree", "list") + gittree.git(repository, "for-each-ref")
+    before = places_and_refs(repository)
     found = bisect.bisect((first, last), repository, SCENARIO, tmp_path, cache)
     (culprit,) = found.commits
     subject = gittree.git(repository, "show", "-s", "--format=%s", culprit).strip()
     assert subject == history_module().CULPRIT
     assert bisect.SKIP in {verdict.code for verdict in found.verdicts.values()}
-    after = gittree.git(repository, "worktree", "list") + gittree.git(repository, "for-each-ref")
-    assert after == before
+    assert places_and_refs(repository) == before
 
 
 def test_kernels_are_compared_a_source_tree_among_them(repository: Path, tmp_path: Path) -> None:
