@@ -8,7 +8,9 @@ privately and loads the state: the kernel copies pages only as they are written.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -170,13 +172,18 @@ class Workshop:
         command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
         inputs = {
             "recipe": RECIPE,
-            "argv": command,
+            "argv": wherever(self.cache.root, command),
             "qemu": self.caps.digest,
             "kernel": self.kernel.digest,
             "image": root_fs.digest,
             "payload": cold.files.payload.parent.name,
         }
         return f"{cold.topology.name}-{digest(inputs)[:16]}"
+
+
+def wherever(root: Path, command: Sequence[str]) -> list[str]:
+    """Return a command line as it is in any cache: they are copied from host to host."""
+    return [word.replace(os.fspath(root), "") for word in command]
 
 
 def _freeze(cold: Machine, scratch: Path, logs: Path, title: str) -> None:
