@@ -118,7 +118,9 @@ class Qmp:
         return Path(self._log.name)
 
     def close(self) -> None:
-        """Disconnect and forget; QEMU runs on."""
+        """Disconnect and forget; QEMU runs on. Idempotent."""
+        if self._loop.is_closed():
+            return
         try:
             self._run(self._client.disconnect(), "disconnect", Deadline.after(1))
         except (LabError, QMPError, EOFError):

@@ -12,7 +12,8 @@ from lab.vfio.device import Device
 
 REGISTER_BYTES = 4
 # A cause that nothing else raises: nobody here talks to the PHY. A changed link would not do:
-# half a second into a clone QEMU lets each NIC finish its autonegotiation (e1000x_autoneg_resume).
+# half a second into a clone QEMU lets each NIC finish its autonegotiation (hw/net/igb_core.c
+# and its likes, igb_autoneg_resume()).
 MDIO_DONE = 1 << 9
 
 # Registers of BAR 0 that the e1000 and e1000e (82540EM, 82574) share.
