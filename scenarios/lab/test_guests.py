@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import socket
 import time
 from errno import EACCES, ENOENT, EPERM
 
@@ -17,6 +18,7 @@ from lab.uapi.syscalls import CAP_SYS_ADMIN, O_WRONLY
 
 GONE_WITHIN_S = 2.0
 CLOCKS_AGREE_S = 5
+FIRST_PACKET_S = 5
 HOST_NAME = "/proc/sys/kernel/hostname"
 EVERY_CAPABILITY = range(41)
 
@@ -62,6 +64,13 @@ def test_two_clones_differ_where_they_must(guest, machine, tmp_path):
     with contextlib.closing(twin):
         assert identity(guest).isdisjoint(identity(twin))
         assert len(identity(guest) & identity(guest)) == 1  # the MAC; each UUID is drawn anew
+
+
+def test_a_clone_is_reached_by_the_first_packet(guest):
+    """QEMU's network knows a clone's MAC; its second packet would follow after six seconds."""
+    where = (guest.login.host, guest.login.port)
+    with socket.create_connection(where, timeout=FIRST_PACKET_S) as wire:
+        assert wire.recv(4) == b"SSH-"
 
 
 def test_a_clone_knows_what_time_it_is(guest):
