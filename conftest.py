@@ -17,6 +17,7 @@ pytest_plugins = [
     "fixtures.groups",
     "fixtures.dma",
     "fixtures.noiommu",
+    "fixtures.memory",
     "fixtures.removal",
     "fixtures.hot_reset",
     "fixtures.clients",

@@ -265,6 +265,7 @@ def _furniture(topology: Topology, boot: BootFiles) -> list[str]:
         "-device", _device(topology, "rng", "rng=entropy"),
         "-device", _device(topology, "panic"),
         "-device", "vmgenid,guid=auto",
+        "-device", "vmcoreinfo",  # where a guest says how to read its core
     ]
     # fmt: on
 

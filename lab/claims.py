@@ -26,6 +26,7 @@ AREAS = Named(
         "E": "groups",
         "F": "the rest of vfio-pci",
         "G": "users of vfio-pci: QEMU, DPDK, libvirt, the kernel's own tests",
+        "H": "when the kernel has no memory",
     },
 )
 THREADS = Named(

@@ -71,6 +71,7 @@ file.driver=file,file.filename=/cache/payload,file.locking=off
 -device virtio-rng-pci,id=rng,bus=pcie.0,addr=0x15,disable-legacy=on,rng=entropy
 -device pvpanic-pci,id=panic,bus=pcie.0,addr=0x16
 -device vmgenid,guid=auto
+-device vmcoreinfo
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device igb,id=pf0,bus=port0,addr=0x00.0
 """
@@ -213,7 +214,7 @@ def test_the_whole_command_line() -> None:
 @ALL
 def test_the_hardware_under_test(each: Topology) -> None:
     found = command(each)
-    furniture_ends = found.index("-device vmgenid,guid=auto") + 1
+    furniture_ends = found.index("-device vmcoreinfo") + 1
     assert found[furniture_ends:] == UNDER_TEST[each.name].splitlines()
 
 

@@ -119,7 +119,7 @@ def test_claims_are_selected_by_thread_and_area():
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [({"thread": "2020-vf-tokens"}, "2020-vf-token"), ({"area": "Z"}, "A, B, C, D, E, F, G")],
+    [({"thread": "2020-vf-tokens"}, "2020-vf-token"), ({"area": "Z"}, "A, B, C, D, E, F, G, H")],
 )
 def test_an_unknown_thread_or_area_is_answered_with_what_there_is(arguments, told):
     with pytest.raises(UsageError, match=told):

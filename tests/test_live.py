@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import time
@@ -64,8 +65,10 @@ class Terminal:
 
     def __init__(self, *arguments):
         self.raw, (self.side, theirs) = "", os.openpty()
-        # A session of its own with this terminal, so that Ctrl-C reaches it, and only it.
-        command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "pytest", *ARGUMENTS]
+        # A session of its own with this terminal, so that Ctrl-C reaches it, and only it; what runs
+        # in the background of a script ignores it, and its children would too.
+        command = ["env", "--default-signal=INT", "setsid", "--ctty", "--wait"]
+        command += [sys.executable, "-m", "pytest", *ARGUMENTS]
         with open(theirs, "r+b", buffering=0) as stream:  # noqa: PTH123 - a descriptor, not a path
             self.process = subprocess.Popen(
                 [*command, *arguments],
@@ -77,10 +80,15 @@ class Terminal:
 
     def read(self):
         with contextlib.suppress(OSError):  # nobody has the other end any more
-            while data := os.read(self.side, 65536):
+            while data := self.next():
                 self.raw += data.decode(errors="replace")
                 yield self.text
         assert self.process.wait(PATIENCE_S) is not None
+
+    def next(self):
+        ready, _, _ = select.select([self.side], [], [], PATIENCE_S)
+        assert ready, f"nothing for {PATIENCE_S} s: {self.text}"
+        return os.read(self.side, 65536)
 
     @property
     def text(self):

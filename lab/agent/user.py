@@ -5,6 +5,7 @@ a buffer, and a buffer may hold pointers to others, so the host can build any io
 the malformed ones too.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
@@ -24,6 +26,8 @@ READ_BYTES = 1 << 16  # sysctl files allocate what is asked for
 CAPABILITY_VERSION_3 = 0x20080522
 SYS_CAPGET = 125
 SYS_CAPSET = 126
+FAIL_NTH = "/proc/thread-self/fail-nth"
+NUMBER_BYTES = 16
 POINTER_BYTES = 8
 WIDTHS = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
 Answer = dict[str, Any]
@@ -83,6 +87,8 @@ class User:
         self.control = control
         self.door = door
         self.children: set[int] = set()
+        self.nth = 0
+        self.starved = False
 
     def serve(self) -> NoReturn:
         """Answer until the router hangs up."""
@@ -121,10 +127,32 @@ class User:
             else:
                 words.append(ctypes.c_ulong(ctypes.addressof(materialize(arg, buffers))))
         ctypes.set_errno(0)
-        value = libc.syscall(*words)
+        with self.short_of_memory():
+            value = libc.syscall(*words)
         errno = ctypes.get_errno() if value == -1 else 0
         out = [memory.raw[:size].hex() for memory, size, wanted in buffers if wanted]
         return {"value": value, "errno": errno, "out": out}
+
+    def do_starve(self, nth: int) -> Answer:
+        """Have the nth allocation of the next call or write fail; tell if the last one's did."""
+        self.nth, met, self.starved = nth, self.starved, False
+        return {"value": int(met), "errno": 0}
+
+    @contextlib.contextmanager
+    def short_of_memory(self) -> Iterator[None]:
+        """Have the kernel fail the allocation that is due, within the block."""
+        if not self.nth:
+            yield
+            return
+        nth, self.nth = self.nth, 0
+        fd = os.open(FAIL_NTH, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, str(nth).encode(), 0)
+            yield
+        finally:
+            self.starved = int(os.pread(fd, NUMBER_BYTES, 0)) == 0
+            os.pwrite(fd, b"0", 0)
+            os.close(fd)
 
     def do_peek(self, address: int, size: int, width: int) -> Answer:
         """Load from mapped memory, in accesses of `width` bytes if that is not 0."""
@@ -194,7 +222,9 @@ class User:
         """Write to an existing file, in one write."""
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            return {"value": os.write(fd, bytes.fromhex(data)), "errno": 0}
+            content = bytes.fromhex(data)
+            with self.short_of_memory():
+                return {"value": os.write(fd, content), "errno": 0}
         finally:
             os.close(fd)
 

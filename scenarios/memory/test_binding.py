@@ -1,0 +1,43 @@
+"""What is left of a device that the kernel had no memory for?
+
+Kernel: drivers/vfio/vfio_main.c, __vfio_register_dev(); drivers/vfio/group.c,
+vfio_device_set_group(), vfio_create_group() and vfio_noiommu_group_alloc();
+drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device() and
+vfio_pci_core_sriov_configure().
+"""
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.memory import take
+
+NODES = "/dev/vfio"
+GROUPS = "/sys/kernel/iommu_groups"
+
+
+@claim("H06", "H13")
+@pytest.mark.complains("WARN")
+@pytest.mark.topology("igb-pair")
+def test_a_device_that_was_not_taken_is_free(starve, root, user, plain_vf):
+    """It is on no driver and has no node; later vfio-pci takes it, and it opens."""
+    plain_vf.unbind()
+    nodes = root.listdir(NODES)
+    starve(root, lambda: take(plain_vf), lambda _: plain_vf.unbind())
+    assert (root.listdir(NODES), plain_vf.driver) == (nodes, None)
+    take(plain_vf)
+    assert user.open(plain_vf)
+
+
+@claim("H06", "H13")
+@pytest.mark.complains("WARN")
+@pytest.mark.usefixtures("unsafe")
+@pytest.mark.topology("noiommu")
+def test_a_device_that_got_no_group_is_in_none(starve, root, pf_user, nic):
+    """Without an IOMMU its group is made for it, and taken from it again."""
+    nic.unbind()
+    nodes = root.listdir(NODES)
+    starve(root, lambda: take(nic), lambda _: nic.unbind())
+    assert (root.listdir(NODES), nic.driver, nic.grouped) == (nodes, None, False)
+    assert root.listdir(GROUPS)
+    nic.bind("vfio-pci")
+    assert pf_user.open(nic)

@@ -1,0 +1,106 @@
+"""What is left of an open that the kernel had no memory for?
+
+Kernel: drivers/vfio/group.c, vfio_group_fops_open(), vfio_df_group_open() and
+vfio_device_open_file(); drivers/vfio/container.c, vfio_ioctl_set_iommu();
+drivers/vfio/device_cdev.c, vfio_device_fops_cdev_open() and vfio_df_ioctl_bind_iommufd();
+drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable().
+"""
+
+from errno import EIO
+from functools import partial
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.groups import holders
+from fixtures.memory import reopen
+from fixtures.sriov import ready_group
+from fixtures.tokens import TOKEN
+from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from lab.vfio import Cdev, Container, Group, GroupDevice, Iommufd, with_options
+
+NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() on 6.1, whatever the reason
+
+
+@claim("H01")
+@pytest.mark.topology("igb-pair")
+def test_a_group_that_was_not_opened_is_free(starve, user, rival, nic):
+    """Each refused open counts for nothing: another may have the group."""
+    number = nic.group
+    starve(user, lambda: Group(user, number), Group.close)
+    assert rival.open(nic)
+
+
+@claim("H01")
+def test_a_container_that_was_not_opened_holds_nothing(starve, guest, user):
+    """The module can be taken out of memory afterwards."""
+    before = holders(guest, "vfio")
+    starve(user, lambda: Container(user), Container.close)
+    assert holders(guest, "vfio") == before
+
+
+@claim("H02")
+@pytest.mark.topology("igb-pair")
+def test_a_container_that_got_no_iommu_can_have_one(starve, nic, owned, new_container):
+    """Its groups stay in it, without a page table; later it has one, and the device opens."""
+
+    def start_over(_):
+        owned.unset_container()
+        owned.set_container(new_container)
+
+    ask = partial(new_container.set_iommu, VFIO_TYPE1v2_IOMMU)
+    starve(owned.user, ask, start_over, or_else=NO_DOMAIN)
+    new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    assert owned.get_device_fd(str(nic))
+
+
+@claim("H03")
+@pytest.mark.topology("igb-pair")
+def test_a_device_that_was_not_opened_is_closed(starve, user, plain_vf):
+    """Nobody waits for a user that never was: the driver lets go of it at once."""
+    group = ready_group(user, plain_vf)
+    name = str(plain_vf)
+    starve(user, lambda: group.get_device_fd(name), GroupDevice.close)
+    group.get_device_fd(name).close()
+    plain_vf.unbind()
+    assert plain_vf.driver is None
+
+
+@claim("H04")
+def test_a_vf_that_was_not_opened_does_not_count(starve, pf_user, pf, vf, vf_group):
+    """Its PF opens without a token, as it does while no VF is in use."""
+    pf_user.open(pf, TOKEN).close()
+    name = with_options(str(vf), TOKEN)
+    starve(vf_group.user, lambda: vf_group.get_device_fd(name), GroupDevice.close)
+    assert pf_user.open(pf)
+
+
+@claim("H05")
+def test_a_character_device_that_was_not_opened_can_be(starve, user, function):
+    """Nobody waits for the one who was refused: the driver lets go of the device at once."""
+    node = function.cdev
+    starve(user, lambda: Cdev(user, node), Cdev.close)
+    user.open(function, access="cdev").close()
+    function.unbind()
+    assert function.driver is None
+
+
+@claim("H05")
+@pytest.mark.topology("igb-pair")
+def test_a_character_device_that_was_not_bound_can_be(starve, user, plain_vf):
+    """After each refusal the same descriptor may try again."""
+    cdevs, iommufd = [Cdev(user, plain_vf.cdev)], Iommufd(user)
+    starve(user, lambda: cdevs[-1].bind_iommufd(iommufd), lambda _: reopen(cdevs))
+    cdevs[-1].bind_iommufd(iommufd)
+    assert cdevs[-1].get_info().num_regions
+
+
+@claim("H05")
+def test_a_character_device_that_was_not_attached_can_be(starve, bound_device, ioas):
+    """It is in no address space after a refusal, and in one when there is memory."""
+    starve(
+        bound_device.user,
+        lambda: bound_device.attach_iommufd_pt(ioas),
+        lambda _: bound_device.detach_iommufd_pt(),
+    )
+    assert bound_device.attach_iommufd_pt(ioas)

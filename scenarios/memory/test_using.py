@@ -1,0 +1,104 @@
+"""What is left of a call on an open device that the kernel had no memory for?
+
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_pci_hot_reset_groups() and
+vfio_pci_ioctl_get_pci_hot_reset_info(); drivers/vfio/pci/vfio_pci_intrs.c, vfio_msi_enable() and
+vfio_msi_set_vector_signal(); drivers/vfio/vfio_iommu_type1.c, vfio_dma_do_map();
+drivers/iommu/iommufd/ioas.c, iommufd_ioas_map().
+"""
+
+from errno import ENODEV, ENOSPC
+
+import pytest
+
+from fixtures.claims import claim
+from fixtures.devices import handlers
+from fixtures.dma import locked_bytes
+from fixtures.hot_reset import WIPED, marks
+from lab.memory import PAGE_BYTES, pinned_bytes
+from lab.uapi.vfio import VFIO_PCI_BAR3_REGION_INDEX
+from lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX as INTX
+from lab.uapi.vfio import VFIO_PCI_MSIX_IRQ_INDEX as MSIX
+
+NO_VECTORS = frozenset({ENODEV, ENOSPC})  # of the interrupt domains: drivers/pci/msi, kernel/irq
+
+
+@claim("H08")
+@pytest.mark.topology("multifunction")
+def test_a_reset_that_was_refused_holds_no_group(starve, rival, nic, held, held_sibling):
+    """Each try lets go of the group that it was shown; the one that has memory resets."""
+    starve(held.user, lambda: held.hot_reset([held.group]))
+    assert marks(held, held_sibling) == [WIPED, WIPED]
+    held_sibling.close()
+    held.close()
+    assert rival.open(nic)
+
+
+@claim("H09")
+def test_a_question_that_was_not_answered_can_be_asked_again(starve, device):
+    """INFO about a region with capabilities, and about what a reset takes along."""
+    starve(device.user, lambda: device.region_capabilities(VFIO_PCI_BAR3_REGION_INDEX))
+    starve(device.user, device.hot_reset_info)
+    assert device.hot_reset_info().count
+
+
+@claim("H10")
+@pytest.mark.complains(
+    "WARN"
+)  # of files in /proc/irq: the interrupt core made none, and removes them
+@pytest.mark.usefixtures("mastering")
+def test_a_vector_that_was_not_set_up_is_none(starve, function, device, registers, bell):
+    """No handler is left of a refusal, and later the device is heard."""
+    starve(
+        device.user,
+        lambda: device.set_irq_eventfds(MSIX, [bell.fd]),
+        lambda _: device.disable_irqs(MSIX),
+        or_else=NO_VECTORS,
+    )
+    assert handlers(function) == []
+    device.set_irq_eventfds(MSIX, [bell.fd])
+    registers.interrupt_vector(0)
+    assert bell.wait() == 1
+
+
+@claim("H10")
+@pytest.mark.topology("multifunction")
+def test_an_interrupt_line_that_was_not_set_up_is_none(starve, nic, held, bell):
+    """The same for INTx."""
+    starve(
+        held.user,
+        lambda: held.set_irq_eventfds(INTX, [bell.fd]),
+        lambda _: held.disable_irqs(INTX),
+    )
+    assert handlers(nic) == []
+    held.set_irq_eventfds(INTX, [bell.fd])
+    assert handlers(nic)
+
+
+@claim("H11")
+def test_memory_that_was_not_mapped_is_not_locked(starve, device, mappings):
+    """A refused mapping leaves nothing behind, a granted one the pages that were asked for."""
+    user = device.user
+    address = user.allocate(4 * PAGE_BYTES)
+    starve(
+        user,
+        lambda: mappings.map_dma(address, 0, 4 * PAGE_BYTES),
+        lambda _: mappings.unmap_dma(0, 4 * PAGE_BYTES),
+    )
+    assert locked_bytes(user) == 0
+    mappings.map_dma(address, 0, 4 * PAGE_BYTES)
+    assert locked_bytes(user) == 4 * PAGE_BYTES
+
+
+@claim("H12")
+def test_memory_that_iommufd_did_not_map_is_not_pinned(starve, attached, ioas):
+    """As for the container."""
+    user, iommufd, size = attached.user, attached.iommufd, 4 * PAGE_BYTES
+    address = user.allocate(size)
+    starve(
+        user,
+        lambda: iommufd.ioas_map(ioas, address, size, 0),
+        lambda iova: iommufd.ioas_unmap(ioas, iova, size),
+    )
+    assert pinned_bytes(user) == 0
+    iommufd.ioas_map(ioas, address, size, 0)
+    assert pinned_bytes(user) == size
