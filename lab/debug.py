@@ -72,7 +72,14 @@ def gdb(guest: Guest, socket: Path, out: Path | None) -> str:
 
 
 def pause_on_panic(guest: Guest) -> None:
-    """Have QEMU keep a guest that panics, instead of ending."""
+    """Have QEMU keep a guest that panics, instead of ending, and know what its core is of.
+
+    Raises:
+        AgentError: the kernel was built without CONFIG_FW_CFG_SYSFS.
+
+    Source: drivers/firmware/qemu_fw_cfg.c, write_vmcoreinfo().
+    """
+    guest.load("qemu_fw_cfg")
     guest.qmp.execute("set-action", deadline=Deadline.after(QMP_TIMEOUT_S), panic="pause")
 
 

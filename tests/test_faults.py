@@ -31,7 +31,7 @@ def test_what_covers_a_fault_is_there(kernel: str) -> None:
 
 def test_they_are_of_all_areas() -> None:
     rooms = {PurePath(place).parts[1] for one in faults.load("7.3") for place in one.covers}
-    assert rooms == {"vf_token", "sriov", "hot_reset", "groups", "noiommu", "device"}
+    assert rooms == {"vf_token", "sriov", "hot_reset", "groups", "noiommu", "device", "memory"}
 
 
 def test_a_few_are_spread_over_all() -> None:
