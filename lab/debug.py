@@ -84,7 +84,7 @@ def pause_on_panic(guest: Guest) -> None:
 
 
 def await_core(guest: Guest, timeout_s: float = FOREVER_S) -> Path:
-    """Wait until the guest panics, and write its memory as a core that crash and drgn open.
+    """Wait until the guest panics, and write its memory as a core that drgn opens.
 
     Args:
         guest: one told to `pause_on_panic`; it stays stopped.

@@ -2,8 +2,7 @@
 
 Kernel: drivers/vfio/vfio_main.c, __vfio_register_dev(); drivers/vfio/group.c,
 vfio_device_set_group(), vfio_create_group() and vfio_noiommu_group_alloc();
-drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device() and
-vfio_pci_core_sriov_configure().
+drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device().
 """
 
 import pytest
