@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from lab.progress import duration
-from lab.results import Outcome
+from lab.verdicts.results import Outcome
 
 STYLES = {
     Outcome.PASSED: "green",

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from lab import export, kernel, ktree
 from lab.cache import Cache
 from lab.deadline import Deadline
 from lab.errors import BuildError, LabError
 from lab.guest import Guest
-from lab.kernel import Kernel
+from lab.kernels import export, kernel, ktree
+from lab.kernels.kernel import Kernel
 from lab.template import Workshop
 from lab.topology import Topology
 

@@ -19,7 +19,7 @@ from lab.channel import ROUTER, Channel
 from lab.deadline import Deadline, wait_until
 from lab.errors import BootError, LabError
 from lab.host import Accelerator
-from lab.kernel import Kernel
+from lab.kernels.kernel import Kernel
 from lab.qemu import Qemu
 from lab.qemucaps import QemuCaps
 from lab.qmp import Qmp

@@ -22,7 +22,7 @@ from lab.errors import HostError
 from lab.process import SYSTEM_PATH, how_it_ended
 
 if TYPE_CHECKING:
-    from lab.kernel import Kernel
+    from lab.kernels.kernel import Kernel
     from lab.qemucaps import QemuCaps
 
 KVM = Path("/dev/kvm")

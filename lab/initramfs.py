@@ -14,7 +14,7 @@ from pathlib import Path
 from lab import host
 from lab.cache import Cache, digest, file_digest
 from lab.image import IMAGES, Image, recipe
-from lab.kernel import Kernel
+from lab.kernels.kernel import Kernel
 from lab.process import pipeline
 
 KIND = "initramfs"

@@ -18,7 +18,7 @@ from lab.channel import Channel
 from lab.deadline import Deadline, wait_until
 from lab.errors import AgentError, HostError, LabError
 from lab.fence import Fence, FencedChannel, Unsuited
-from lab.kernel import Kernel
+from lab.kernels.kernel import Kernel
 from lab.pci import Bdf
 from lab.pcitree import Function, Model, Sriov
 from lab.ssh import Login, Ssh

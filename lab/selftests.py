@@ -12,10 +12,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab import host, kernel, ksource, progress
+from lab import host, progress
 from lab.cache import MANIFEST, Cache, digest
 from lab.function import PciFunction
-from lab.kbuild import Bench, Job
+from lab.kernels import kernel, ksource
+from lab.kernels.kbuild import Bench, Job
 from lab.user import User
 
 KIND = "selftests"

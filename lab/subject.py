@@ -13,7 +13,7 @@ from lab.console import readable
 from lab.deadline import Deadline, wait_until
 from lab.errors import AgentError
 from lab.function import PciFunction
-from lab.kernel import Kernel
+from lab.kernels.kernel import Kernel
 from lab.snapshot import Snapshot, snapshot
 from lab.topology import Topology
 from lab.transcript import Entry

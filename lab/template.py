@@ -16,18 +16,7 @@ from pathlib import Path
 
 import click
 
-from lab import (
-    bring,
-    console,
-    image,
-    initramfs,
-    kernel,
-    kmodules,
-    payload,
-    progress,
-    qemucaps,
-    selftests,
-)
+from lab import console, image, initramfs, payload, progress, qemucaps, selftests
 from lab.argv import BootFiles, RunFiles, argv
 from lab.cache import Cache, digest
 from lab.deadline import Deadline
@@ -36,7 +25,8 @@ from lab.guest import Guest, Machine
 from lab.host import Accelerator, accelerator
 from lab.image import Image
 from lab.inventory import check
-from lab.kernel import Kernel
+from lab.kernels import bring, kernel, kmodules
+from lab.kernels.kernel import Kernel
 from lab.qemucaps import QemuCaps
 from lab.topology import Topology
 from lab.vfio import VfioUser
@@ -89,7 +79,8 @@ class Workshop:
 
         Args:
             cache: where everything built lives.
-            kernel_name: of a packaged one, the newest by default, or a path: see `lab.bring`.
+            kernel_name: of a packaged one, the newest by default, or a path that
+                `lab.kernels.bring` takes.
             modules: folder of modules that replace the kernel's own.
 
         Raises:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lab import attach, runs
+from lab import attach
 from lab.cache import Cache
 from lab.deadline import Deadline
 from lab.errors import LabError, UsageError
@@ -18,6 +18,7 @@ from lab.template import Workshop
 from lab.topology import Topology
 from lab.topology import topology as named_topology
 from lab.user import Refusal
+from lab.verdicts import runs
 
 VISITS = "visits"
 HISTORY = "shell-history"

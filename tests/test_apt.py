@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import apt, ksource
+from lab import apt
 from lab.cache import Cache
 from lab.errors import HostError
+from lab.kernels import ksource
 
 NO_KEYS = apt.Mirror("http://archive.invalid/debian", None)
 TOLD = "http://a.invalid/debian/|bookworm|main|Debian|Debian"

@@ -13,7 +13,7 @@ import pytest
 
 import lab
 from lab.claims import load
-from lab.scenarios import by_claim, cited
+from lab.verdicts.scenarios import by_claim, cited
 
 PROJECT = Path(lab.__file__).parent.parent
 LONGEST_MODULE = 400

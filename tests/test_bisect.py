@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import bisect, gittree
-from lab.bisect import ABORT, BAD, GOOD, SKIP, Verdict
 from lab.cache import Cache
 from lab.errors import BuildError, UsageError
-from lab.results import Outcome, Record, Results
+from lab.kernels import gittree
+from lab.verdicts import bisect
+from lab.verdicts.bisect import ABORT, BAD, GOOD, SKIP, Verdict
+from lab.verdicts.results import Outcome, Record, Results
 
 COMMITS = 18
 CULPRIT = 11

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from lab.board import Board
-from lab.results import Outcome
+from lab.verdicts.results import Outcome
 
 
 class Clock:

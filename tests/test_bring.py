@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import bring
 from lab.cache import Cache
 from lab.errors import BuildError, UsageError
+from lab.kernels import bring
 
 RELEASE = "6.18.2-mine+"
 

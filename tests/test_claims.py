@@ -12,8 +12,8 @@ from lab.claims import AREAS, THREADS, Claim, Outcome, Status, Verdict, holds, j
 from lab.cli.claims import claims as command
 from lab.cli.claims import listing
 from lab.errors import UsageError
-from lab.results import Outcome as End
-from lab.scenarios import by_claim
+from lab.verdicts.results import Outcome as End
+from lab.verdicts.scenarios import by_claim
 
 COUNTS = {"A": 50, "B": 42, "C": 46, "D": 41, "E": 35, "F": 60}
 EARLY = Change("early", "an early change", (6, 6), None, (), (), "made up.")

@@ -9,12 +9,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from lab import cli, host, image, kernel, qemucaps
+from lab import cli, host, image, qemucaps
 from lab.cache import Cache
 from lab.cli import main
 from lab.cli.doctor import FAIL, OK, WARN, Finding, examine
 from lab.errors import BuildError, HostError, LabError, UsageError
 from lab.host import Accelerator, Tool
+from lab.kernels import kernel
 from lab.qemucaps import QemuCaps
 from lab.topology import TOPOLOGIES
 

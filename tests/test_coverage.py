@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import coverage
 from lab.errors import BuildError, HostError
+from lab.verdicts import coverage
 
 PROGRAM = "int main(int n, char **v) { if (n > 1) return 0; return 0; }\n"
 

@@ -9,7 +9,7 @@ import pytest
 from lab import debug
 from lab.cache import Cache
 from lab.errors import LabError
-from lab.kernel import Kernel
+from lab.kernels.kernel import Kernel
 
 LOADED = {"vfio_pci_core": "0xffffffffa001a000\n", "igb": "0xffffffffa0100000\n"}
 

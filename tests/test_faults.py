@@ -4,9 +4,10 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from lab import faults, trial
 from lab.errors import UsageError
-from lab.scenarios import PROJECT
+from lab.kernels import trial
+from lab.verdicts import faults
+from lab.verdicts.scenarios import PROJECT
 
 KERNELS = ("7.3", "6.12")
 ENOUGH = 60

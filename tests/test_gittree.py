@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import changes, gittree, khistory
+from lab import changes
 from lab.errors import BuildError, UsageError
+from lab.kernels import gittree, khistory
 
 
 def commit(tree: Path, subject: str, body: str = "") -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BuildError
-from lab.kconfig import Option, check, merge, parse, read, seed, series, symbols
+from lab.kernels.kconfig import Option, check, merge, parse, read, seed, series, symbols
 
 VFIO = Option("VFIO", "m", "the core", "vfio.config:1")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lab import apt, host, kbuild, kconfig, kernel, ksource
+from lab import apt, host
 from lab.cache import Cache, digest
 from lab.cli.kernel import kernel as command
 from lab.errors import BuildError, HostError, LabError, UsageError
+from lab.kernels import kbuild, kconfig, kernel, ksource
 
 # A source tree that answers to the targets the lab uses, as kbuild does, in no time.
 MAKEFILE = """\

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import kmodules
 from lab.cache import Cache
 from lab.errors import UsageError
-from lab.kernel import Kernel
+from lab.kernels import kmodules
+from lab.kernels.kernel import Kernel
 
 RELEASE = "7.3.4-lab"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import export, ktree
 from lab.cache import Cache
-from lab.kbuild import OUT, Bench, Job
+from lab.kernels import export, ktree
+from lab.kernels.kbuild import OUT, Bench, Job
 
 JOB = Job("7.3", (), (), 9)
 SOURCES = ("Makefile", "tools/objtool/check.c", "drivers/vfio/group.c", "drivers/pci/pci.c")

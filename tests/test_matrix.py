@@ -2,8 +2,8 @@
 
 import json
 
-from lab import matrix
-from lab.results import Outcome, Record, Results
+from lab.verdicts import matrix
+from lab.verdicts.results import Outcome, Record, Results
 
 KERNELS = ["6.12", "7.3"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab import results
-from lab.results import Outcome
+from lab.verdicts import results
+from lab.verdicts.results import Outcome
 
 pytest_plugins = ["pytester"]
 
@@ -27,7 +27,7 @@ import pytest
 import fixtures.guests
 from fixtures.claims import claim
 from fixtures.guests import WORKSHOP
-from lab.kernel import Kernel
+from lab.kernels.kernel import Kernel
 from lab.snapshot import Snapshot
 from lab.topology import topology
 from lab.transcript import Entry

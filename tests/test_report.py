@@ -12,10 +12,10 @@ from lab.errors import UsageError
 from lab.host import which
 from lab.report import site
 from lab.report.picture import picture
-from lab.results import Outcome, Record, Results
-from lab.scenarios import catalogue
 from lab.snapshot import Held, Seen, Snapshot
 from lab.topology import TOPOLOGIES, topology
+from lab.verdicts.results import Outcome, Record, Results
+from lab.verdicts.scenarios import catalogue
 
 BROWSER = "chromium-headless-shell"
 WAIT_MS = 20_000

@@ -4,10 +4,10 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from lab import gittree, kbuild, series, trial
-from lab.compare import rows, told
 from lab.errors import BuildError, UsageError
-from lab.results import Outcome, Record, Results
+from lab.kernels import gittree, kbuild, series, trial
+from lab.verdicts.compare import rows, told
+from lab.verdicts.results import Outcome, Record, Results
 
 FILE = "drivers/vfio/vfio_main.c"
 BEFORE = "one\ntwo\nthree\nfour\nfive\n"

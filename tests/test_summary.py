@@ -5,7 +5,7 @@ import pytest
 from lab.claims import load
 from lab.errors import UsageError
 from lab.report.summary import TESTED_BY, WIDTH, summary
-from lab.results import Outcome, Record, Results
+from lab.verdicts.results import Outcome, Record, Results
 
 THREAD = "2020-vf-token"
 WHERE = "scenarios/vf_token/test_match.py::test_it[a very long parameter that nobody may break]"

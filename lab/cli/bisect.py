@@ -18,9 +18,10 @@ def bisect(good: str, bad: str, tree: Path, scenario: str) -> None:
     SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. TREE, a git checkout, is
     not touched. Both ends are tried first, and a bad verdict is repeated before it is believed.
     """
-    from lab import bisect as bisection
-    from lab import gittree, runs
     from lab.cache import Cache
+    from lab.kernels import gittree
+    from lab.verdicts import bisect as bisection
+    from lab.verdicts import runs
 
     where = runs.folder(Path(".artifacts").absolute(), "bisect")
     found = bisection.bisect((good, bad), tree.resolve(), scenario, where, Cache.default())

@@ -17,8 +17,8 @@ def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> 
     SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. Exits with 0 (good), 1
     (bad, three times), 125 (does not build or boot), 128 (not reproducible: git gives up).
     """
-    from lab import bisect, runs
     from lab.cache import Cache
+    from lab.verdicts import bisect, runs
 
     where = evidence or runs.folder(Path(".artifacts").absolute(), "bisect")
     found = bisect.judge(Path.cwd(), bisect.choice(scenario), where, Cache.default().open())

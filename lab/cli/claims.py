@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from lab import results
 from lab.claims import AREAS, THREADS, Claim, Status, select
-from lab.scenarios import PROJECT, by_claim
+from lab.verdicts import results
+from lab.verdicts.scenarios import PROJECT, by_claim
 
 NARROWEST_COLUMNS = 60
 INDENT = " " * 5

@@ -15,9 +15,10 @@ def coverage(name: str | None, expression: str | None) -> None:
 
     The pages with the source are written to .artifacts/coverage-*/html/index.html.
     """
-    from lab import coverage as counts
-    from lab import kernel, runs
     from lab.cache import Cache
+    from lab.kernels import kernel
+    from lab.verdicts import coverage as counts
+    from lab.verdicts import runs
 
     cache = Cache.default().open()
     where = runs.folder(Path(".artifacts").absolute(), "coverage")

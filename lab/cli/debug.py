@@ -19,10 +19,10 @@ def debug(topology: str, name: str | None, core: bool) -> None:
     It runs until Ctrl-C or the end of input, with --core until it panics.
     """
     from lab import debug as debugging
-    from lab import runs
     from lab.cache import Cache
     from lab.template import Workshop
     from lab.topology import topology as named
+    from lab.verdicts import runs
 
     chosen = named(topology)
     cache = Cache.default().open()

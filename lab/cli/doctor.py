@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from lab import host, image, kernel, qemucaps
+from lab import host, image, qemucaps
 from lab.cache import Cache
 from lab.errors import HostError, LabError
+from lab.kernels import kernel
 from lab.topology import TOPOLOGIES
 
 OK, WARN, FAIL = "ok", "warn", "fail"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from lab import bring, changes, kbuild, ksource
-from lab import kernel as kernels
+from lab import changes
 from lab.cache import Cache
 from lab.host import megabytes
+from lab.kernels import bring, kbuild, ksource
+from lab.kernels import kernel as kernels
 
 
 @click.group()

@@ -29,9 +29,10 @@ def matrix(
     A KERNEL is a packaged one or a path, as for `pytest --lab-kernel`. Exits with 1 if a claim is
     broken on any of them.
     """
-    from lab import bring, compare, runs
-    from lab import matrix as tables
     from lab.cache import Cache
+    from lab.kernels import bring
+    from lab.verdicts import compare, runs
+    from lab.verdicts import matrix as tables
 
     cache = Cache.default().open()
     made = [bring.obtain(name, cache) for name in kernels]

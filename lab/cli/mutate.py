@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lab.faults import Fate
+from lab.verdicts.faults import Fate
 
 
 @click.command()
@@ -29,9 +29,10 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
 
     Before them a rebuild without a fault, which must pass. Exits with 1 if a fault survived.
     """
-    from lab import faults, kernel, runs
     from lab.cache import Cache
+    from lab.kernels import kernel
     from lab.named import Named
+    from lab.verdicts import faults, runs
 
     known = kernels or tuple(path.name for path in sorted(faults.FOLDER.iterdir()))
     where = runs.folder(Path(".artifacts").absolute(), "mutate")

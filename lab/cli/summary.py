@@ -17,8 +17,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--base", type=FOLDER, help="Folder of another run: say what changed against it.")
 def summary(run: Path, thread: str | None, base: Path | None) -> None:
     """Sum up RUN, a run's folder in .artifacts: kernel, verdicts by claim, failures."""
-    from lab import results
     from lab.report.summary import summary as summed_up
+    from lab.verdicts import results
 
     against = results.read(base) if base else None
     click.echo(summed_up(results.read(run), thread, against))

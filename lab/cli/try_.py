@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from lab.compare import Row
 from lab.errors import BuildError
+from lab.verdicts.compare import Row
 
 
 @click.command("try")
@@ -31,8 +31,9 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     A series below drivers/vfio alone costs the modules it touches, any other an incremental build.
     Exits with 0 if nothing got worse, 1 if something did, 125 if a patch does not apply or compile.
     """
-    from lab import compare, kernel, runs, series, trial
     from lab.cache import Cache
+    from lab.kernels import kernel, series, trial
+    from lab.verdicts import compare, runs
 
     cache = Cache.default().open()
     chosen = name or kernel.catalogue().default
@@ -62,7 +63,8 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
 
 def tell(row: Row) -> None:
     """Print a scenario that ends differently."""
-    from lab import claims, compare
+    from lab import claims
+    from lab.verdicts import compare
 
     click.echo(f"\n{row.nodeid}")
     for claim in row.claims:
@@ -73,7 +75,7 @@ def tell(row: Row) -> None:
 
 def record(row: Row) -> dict[str, object]:
     """Return a difference as JSON shows it."""
-    from lab import compare
+    from lab.verdicts import compare
 
     before, after = (compare.told(one) for one in row.records)
     return {"scenario": row.nodeid, "claims": row.claims, "before": before, "after": after}

@@ -13,8 +13,8 @@ from lab.cache import digest
 from lab.claims import THREADS, Claim
 from lab.claims import load as load_claims
 from lab.evidence import FAILURE
-from lab.results import Outcome, Record, Results, worst
-from lab.scenarios import catalogue
+from lab.verdicts.results import Outcome, Record, Results, worst
+from lab.verdicts.scenarios import catalogue
 
 WORDS = {
     Outcome.PASSED: "proven",

@@ -14,9 +14,9 @@ from lab.errors import UsageError
 from lab.report.pages import plain, render, text
 from lab.report.picture import picture
 from lab.report.shown import Shown, counts, failures, headline, shown, threads
-from lab.results import RESULTS, Results, read
 from lab.snapshot import load as load_snapshot
 from lab.topology import TOPOLOGIES
+from lab.verdicts.results import RESULTS, Results, read
 
 PLAIN_FILES = ("scenario.html", "style.css", "app.js")
 JUNIT = "junit.xml"

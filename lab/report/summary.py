@@ -10,7 +10,7 @@ from importlib import metadata
 from lab.claims import THREADS, Claim, select
 from lab.report.pages import duration, moment
 from lab.report.shown import BAD, WORDS, counts
-from lab.results import Outcome, Record, Results, worst
+from lab.verdicts.results import Outcome, Record, Results, worst
 
 WIDTH = 72
 LABEL = 10

@@ -1,7 +1,7 @@
 """Does a machine that is not the lab's own get back the device that it lent?"""
 
 from fixtures.lent import DRIVER
-from lab.results import Outcome
+from lab.verdicts.results import Outcome
 
 PASSED, SKIPPED = Outcome.PASSED, Outcome.SKIPPED
 MATCH = "scenarios/vf_token/test_match.py"

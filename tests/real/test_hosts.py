@@ -14,9 +14,9 @@ import pytest
 
 from lab.cache import Cache
 from lab.deadline import Deadline, wait_until
-from lab.scenarios import PROJECT
 from lab.template import Workshop
 from lab.topology import topology
+from lab.verdicts.scenarios import PROJECT
 
 SCENARIOS = "scenarios/vf_token/test_match.py"
 KERNEL = "7.3"

@@ -18,11 +18,13 @@ import drgn
 import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
-from lab import bisect, debug, faults, gittree, host, ktree
+from lab import debug, host
 from lab.cache import Cache, digest
 from lab.errors import LabError
+from lab.kernels import gittree, ktree
 from lab.template import Workshop
 from lab.topology import topology
+from lab.verdicts import bisect, faults
 
 KERNEL = "7.3"
 SCENARIO = "scenarios/vf_token/test_match.py::test_pf_without_vf_users_opens_without_a_token"

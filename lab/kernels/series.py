@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from lab import gittree
 from lab.errors import BuildError, UsageError
+from lab.kernels import gittree
 
 TOUCHED = re.compile(r"^(?:--- a/|\+\+\+ b/|rename from |rename to )(\S+)", re.MULTILINE)
 SUBJECT = re.compile(r"^Subject: *(.*(?:\n[ \t].*)*)", re.MULTILINE)

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from lab import kbuild, kernel, ksource, progress
+from lab import progress
 from lab.cache import Cache
+from lab.kernels import kbuild, kernel, ksource
 
 KIND = "tree"
 READY = "ready.json"

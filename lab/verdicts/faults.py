@@ -11,15 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import ktree, progress, runs, trial
+from lab import progress
 from lab.cache import Cache
 from lab.errors import BuildError, LabError, UsageError
-from lab.kernel import Kernel
-from lab.results import Outcome
-from lab.runs import Choice
-from lab.scenarios import FOLDER as SCENARIOS
-from lab.scenarios import PROJECT
-from lab.series import Patch
+from lab.kernels import ktree, trial
+from lab.kernels.kernel import Kernel
+from lab.kernels.series import Patch
+from lab.verdicts import runs
+from lab.verdicts.results import Outcome
+from lab.verdicts.runs import Choice
+from lab.verdicts.scenarios import FOLDER as SCENARIOS
+from lab.verdicts.scenarios import PROJECT
 
 FOLDER = PROJECT / "faults"
 HEAD = re.compile(r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n")

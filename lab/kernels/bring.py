@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import export, kbuild, kconfig, khistory, kmodules, progress
-from lab import kernel as kernels
+from lab import progress
 from lab.cache import Cache, digest, file_digest
 from lab.changes import Version
 from lab.errors import UsageError
-from lab.kernel import Kernel
+from lab.kernels import export, kbuild, kconfig, khistory, kmodules
+from lab.kernels import kernel as kernels
+from lab.kernels.kernel import Kernel
 
 IMAGE = Path("arch/x86/boot/bzImage")
 ORDER = Path("modules.order")

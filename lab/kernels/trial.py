@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import export, kbuild, kmodules, ktree, series
-from lab import kernel as kernels
 from lab.cache import Cache, digest
-from lab.kernel import Kernel
-from lab.series import Patch
+from lab.kernels import export, kbuild, kmodules, ktree, series
+from lab.kernels import kernel as kernels
+from lab.kernels.kernel import Kernel
+from lab.kernels.series import Patch
 
 
 def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:

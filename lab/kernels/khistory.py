@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lab import changes, gittree
+from lab import changes
 from lab.changes import Change
+from lab.kernels import gittree
 
 BACKPORT = re.compile(r"^(?:\[ )?(?:Upstream )?commit ([0-9a-f]{12,40})(?: upstream\.?| \])", re.M)
 REVERT = re.compile(r'^Revert "(.*)"$')

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from lab import kbuild, progress
+from lab import progress
 from lab.cache import Cache, digest, file_digest
 from lab.errors import UsageError
-from lab.kernel import Kernel
+from lab.kernels import kbuild
+from lab.kernels.kernel import Kernel
 from lab.process import pipeline
 
 KIND = "modules"

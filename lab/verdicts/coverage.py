@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from lab import export, host, kbuild, kmodules, ktree, progress
-from lab import kernel as kernels
+from lab import host, progress
 from lab.cache import Cache, digest
 from lab.errors import BuildError, HostError
-from lab.kernel import Kernel
+from lab.kernels import export, kbuild, kmodules, ktree
+from lab.kernels import kernel as kernels
+from lab.kernels.kernel import Kernel
 from lab.process import environment, pipeline
 from lab.subject import Subject
 

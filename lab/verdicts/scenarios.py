@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.errors import HostError
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / "scenarios"
 
 

@@ -10,13 +10,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import host, progress, results
+from lab import host, progress
 from lab.cache import Cache, digest, file_digest
 from lab.errors import BuildError, HostError, LabError, UsageError
-from lab.kernel import Kernel
+from lab.kernels.kernel import Kernel
 from lab.process import pipeline
-from lab.results import Outcome, Results
-from lab.scenarios import FOLDER, PROJECT
+from lab.verdicts import results
+from lab.verdicts.results import Outcome, Results
+from lab.verdicts.scenarios import FOLDER, PROJECT
 
 KIND = "verdicts"
 KEPT = 32

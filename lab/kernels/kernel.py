@@ -14,12 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab import kbuild, kconfig, ksource, progress
+from lab import progress
 from lab.cache import MANIFEST, Cache, digest, file_digest
 from lab.changes import Change
 from lab.errors import BuildError, UsageError
+from lab.kernels import kbuild, kconfig, ksource
 
-IMAGES = Path(__file__).resolve().parent.parent / "images"
+IMAGES = Path(__file__).resolve().parents[2] / "images"
 KIND = "kernel"
 FACTS = "kernel.json"
 # Part of every product's key: raise it when the product is laid out or made differently.

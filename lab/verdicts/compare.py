@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.results import Outcome, Record, Results
-from lab.runs import BAD
+from lab.verdicts.results import Outcome, Record, Results
+from lab.verdicts.runs import BAD
 
 ABSENT = "not run"
 # Random tokens, addresses and counts differ from one failure to the next.

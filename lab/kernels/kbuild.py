@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import host, kconfig, progress
+from lab import host, progress
 from lab.cache import Cache
 from lab.errors import BuildError, HostError
+from lab.kernels import kconfig
 from lab.process import environment, pipeline
 
 Follow = Callable[[str], None]

@@ -16,11 +16,12 @@ from pathlib import Path, PurePath
 
 import click
 
-from lab import gittree, host, kbuild, kconfig, khistory, kmodules, ktree, progress
-from lab import kernel as kernels
+from lab import host, progress
 from lab.cache import Cache, digest
 from lab.errors import BuildError
-from lab.kernel import Kernel
+from lab.kernels import gittree, kbuild, kconfig, khistory, kmodules, ktree
+from lab.kernels import kernel as kernels
+from lab.kernels.kernel import Kernel
 
 KIND = "foreign"  # the products
 MIRRORS = "mirror"

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import click
 
-from lab import export, gittree, progress, runs
+from lab import progress
 from lab.cache import Cache, digest
 from lab.errors import BuildError, LabError, UsageError
+from lab.kernels import export, gittree
 from lab.process import pipeline
-from lab.results import Outcome, Record, Results
-from lab.runs import Choice
+from lab.verdicts import runs
+from lab.verdicts.results import Outcome, Record, Results
+from lab.verdicts.runs import Choice
 
 KIND = "bisect"
 # git bisect run: 0 good, 125 skip, 1 to 127 bad, from 128 on it gives up.

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lab import claims, compare
-from lab.results import Outcome, Record, Results, worst
+from lab import claims
+from lab.verdicts import compare
+from lab.verdicts.results import Outcome, Record, Results, worst
 
 MARKS = {
     Outcome.PASSED: "holds",

@@ -1,0 +1,1 @@
+"""Kernels: how to have one, bring one or change one."""
