@@ -189,7 +189,7 @@ def test_imports_do_not_go_round():
     assert {name: needs & set(graph) for name, needs in graph.items()} == {}
 
 
-@pytest.mark.parametrize("path", modules("lab", "fixtures", "scenarios"), ids=where)
+@pytest.mark.parametrize("path", modules("lab", "fixtures", "scenarios", "tests"), ids=where)
 def test_a_module_fits_a_mind_and_a_function_a_screen(path):
     assert len(path.read_text().splitlines()) <= LONGEST_MODULE
     lengths = {

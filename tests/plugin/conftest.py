@@ -1,0 +1,124 @@
+"""Runs of the project's pytest plugins inside tests: a stub kernel and a fake guest."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import lab
+
+PROJECT = Path(lab.__file__).parent.parent
+PLUGINS = ["options", "guests", "claims", "evidence", "results", "machines", "sriov"]
+ARGUMENTS = [word for name in PLUGINS for word in ("-p", f"fixtures.{name}")]
+# What a scenario of the inner runs imports: a workshop without a cache, a guest without QEMU.
+CONFTEST = """
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import fixtures.guests
+from fixtures.claims import claim
+from fixtures.guests import WORKSHOP
+from lab.kernels.kernel import Kernel
+from lab.snapshot import Snapshot
+from lab.topology import topology
+from lab.transcript import Entry
+
+HERE = Path(__file__).parent
+
+
+class FakeGuest:
+    def __init__(self, name, machine, folder):
+        folder.mkdir(parents=True)
+        self.name, self.machine, self.folder = name, machine, folder
+        self.console = folder / "console.log"
+        self.console.write_text("[    0.0] Linux version\\n")
+        self.transcript = [Entry(0, 0, "vf_user", "open", "the VF", "EACCES")]
+        self.closed = False
+        self.awake = None
+
+    boot = clone = classmethod(lambda cls, *args, keepable: cls(*args))
+
+    def says(self, line):
+        with self.console.open("a") as file:
+            file.write(f"[    1.0] {line}\\n")
+
+    def paste(self):
+        return "qemu"
+
+    def kernel_log(self):
+        assert not self.closed
+        return ["6,1,1000000,-;the kernel's last line"]
+
+    def snapshot(self):
+        return Snapshot((), ())
+
+    def close(self):
+        self.closed = True
+        print("guest closed")
+
+
+@pytest.fixture
+def machine(monkeypatch, workshop, topology):
+    monkeypatch.setattr(fixtures.guests, "Guest", FakeGuest)
+    return SimpleNamespace(topology=topology, files=SimpleNamespace(state=None))
+
+
+def pytest_configure(config):
+    release = config.getoption("--lab-kernel") or "7.3"
+    version = tuple(map(int, release.split(".")))
+    (HERE / "config").write_text("CONFIG_VFIO=y\\n")
+    kernel = Kernel(release, release, version, HERE, HERE, HERE / "config", "digest")
+    config.stash[WORKSHOP] = SimpleNamespace(
+        kernel=kernel,
+        caps=SimpleNamespace(version=(10, 0, 2)),
+        accelerator=SimpleNamespace(name="tcg"),
+    )
+"""
+HEADER = """
+import errno
+import pytest
+from fixtures.claims import claim
+from fixtures.verdicts import refused
+from lab.user import Refusal
+
+def refuse(number):
+    raise Refusal(number, "vf_user", "open", "the VF")
+"""
+
+
+class Inner:
+    """A run of one file of scenarios, with the project's own settings."""
+
+    conftest = CONFTEST
+
+    def __init__(self, pytester):
+        self.pytester = pytester
+
+    def __call__(self, scenario, *arguments, conftest=CONFTEST):
+        self.pytester.makeconftest(conftest)
+        folder = self.pytester.path / "scenarios"
+        folder.mkdir(exist_ok=True)
+        (folder / "test_it.py").write_text(HEADER + scenario)
+        return self.pytester.runpytest_inprocess(*ARGUMENTS, *arguments, "scenarios")
+
+    def evidence(self):
+        """Return the folders that scenarios left."""
+        runs = self.pytester.path.glob(".artifacts/*/*")
+        return sorted(path for path in runs if path.is_dir())
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["pytest"]
+    lines = [
+        f"{key} = {json.dumps(value)}"
+        for key, value in settings["ini_options"].items()
+        if key not in ("testpaths", "minversion")
+    ]
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\n" + "\n".join(lines))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+    return Inner(pytester)

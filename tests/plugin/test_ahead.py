@@ -1,0 +1,61 @@
+"""The next scenario's guest, cloned while this one runs."""
+
+pytest_plugins = ["pytester"]
+
+# What `machine` notes of templates, and guests that QEMU would be launched for.
+CLONING = """
+import fixtures.ahead
+from fixtures.guests import TEMPLATES
+from lab.image import BASE
+
+
+class Launched(FakeGuest):
+    @classmethod
+    def launch(cls, *args, keepable):
+        print("launched", args[0])
+        return cls(*args)
+
+    def become_clone(self):
+        self.qemu = SimpleNamespace(kill=lambda: print("killed"))
+
+
+@pytest.fixture(autouse=True)
+def template(monkeypatch, pytestconfig, machine):
+    monkeypatch.setattr(fixtures.ahead, "Guest", Launched)
+    pytestconfig.stash[TEMPLATES] = {("igb", BASE): machine}
+"""
+IN_A_ROW = """
+@claim("A02")
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(guest, number):
+    '''It is so.'''
+
+@claim("A02")
+@pytest.mark.topology("igb-pair")
+def test_of_another_topology(guest):
+    '''It is so.'''
+
+@claim("A02")
+def test_that_asks_for_a_guest_at_last(request):
+    '''It is so.'''
+"""
+
+
+def test_the_next_scenarios_guest_is_cloned_meanwhile(run):
+    result = run(IN_A_ROW, "-s", conftest=run.conftest + CLONING)
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*launched test_it.py-test_it-2", *[".guest closed"] * 3])
+    assert str(result.stdout).count("launched") == 1
+    assert len(run.evidence()) == 3
+
+
+def test_a_guest_that_nobody_came_for_is_thrown_away(run):
+    result = run(IN_A_ROW, "-s", conftest=run.conftest + CLONING + STOPS)
+    assert len(run.evidence()) == 1
+    result.stdout.fnmatch_lines(["*launched test_it.py-test_it-2*", "*killed*"])
+
+
+STOPS = """
+def pytest_runtest_teardown(item):
+    item.session.shouldstop = "enough"
+"""
