@@ -37,7 +37,7 @@ def each(user: User, call: Callable[[], T], undo: Callable[[T], object]) -> list
     Args:
         user: who makes it.
         call: one system call or one write to a file, always the same.
-        undo: gets what the call returned, when it succeeded.
+        undo: gets what the call returned, when it succeeded; lacks nothing itself.
 
     Returns:
         The errno of each call an allocation of which failed, 0 where it did without.
@@ -57,8 +57,9 @@ def each(user: User, call: Callable[[], T], undo: Callable[[T], object]) -> list
             if not _starve(user, 0):
                 raise
         else:
+            failed = _starve(user, 0)
             undo(made)
-            if not _starve(user, 0):
+            if not failed:
                 return seen
         seen.append(number)
     raise UsageError(

@@ -42,9 +42,10 @@ def test_a_container_that_was_not_opened_holds_nothing(starve, guest, user):
 @claim("H02")
 @pytest.mark.topology("igb-pair")
 def test_a_container_that_got_no_iommu_can_have_one(starve, nic, owned, new_container):
-    """Its groups stay in it, without a page table; later it has one, and the device opens."""
+    """Its groups stay in it, without a page table; once it has one, the device opens."""
 
     def start_over(_):
+        owned.get_device_fd(str(nic)).close()
         owned.unset_container()
         owned.set_container(new_container)
 
