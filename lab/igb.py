@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lab.deadline import Deadline, wait_until
+from lab.memory import PAGE_BYTES
 from lab.user import User
 
-PAGE_BYTES = 4096
 BAR_BYTES = 1 << 16
 LINK_TIMEOUT_S = 10.0
 FRAME_TIMEOUT_S = 5.0

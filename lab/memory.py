@@ -1,4 +1,4 @@
-"""Where a user's memory is, as the guest's kernel has it in its books."""
+"""A user's memory: arguments in odd places, and where it is in the books of the guest's kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,25 @@ PAGE_BYTES = 4096
 ENTRY_BYTES = 8
 PRESENT = 1 << 63
 FRAME = (1 << 55) - 1
+PROT_READ = 1
 KIB = 1024
+NOWHERE = 0x10  # an address no process maps
+
+
+def at_the_edge(user: User, data: bytes) -> int:
+    """Put bytes, a page at most, where the user's memory ends, and return their address."""
+    start = user.allocate(2 * PAGE_BYTES)
+    user.munmap(start + PAGE_BYTES, PAGE_BYTES)
+    user.poke(start + PAGE_BYTES - len(data), data)
+    return start + PAGE_BYTES - len(data)
+
+
+def read_only(user: User, data: bytes) -> int:
+    """Put bytes, a page at most, where neither user nor kernel can write; return their address."""
+    address = user.allocate(PAGE_BYTES)
+    user.poke(address, data)
+    user.syscall("mprotect", address, PAGE_BYTES, PROT_READ)
+    return address
 
 
 def physical_address(user: User, address: int, *, asker: User | None = None) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from lab.function import PciFunction
+from lab.memory import PAGE_BYTES
 from lab.user import User
-
-PAGE_BYTES = 4096
 
 
 class UioDevice:

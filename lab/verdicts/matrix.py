@@ -54,7 +54,7 @@ def lines(runs: Sequence[Results]) -> list[Line]:
     for row in compare.rows(runs):
         for claim in row.claims:
             by_claim[claim].append(row.records)
-    found = [_line(claim, records) for claim, records in sorted(by_claim.items())]
+    found = [_line(claim, by_claim[claim]) for claim in sorted(by_claim, key=claims.order)]
     return sorted(found, key=lambda line: not line.differs)
 
 
@@ -71,7 +71,7 @@ def text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Iterator[
         cells = "  ".join(
             mark(cell).ljust(size) for cell, size in zip(line.cells, columns, strict=True)
         )
-        yield f"{line.claim}  {cells}  {line.sentence}"[:width]
+        yield f"{line.claim:<5}{cells}  {line.sentence}"[:width]
 
 
 def page(kernels: Sequence[str], table: Iterable[Line]) -> str:

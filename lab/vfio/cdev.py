@@ -91,7 +91,13 @@ class Cdev(Device):
         return self.devid
 
     def attach_iommufd_pt(
-        self, pt_id: int, *, flags: int = 0, pasid: int = 0, argsz: int | None = None
+        self,
+        pt_id: int,
+        *,
+        flags: int = 0,
+        pasid: int = 0,
+        argsz: int | None = None,
+        pointer: int | None = None,
     ) -> int:
         """VFIO_DEVICE_ATTACH_IOMMUFD_PT; return the ID of the page table in use."""
         struct = vfio.vfio_device_attach_iommufd_pt
@@ -101,10 +107,16 @@ class Cdev(Device):
             pt_id=pt_id,
             pasid=pasid,
         )
-        return self.exchange(vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT, fixed)[0].pt_id
+        number = vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT
+        return self.exchange(number, fixed, pointer=pointer)[0].pt_id
 
     def detach_iommufd_pt(
-        self, *, flags: int = 0, pasid: int = 0, argsz: int | None = None
+        self,
+        *,
+        flags: int = 0,
+        pasid: int = 0,
+        argsz: int | None = None,
+        pointer: int | None = None,
     ) -> None:
         """VFIO_DEVICE_DETACH_IOMMUFD_PT."""
         struct = vfio.vfio_device_detach_iommufd_pt
@@ -113,7 +125,7 @@ class Cdev(Device):
             flags=flags,
             pasid=pasid,
         )
-        self.exchange(vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT, fixed)
+        self.exchange(vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT, fixed, pointer=pointer)
 
 
 def _before_pasid(struct: type[ctypes.Structure], flags: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.devices import turn_off, turn_on
 from fixtures.verdicts import refused
+from lab.memory import NOWHERE
 from lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_COMMAND,
@@ -31,7 +32,6 @@ ENTRY = bytes(range(0xA0, 0xB0))
 BAR_BYTES = 0x20000
 IOADDR, IODATA = 0, 4  # the window in an igb's I/O ports through which its registers are seen
 RESTORING = "vfio_bar_restore: reset recovery - restoring BARs"
-NOWHERE = 0x10  # an address no process maps
 
 
 @claim("F72")

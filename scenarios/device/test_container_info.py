@@ -8,7 +8,7 @@ from errno import EINVAL
 
 from fixtures.claims import claim
 from fixtures.verdicts import refused
-from lab.igb import PAGE_BYTES
+from lab.memory import PAGE_BYTES
 from lab.uapi import vfio
 from lab.uapi.vfio_type1 import (
     VFIO_IOMMU_INFO_CAPS,

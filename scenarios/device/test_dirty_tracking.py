@@ -8,7 +8,7 @@ from errno import EACCES, EINVAL
 from fixtures.claims import claim
 from fixtures.dma import IOVA
 from fixtures.verdicts import refused, refused_every_way
-from lab.igb import PAGE_BYTES
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio import VFIO_TYPE1_IOMMU
 from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP as GET_BITMAP
 from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START

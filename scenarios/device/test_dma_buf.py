@@ -11,7 +11,8 @@ import pytest
 
 from fixtures.claims import claim
 from fixtures.verdicts import refused, refused_every_way
-from lab.igb import PAGE_BYTES, SOURCE, Page
+from lab.igb import SOURCE, Page
+from lab.memory import PAGE_BYTES
 from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MEMORY
 from lab.vfio.nic import MTA
 

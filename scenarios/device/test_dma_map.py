@@ -11,7 +11,7 @@ from fixtures.claims import claim
 from fixtures.dma import IOVA, limit_locked_memory, locked_bytes
 from fixtures.sriov import ready_group
 from fixtures.verdicts import refused, refused_every_way
-from lab.igb import PAGE_BYTES
+from lab.memory import PAGE_BYTES
 from lab.uapi.syscalls import CAP_IPC_LOCK, PROT_READ
 from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_READ as READ
 from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as VADDR

@@ -11,7 +11,8 @@ import pytest
 from fixtures.claims import claim
 from fixtures.dma import locked_bytes
 from fixtures.verdicts import refused
-from lab.igb import PAGE_BYTES, SOURCE, Page
+from lab.igb import SOURCE, Page
+from lab.memory import PAGE_BYTES
 from lab.vfio.nic import MTA
 
 pytestmark = pytest.mark.topology("igb-pair")

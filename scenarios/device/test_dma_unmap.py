@@ -10,7 +10,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.dma import IOVA, locked_bytes
 from fixtures.verdicts import all_refused, refused, refused_every_way
-from lab.igb import PAGE_BYTES
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio import VFIO_TYPE1_IOMMU
 from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
 from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP as BITMAP

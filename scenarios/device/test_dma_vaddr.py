@@ -11,7 +11,8 @@ import pytest
 from fixtures.claims import claim
 from fixtures.dma import locked_bytes
 from fixtures.verdicts import refused, refused_every_way
-from lab.igb import PAGE_BYTES, SOURCE, TARGET
+from lab.igb import SOURCE, TARGET
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as NEW_ADDRESS
 from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
 from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_VADDR as NO_ADDRESS

@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.claims import claim
 from fixtures.verdicts import refused
+from lab.memory import NOWHERE
 from lab.uapi.pci_regs import PCI_INTERRUPT_PIN
 from lab.uapi.vfio import (
     VFIO_DEVICE_FLAGS_PCI,
@@ -29,7 +30,6 @@ from lab.uapi.vfio import (
     VFIO_REGION_INFO_FLAG_WRITE,
 )
 
-NOWHERE = 0x10  # an address no process maps
 READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
 MAPPABLE = READ_WRITE | VFIO_REGION_INFO_FLAG_MMAP
 WITH_TABLE = MAPPABLE | VFIO_REGION_INFO_FLAG_CAPS

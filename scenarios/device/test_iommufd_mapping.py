@@ -8,7 +8,8 @@ from errno import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOVERFLOW
 
 from fixtures.claims import claim
 from fixtures.verdicts import all_refused, refused, refused_every_way
-from lab.igb import PAGE_BYTES, TARGET, UNTOUCHED
+from lab.igb import TARGET, UNTOUCHED
+from lab.memory import PAGE_BYTES
 
 IOVA = 0x40_0000
 SIZE = 4 * PAGE_BYTES

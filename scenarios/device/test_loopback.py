@@ -5,7 +5,8 @@ Kernel: drivers/vfio/vfio_iommu_type1.c; drivers/iommu/intel/dmar.c, dmar_fault(
 """
 
 from fixtures.claims import claim
-from lab.igb import PAGE_BYTES, SOURCE, TARGET, UNTOUCHED, Page
+from lab.igb import SOURCE, TARGET, UNTOUCHED, Page
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_READ as READ
 from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_WRITE as WRITE
 

@@ -13,7 +13,8 @@ from fixtures.claims import claim
 from fixtures.power import AWAKE, falls_asleep, power
 from fixtures.verdicts import refused, refused_every_way
 from lab.channel import UserGone
-from lab.igb import PAGE_BYTES, STATUS
+from lab.igb import STATUS
+from lab.memory import PAGE_BYTES
 from lab.uapi.pci_regs import PCI_VENDOR_ID
 from lab.uapi.vfio import VFIO_DEVICE_FEATURE_GET as GET
 from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY as ENTRY

@@ -11,6 +11,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.devices import handlers
 from fixtures.verdicts import outcome, refused
+from lab.memory import NOWHERE
 from lab.uapi.vfio import (
     VFIO_DEVICE_SET_IRQS,
     VFIO_IRQ_SET_ACTION_MASK,
@@ -35,7 +36,6 @@ MASK, UNMASK, TRIGGER = (
     VFIO_IRQ_SET_ACTION_UNMASK,
     VFIO_IRQ_SET_ACTION_TRIGGER,
 )
-NOWHERE = 0x10  # an address no process maps
 LAST = 0xFFFFFFFF
 HEADER_BYTES = 20
 

@@ -11,6 +11,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.groups import HOST_DRIVER, give
 from fixtures.verdicts import refused
+from lab.memory import NOWHERE
 from lab.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
     VFIO_GROUP_FLAGS_VIABLE,
@@ -22,7 +23,6 @@ from lab.vfio import Container
 pytestmark = pytest.mark.topology("multifunction")
 VIABLE = VFIO_GROUP_FLAGS_VIABLE
 ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET
-NOWHERE = 0x10  # an address no process maps
 NO_FD = 999  # a descriptor no user has
 
 

@@ -14,6 +14,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.groups import HOST_DRIVER, holders
 from fixtures.verdicts import outcome, refused
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE_GET,
     VFIO_DEVICE_RESET,
@@ -24,7 +25,6 @@ from lab.uapi.vfio import (
 from lab.vfio import Cdev, Iommufd
 
 pytestmark = pytest.mark.topology("multifunction")
-PAGE_BYTES = 4096
 NO_FD = 999  # a descriptor no user has
 CONFIG = 7 << 40  # where the region of config space begins
 

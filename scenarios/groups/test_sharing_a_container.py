@@ -11,7 +11,8 @@ import pytest
 from fixtures.claims import claim
 from fixtures.groups import holders
 from fixtures.verdicts import refused
-from lab.igb import BAR_BYTES, PAGE_BYTES, RINGS, SOURCE, TARGET, UNTOUCHED, Loopback
+from lab.igb import BAR_BYTES, RINGS, SOURCE, TARGET, UNTOUCHED, Loopback
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
 
 pytestmark = pytest.mark.topology("igb-pair")

@@ -13,6 +13,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.groups import HOST_DRIVER, give
 from fixtures.verdicts import refused
+from lab.memory import NOWHERE
 from lab.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
     VFIO_GROUP_FLAGS_VIABLE,
@@ -21,7 +22,6 @@ from lab.uapi.vfio import (
 
 VIABLE = VFIO_GROUP_FLAGS_VIABLE
 ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET
-NOWHERE = 0x10  # an address no process maps
 TWO_FUNCTIONS = pytest.mark.topology("multifunction")
 PORT_AND_NIC = pytest.mark.topology("switch")
 

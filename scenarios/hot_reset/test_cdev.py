@@ -21,7 +21,7 @@ from lab.uapi.vfio import (
     VFIO_PCI_DEVID_NOT_OWNED,
     VFIO_PCI_DEVID_OWNED,
 )
-from lab.vfio import Cdev
+from lab.vfio import Cdev, Iommufd
 from lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
 
 pytestmark = pytest.mark.topology("multifunction")
@@ -128,6 +128,20 @@ def test_execute_by_group_takes_no_empty_array(held):
     assert marks(held) == [MARK]
     held.hot_reset([held.group])
     assert marks(held) == [WIPED]
+
+
+@claim("C28")
+@pytest.mark.usefixtures("sibling")
+def test_execute_by_group_takes_no_empty_array_where_an_iommufd_is_the_container(user, nic):
+    """Not even though the iommufd owns all that is reset."""
+    group = user.open_group(nic)
+    group.set_container(Iommufd(user))
+    device = marked(group.get_device_fd(str(nic)))
+    with refused(EINVAL):
+        device.hot_reset()
+    assert marks(device) == [MARK]
+    device.hot_reset([group])
+    assert marks(device) == [WIPED]
 
 
 @claim("C29")

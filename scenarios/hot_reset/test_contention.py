@@ -12,9 +12,9 @@ from fixtures.claims import claim
 from fixtures.hot_reset import MARK, RING_BASE, WIPED, marks
 from fixtures.removal import REQUEST_WITHIN_S, request_channel
 from fixtures.verdicts import refused
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 
-PAGE_BYTES = 4096
 RING_PAGE, RING_OFFSET = RING_BASE & ~(PAGE_BYTES - 1), RING_BASE & (PAGE_BYTES - 1)
 
 

@@ -16,12 +16,12 @@ from fixtures.hot_reset import (
     ASLEEP,
     MARK,
     WIPED,
-    edge_of_memory,
     listed,
     marked,
     marks,
 )
 from fixtures.verdicts import outcome, refused
+from lab.memory import NOWHERE, at_the_edge
 from lab.uapi.vfio import VFIO_DEVICE_PCI_HOT_RESET, vfio_pci_hot_reset
 
 pytestmark = pytest.mark.topology("multifunction")
@@ -29,7 +29,6 @@ pytestmark = pytest.mark.topology("multifunction")
 HEADER = sizeof(vfio_pci_hot_reset)
 COMMAND = 4  # offset of the command register in config space
 NO_FD = 999  # a descriptor no user has
-NOWHERE = 0x10  # an address no process maps
 
 
 def beside(device, one, first):
@@ -142,7 +141,7 @@ def test_malformed_executes_are_refused(user, held, held_sibling):
     assert outcome(lambda: held.hot_reset(group, flags=1)) == EINVAL
     assert outcome(lambda: held.hot_reset(group, flags=1 << 31)) == EINVAL
     assert outcome(lambda: held.hot_reset([])) == EINVAL
-    edge = edge_of_memory(user, bytes(vfio_pci_hot_reset(argsz=HEADER + 4, count=1)))
+    edge = at_the_edge(user, bytes(vfio_pci_hot_reset(argsz=HEADER + 4, count=1)))
     assert outcome(lambda: held.ioctl(VFIO_DEVICE_PCI_HOT_RESET, edge)) == EFAULT
     assert outcome(lambda: held.ioctl(VFIO_DEVICE_PCI_HOT_RESET, NOWHERE)) == EFAULT
     assert marks(held, held_sibling) == [MARK, MARK]

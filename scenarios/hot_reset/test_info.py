@@ -10,8 +10,9 @@ from errno import EFAULT, EINVAL, ENODEV, ENOSPC
 import pytest
 
 from fixtures.claims import claim
-from fixtures.hot_reset import MARK, edge_of_memory, listed, marks
+from fixtures.hot_reset import MARK, listed, marks
 from fixtures.verdicts import refused
+from lab.memory import NOWHERE, at_the_edge
 from lab.uapi.vfio import vfio_pci_hot_reset_info
 from lab.vfio import Container
 from lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, left_in_buffer
@@ -21,7 +22,6 @@ pytestmark = pytest.mark.topology("multifunction")
 
 EXACT = hot_reset_info_bytes(2)
 HEADER = hot_reset_info_bytes(0)
-NOWHERE = 0x10  # an address no process maps
 GARBAGE = 0xFFFFFFFF
 
 
@@ -68,7 +68,7 @@ def test_malformed_infos_are_refused(user, nic, neighbour, held):
         held.hot_reset_info(pointer=NOWHERE)
     header = bytes(vfio_pci_hot_reset_info(argsz=EXACT))
     with refused(EFAULT):
-        held.hot_reset_info(pointer=edge_of_memory(user, header))
+        held.hot_reset_info(pointer=at_the_edge(user, header))
     assert held.hot_reset_info(argsz=EXACT).devices == listed(nic, neighbour)
 
 

@@ -10,9 +10,8 @@ from errno import EBUSY, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW, EPERM
 import pytest
 
 from fixtures.claims import claim
-from fixtures.noiommu import PAGE_BYTES
 from fixtures.verdicts import outcome, refused
-from lab.memory import physical_address, pinned_bytes
+from lab.memory import PAGE_BYTES, physical_address, pinned_bytes
 from lab.uapi.iommufd import IOMMU_HW_INFO_TYPE_INTEL_VTD
 from lab.uapi.syscalls import CAP_SYS_RAWIO
 from lab.vfio import Cdev, Iommufd

@@ -9,8 +9,9 @@ from errno import EINVAL
 import pytest
 
 from fixtures.claims import claim
-from fixtures.noiommu import PAGE_BYTES, TAINT_USER, UNSAFE_MODE, allow_noiommu
+from fixtures.noiommu import TAINT_USER, UNSAFE_MODE, allow_noiommu
 from fixtures.verdicts import refused
+from lab.memory import PAGE_BYTES
 from lab.uapi.vfio import VFIO_NOIOMMU_IOMMU, VFIO_TYPE1v2_IOMMU
 from lab.vfio import group_node
 

@@ -12,6 +12,7 @@ from fixtures.hot_reset import MARK, RING_BASE, WIPED, marked, marks
 from fixtures.sriov import revive
 from fixtures.tokens import TOKEN
 from fixtures.verdicts import refused
+from lab.memory import PAGE_BYTES
 from lab.uapi.pci_regs import (
     PCI_COMMAND,
     PCI_COMMAND_MEMORY,
@@ -20,7 +21,6 @@ from lab.uapi.pci_regs import (
 )
 from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX
 
-PAGE_BYTES = 4096
 NO_IDS = 0xFFFFFFFF
 VF_IDS = 0x10CA8086
 

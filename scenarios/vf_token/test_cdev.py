@@ -13,10 +13,10 @@ import pytest
 from fixtures.claims import claim
 from fixtures.tokens import OTHER, TOKEN
 from fixtures.verdicts import refused, refused_every_way
+from lab.memory import NOWHERE
 from lab.uapi.vfio import VFIO_DEVICE_BIND_FLAG_TOKEN
 from lab.vfio import Cdev, Iommufd
 
-NOWHERE = 0x10  # an address no process maps
 NO_FD = 999  # a descriptor no user has
 NO_POINTER = {"token": None, "token_pointer": NOWHERE}
 INVALID_BINDS = {

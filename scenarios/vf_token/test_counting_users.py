@@ -13,6 +13,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.tokens import TOKEN
 from fixtures.verdicts import refused
+from lab.memory import PAGE_BYTES, read_only
 from lab.uapi.vfio import (
     VFIO_DEVICE_BIND_FLAG_TOKEN,
     VFIO_DEVICE_BIND_IOMMUFD,
@@ -21,23 +22,17 @@ from lab.uapi.vfio import (
 )
 from lab.vfio import Cdev, Container, Iommufd
 
-PAGE_BYTES = 4096
-PROT_READ = 1
-
 
 @pytest.fixture
 def read_only_bind(vf_user):
     """Address of a well-formed bind in memory that the kernel cannot write its answer to."""
-    address, size = vf_user.allocate(PAGE_BYTES), sizeof(vfio_device_bind_iommufd)
     bind = vfio_device_bind_iommufd(
-        argsz=size,
+        argsz=sizeof(vfio_device_bind_iommufd),
         flags=VFIO_DEVICE_BIND_FLAG_TOKEN,
         iommufd=Iommufd(vf_user).fd,
-        token_uuid_ptr=address + size,
+        token_uuid_ptr=read_only(vf_user, TOKEN.bytes),
     )
-    vf_user.poke(address, bytes(bind) + TOKEN.bytes)
-    vf_user.syscall("mprotect", address, PAGE_BYTES, PROT_READ)
-    return address
+    return read_only(vf_user, bytes(bind))
 
 
 @claim("A17")

@@ -13,6 +13,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.tokens import OTHER, TOKEN
 from fixtures.verdicts import refused, refused_every_way
+from lab.memory import NOWHERE, PAGE_BYTES
 from lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE,
     VFIO_DEVICE_FEATURE_GET,
@@ -25,8 +26,6 @@ from lab.uapi.vfio import (
 GET, SET, PROBE = VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_SET, VFIO_DEVICE_FEATURE_PROBE
 FEATURE = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN
 HEADER_BYTES = 8
-PAGE_BYTES = 4096
-NOWHERE = 0x10  # an address no process maps
 FLAGS = {"probe": PROBE, "probe SET": PROBE | SET, "probe GET": PROBE | GET, "SET": SET, "GET": GET}
 EVERY_FLAG = {way: {"flags": flags} for way, flags in FLAGS.items()}
 MALFORMED = {

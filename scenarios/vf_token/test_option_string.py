@@ -11,10 +11,9 @@ import pytest
 from fixtures.claims import claim
 from fixtures.tokens import OTHER, TOKEN
 from fixtures.verdicts import each_refused, refused
+from lab.memory import NOWHERE, PAGE_BYTES
 
 T = str(TOKEN)
-PAGE_BYTES = 4096
-NOWHERE = 0x10  # an address no process maps
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""What must an attach or detach say, and what is left of one that was refused?
+
+Kernel: drivers/vfio/device_cdev.c, vfio_df_ioctl_attach_pt() and vfio_df_ioctl_detach_pt().
+"""
+
+import functools
+from errno import EFAULT, EINVAL
+
+from fixtures.claims import claim
+from fixtures.verdicts import refused, refused_every_way
+from lab.igb import UNTOUCHED
+from lab.memory import NOWHERE, at_the_edge, read_only
+from lab.uapi.layout import offset_of
+from lab.uapi.vfio import (
+    VFIO_DEVICE_ATTACH_PASID,
+    VFIO_DEVICE_DETACH_PASID,
+    vfio_device_attach_iommufd_pt,
+    vfio_device_detach_iommufd_pt,
+)
+
+MESSAGE = bytes(range(64))
+NOTHING = UNTOUCHED * len(MESSAGE)
+ATTACH_BYTES = offset_of(vfio_device_attach_iommufd_pt, "pasid")
+DETACH_BYTES = ATTACH_BYTES - 4
+MALFORMED_ATTACHES = {
+    "short": {"argsz": ATTACH_BYTES - 1},
+    "without room for its PASID": {"flags": VFIO_DEVICE_ATTACH_PASID, "argsz": ATTACH_BYTES},
+    "of an unknown kind": {"flags": VFIO_DEVICE_ATTACH_PASID << 1},
+}
+MALFORMED_DETACHES = {
+    "short": {"argsz": DETACH_BYTES - 1},
+    "without room for its PASID": {"flags": VFIO_DEVICE_DETACH_PASID, "argsz": DETACH_BYTES},
+    "of an unknown kind": {"flags": VFIO_DEVICE_DETACH_PASID << 1},
+}
+
+
+@claim("F100")
+def test_a_malformed_attach_is_refused(ioas_copier):
+    """It leaves the device where it was; its twin moves it to an empty address space."""
+    device = ioas_copier.device
+    attach = functools.partial(device.attach_iommufd_pt, device.iommufd.ioas_alloc())
+    refused_every_way(EINVAL, attach, MALFORMED_ATTACHES)
+    with refused(EFAULT):
+        attach(pointer=NOWHERE)
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+    attach()
+    assert ioas_copier.copy(MESSAGE) == NOTHING
+
+
+@claim("F100")
+def test_a_malformed_detach_is_refused(ioas_copier):
+    """It leaves the device where it was."""
+    detach = ioas_copier.device.detach_iommufd_pt
+    refused_every_way(EINVAL, detach, MALFORMED_DETACHES)
+    with refused(EFAULT):
+        detach(pointer=NOWHERE)
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+    detach()
+    assert ioas_copier.copy(MESSAGE) == NOTHING
+
+
+@claim("F100")
+def test_an_attach_whose_answer_cannot_be_written_detaches(ioas_copier, ioas):
+    """The device reaches neither the old address space nor the new, until it is attached again."""
+    user, device = ioas_copier.device.user, ioas_copier.device
+    attach = vfio_device_attach_iommufd_pt(argsz=ATTACH_BYTES, pt_id=ioas)
+    with refused(EFAULT):
+        device.attach_iommufd_pt(ioas, pointer=read_only(user, bytes(attach)))
+    assert ioas_copier.copy(MESSAGE) == NOTHING
+    device.attach_iommufd_pt(ioas)
+    device.reset()
+    ioas_copier.start()
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+
+
+@claim("F59")
+def test_a_device_without_pasids_is_attached_under_none(ioas_copier, ioas):
+    """Attaching with a PASID is EINVAL and leaves the device attached as it was."""
+    with refused(EINVAL):
+        ioas_copier.device.attach_iommufd_pt(ioas, flags=VFIO_DEVICE_ATTACH_PASID, pasid=1)
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+
+
+@claim("F99")
+def test_detaching_a_pasid_detaches_nothing_else(ioas_copier):
+    """A PASID that is not attached is detached for nothing, and takes room in the argument."""
+    device = ioas_copier.device
+    device.detach_iommufd_pt(flags=VFIO_DEVICE_DETACH_PASID, pasid=1)
+    with refused(EINVAL):
+        device.detach_iommufd_pt(flags=VFIO_DEVICE_DETACH_PASID, argsz=DETACH_BYTES)
+    edge = vfio_device_detach_iommufd_pt(argsz=DETACH_BYTES + 4, flags=VFIO_DEVICE_DETACH_PASID)
+    with refused(EFAULT):
+        device.detach_iommufd_pt(pointer=at_the_edge(device.user, bytes(edge)[:DETACH_BYTES]))
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
