@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from lab.cache import Cache
 from lab.deadline import Deadline
-from lab.errors import BuildError, LabError
+from lab.errors import BuildError, LabError, UsageError
 from lab.guest import Guest
 from lab.kernels import export, kernel, ktree
 from lab.kernels.kernel import Kernel
@@ -21,6 +21,7 @@ QMP_TIMEOUT_S = 20.0
 DUMP_TIMEOUT_S = 120.0
 FOREVER_S = 10 * 365 * 86400.0
 CORE = "vmcore"
+TELLS_QEMU = "FW_CFG_SYSFS"
 SECTIONS = "/sys/module/{}/sections/.text"
 
 
@@ -75,10 +76,19 @@ def pause_on_panic(guest: Guest) -> None:
     """Have QEMU keep a guest that panics, instead of ending, and know what its core is of.
 
     Raises:
-        AgentError: the kernel was built without CONFIG_FW_CFG_SYSFS.
+        UsageError: the kernel has no way to tell QEMU.
 
     Source: drivers/firmware/qemu_fw_cfg.c, write_vmcoreinfo().
     """
+    booted = guest.machine.kernel
+    if booted.option(TELLS_QEMU) is None:
+        raise UsageError(
+            f"no core of kernel {booted.name} could be opened",
+            guest=guest.name,
+            expected=f"CONFIG_{TELLS_QEMU}, by which it tells QEMU what is where",
+            seen="a kernel built without",
+            hint="bring its source tree instead: the lab builds it with that option",
+        )
     guest.load("qemu_fw_cfg")
     guest.qmp.execute("set-action", deadline=Deadline.after(QMP_TIMEOUT_S), panic="pause")
 

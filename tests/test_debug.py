@@ -8,7 +8,7 @@ import pytest
 
 from lab import debug
 from lab.cache import Cache
-from lab.errors import LabError
+from lab.errors import LabError, UsageError
 from lab.kernels.kernel import Kernel
 
 LOADED = {"vfio_pci_core": "0xffffffffa001a000\n", "igb": "0xffffffffa0100000\n"}
@@ -47,3 +47,13 @@ def test_without_symbols_gdb_still_connects(guest: SimpleNamespace) -> None:
 def test_an_image_that_somebody_else_built_has_no_symbols_here(tmp_path: Path) -> None:
     stranger = Kernel("mine+1", "7.0", (7, 0), tmp_path / "bzImage", tmp_path, tmp_path, "digest")
     assert debug.symbols(stranger, Cache(tmp_path)) is None
+
+
+def test_a_core_that_nobody_could_open_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("CONFIG_VFIO=y\n# CONFIG_FW_CFG_SYSFS is not set\n")
+    bare = Kernel("bare", "7.0", (7, 0), tmp_path, tmp_path, tmp_path / "config", "digest")
+    asked = SimpleNamespace(
+        machine=SimpleNamespace(kernel=bare), name="debug"
+    )  # has no module to load
+    with pytest.raises(UsageError, match=r"(?s)no core of kernel bare.*CONFIG_FW_CFG_SYSFS"):
+        debug.pause_on_panic(asked)  # type: ignore[arg-type]  # nothing but its kernel is looked at
