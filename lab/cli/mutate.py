@@ -59,6 +59,7 @@ def record(fate: Fate) -> dict[str, object]:
         "fault": fate.fault.name,
         "kernel": fate.fault.kernel,
         "breaks": fate.fault.breaks,
+        "equivalent": fate.fault.equivalent,
         "judged": fate.judged,
         "killed by": fate.killer,
         "reason": fate.reason,

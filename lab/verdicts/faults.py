@@ -1,7 +1,8 @@
 """Faults: small bugs in drivers/vfio, to see whether the scenarios notice.
 
 Each is a patch below `faults/KERNEL/`, headed by what it breaks (`Breaks:`) and which scenarios
-ought to notice (`Covers:`, paths below `scenarios/`).
+ought to notice (`Covers:`, paths below `scenarios/`). One that nobody can notice says why
+(`Equivalent:`), and must survive.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from lab.verdicts.scenarios import FOLDER as SCENARIOS
 from lab.verdicts.scenarios import PROJECT
 
 FOLDER = PROJECT / "faults"
-HEAD = re.compile(r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n")
+HEAD = re.compile(
+    r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n(Equivalent: (?P<equivalent>.+)\n)?"
+)
 CONTROL = "control"
 
 
@@ -38,6 +41,7 @@ class Fault:
         breaks: what becomes of the kernel, a sentence.
         covers: scenarios that ought to notice, relative to the project.
         patches: what makes it; none for the control, a rebuild without a fault.
+        equivalent: why no scenario can notice, if none can.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Fault:
     breaks: str
     covers: tuple[str, ...]
     patches: tuple[Patch, ...]
+    equivalent: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ class Fate:
 
     @property
     def as_it_should_be(self) -> bool:
-        """Whether it was noticed; the control must not be."""
-        return self.judged and bool(self.killer) == bool(self.fault.patches)
+        """Whether it was noticed; the control and its equivalents must not be."""
+        return self.judged and bool(self.killer) != bool(self.fault.equivalent)
 
     def __str__(self) -> str:
         """Return it in one line."""
@@ -75,6 +80,8 @@ class Fate:
             return f"???      {words} {self.reason}"
         if self.killer:
             return f"killed   {words} {self.killer}"
+        if self.fault.equivalent:
+            return f"alike    {words} {self.fault.equivalent}"
         return f"survived {words} {self.fault.breaks}"
 
 
@@ -95,7 +102,9 @@ def load(kernel: str, folder: Path = FOLDER) -> list[Fault]:
 def control(kernel: str) -> Fault:
     """Return the fault that is none: scenarios that notice it notice our rebuild."""
     covers = (f"{SCENARIOS.name}/vf_token/test_match.py",)
-    return Fault(CONTROL, kernel, "nothing: the same modules, rebuilt", covers, ())
+    return Fault(
+        CONTROL, kernel, "nothing", covers, (), "nothing is changed: the same modules, rebuilt"
+    )
 
 
 def choose(faults: Sequence[Fault], count: int | None) -> list[Fault]:
@@ -155,4 +164,5 @@ def _read(path: Path, kernel: str) -> Fault:
             f"{path} does not say what it breaks", expected="Breaks: and Covers: lines"
         )
     covers = tuple(f"{SCENARIOS.name}/{place}" for place in head["covers"].split())
-    return Fault(path.stem, kernel, head["breaks"], covers, (Patch(path.name, text),))
+    patches = (Patch(path.name, text),)
+    return Fault(path.stem, kernel, head["breaks"], covers, patches, head["equivalent"] or "")
