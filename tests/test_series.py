@@ -58,6 +58,15 @@ def test_a_patch_file_is_applied_and_taken_back(tree: Path, tmp_path: Path) -> N
     assert (tree / FILE).read_text() == BEFORE
 
 
+def test_a_plain_diff_of_two_files_is_one_patch(tree: Path) -> None:
+    other = FILE.replace("main", "group")
+    (tree / other).write_text(BEFORE)
+    patch = series.Patch("both", DIFF + DIFF.replace(FILE, other))
+    with series.applied([patch], tree, "kernel 7.3"):
+        texts = [(tree / file).read_text() for file in (FILE, other)]
+    assert texts == [BEFORE.replace("three", "3")] * 2
+
+
 def test_a_range_and_a_mailbox_are_the_same_series(repository: Path, tmp_path: Path) -> None:
     (patch,) = series.read(["HEAD~..HEAD"], repository)
     mailbox = tmp_path / "series.mbox"

@@ -91,12 +91,12 @@ def applied(patches: Sequence[Patch], tree: Path, what: str) -> Iterator[None]:
 
 def revert(patch: Patch, tree: Path) -> None:
     """Take a patch back that was applied."""
-    gittree.git(tree, "apply", "--recount", "--reverse", "-", text=patch.text)
+    gittree.git(tree, "apply", "--reverse", "-", text=patch.text)
 
 
 def _apply(patch: Patch, tree: Path, what: str) -> None:
     try:
-        gittree.git(tree, "apply", "--recount", "-", text=patch.text)
+        gittree.git(tree, "apply", "-", text=patch.text)
     except BuildError as error:
         places = ", ".join(FAILED.findall(error.seen or ""))
         raise BuildError(
