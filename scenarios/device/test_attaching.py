@@ -82,6 +82,18 @@ def test_a_device_without_pasids_is_attached_under_none(ioas_copier, ioas):
 
 
 @claim("F99")
+def test_attaching_a_pasid_takes_room_for_it(ioas_copier, ioas):
+    """An argument that ends before the PASID is EFAULT, and leaves the device where it was."""
+    attach = vfio_device_attach_iommufd_pt(
+        argsz=ATTACH_BYTES + 4, flags=VFIO_DEVICE_ATTACH_PASID, pt_id=ioas
+    )
+    edge = at_the_edge(ioas_copier.device.user, bytes(attach)[:ATTACH_BYTES])
+    with refused(EFAULT):
+        ioas_copier.device.attach_iommufd_pt(ioas, pointer=edge)
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+
+
+@claim("F99")
 def test_detaching_a_pasid_detaches_nothing_else(ioas_copier):
     """A PASID that is not attached is detached for nothing, and takes room in the argument."""
     device = ioas_copier.device

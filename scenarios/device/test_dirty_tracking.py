@@ -3,7 +3,7 @@
 Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dirty_pages() and update_user_bitmap().
 """
 
-from errno import EACCES, EINVAL
+from errno import EACCES, EINVAL, EOVERFLOW
 
 from fixtures.claims import claim
 from fixtures.dma import IOVA
@@ -15,6 +15,7 @@ from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
 from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP as STOP
 
 SIZE = 4 * PAGE_BYTES
+LAST_PAGE = (1 << 64) - PAGE_BYTES
 RANGE = {"iova": IOVA, "size": SIZE, "pgsize": PAGE_BYTES}
 MALFORMED = {
     "of other pages": {**RANGE, "pgsize": 2 * PAGE_BYTES},
@@ -90,13 +91,15 @@ def test_a_bitmap_comes_with_an_unmap(container, memory):
 
 @claim("F47")
 def test_a_malformed_question_for_dirty_pages_is_invalid(container, memory):
-    """Of other pages, of part of a mapping, without room, with two wishes at a time: EINVAL."""
+    """Of other pages, part of a mapping, without room, two wishes at a time, past the end."""
     container.map_dma(memory, IOVA, SIZE)
     container.dirty_pages(START)
     refused_every_way(EINVAL, container.dirty_bitmap, MALFORMED)
     refused_every_way(EINVAL, container.dirty_pages, FLAGS)
     with refused(EINVAL):
         container.dirty_pages(STOP, argsz=7)
+    with refused(EOVERFLOW):
+        container.dirty_bitmap(LAST_PAGE, SIZE, PAGE_BYTES)
     assert bits(container.dirty_bitmap(**RANGE)) == 0b1111
 
 

@@ -35,6 +35,8 @@ MALFORMED = {
     "beyond the BAR": {"region": 0, "ranges": [(BAR_BYTES, PAGE_BYTES)]},
     "across its end": {"region": 0, "ranges": [(BAR_BYTES - PAGE_BYTES, 2 * PAGE_BYTES)]},
     "I/O ports": {"region": 2, "ranges": [PAGE]},
+    "half of all there is": {"region": 0, "ranges": [(0, 1 << 63)]},
+    "more than all there is": {"region": 0, "ranges": [(0, 1 << 63), (0, 1 << 63)]},
 }
 ABSENT = {
     "no BAR": {"region": 5, "ranges": [PAGE]},

@@ -12,7 +12,7 @@ import pytest
 from fixtures.claims import claim
 from fixtures.hot_reset import MARK, listed, marks
 from fixtures.verdicts import refused
-from lab.memory import NOWHERE, at_the_edge
+from lab.memory import NOWHERE, at_the_edge, read_only
 from lab.uapi.vfio import vfio_pci_hot_reset_info
 from lab.vfio import Container
 from lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, left_in_buffer
@@ -69,6 +69,8 @@ def test_malformed_infos_are_refused(user, nic, neighbour, held):
     header = bytes(vfio_pci_hot_reset_info(argsz=EXACT))
     with refused(EFAULT):
         held.hot_reset_info(pointer=at_the_edge(user, header))
+    with refused(EFAULT):
+        held.hot_reset_info(pointer=read_only(user, bytes(vfio_pci_hot_reset_info(argsz=HEADER))))
     assert held.hot_reset_info(argsz=EXACT).devices == listed(nic, neighbour)
 
 

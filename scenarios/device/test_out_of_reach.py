@@ -1,0 +1,182 @@
+"""What of an argument that the kernel cannot read, or an answer that it cannot write?
+
+Kernel: the ioctls of drivers/vfio/pci/vfio_pci_core.c, drivers/vfio/vfio_main.c,
+drivers/vfio/group.c and drivers/vfio/vfio_iommu_type1.c; drivers/vfio/pci/vfio_pci_rdwr.c,
+vfio_pci_core_do_io_rw(); drivers/vfio/pci/vfio_pci_config.c, vfio_pci_config_rw_single().
+"""
+
+from ctypes import sizeof
+from errno import EEXIST, EFAULT, EINVAL
+from functools import partial
+
+from fixtures.arguments import answered, unanswered, unread
+from fixtures.claims import claim
+from fixtures.dma import IOVA
+from fixtures.verdicts import all_refused, none_refused, refused
+from lab.memory import NOWHERE, PAGE_BYTES, read_only
+from lab.uapi import vfio, vfio_type1
+from lab.uapi.pci_regs import PCI_COMMAND
+from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX as BAR0
+from lab.uapi.vfio import VFIO_PCI_BAR3_REGION_INDEX as BAR3
+from lab.uapi.vfio import VFIO_PCI_CONFIG_REGION_INDEX as CONFIG
+from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP as GET_BITMAP
+from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
+from lab.user import Buffer
+
+BITMAP_BYTES = 8
+KERNELS_HALF = 1 << 63
+
+
+def of(struct, **fields):
+    """Return an argument that tells its size."""
+    return struct(**{"argsz": sizeof(struct), **fields})
+
+
+ASKED = {
+    "GET_INFO": (vfio.VFIO_DEVICE_GET_INFO, of(vfio.vfio_device_info)),
+    "GET_REGION_INFO": (vfio.VFIO_DEVICE_GET_REGION_INFO, of(vfio.vfio_region_info)),
+    "GET_IRQ_INFO": (vfio.VFIO_DEVICE_GET_IRQ_INFO, of(vfio.vfio_irq_info)),
+}
+TOLD = {
+    "SET_IRQS": (vfio.VFIO_DEVICE_SET_IRQS, of(vfio.vfio_irq_set)),
+    "IOEVENTFD": (vfio.VFIO_DEVICE_IOEVENTFD, of(vfio.vfio_device_ioeventfd)),
+    "FEATURE": (vfio.VFIO_DEVICE_FEATURE, of(vfio.vfio_device_feature)),
+}
+STATUS = {"GET_STATUS": (vfio.VFIO_GROUP_GET_STATUS, of(vfio.vfio_group_status))}
+LIMITS = {"GET_INFO": (vfio_type1.VFIO_IOMMU_GET_INFO, of(vfio_type1.vfio_iommu_type1_info))}
+MAPPINGS = {
+    "MAP_DMA": (vfio_type1.VFIO_IOMMU_MAP_DMA, of(vfio_type1.vfio_iommu_type1_dma_map)),
+    "UNMAP_DMA": (vfio_type1.VFIO_IOMMU_UNMAP_DMA, of(vfio_type1.vfio_iommu_type1_dma_unmap)),
+    "DIRTY_PAGES": (
+        vfio_type1.VFIO_IOMMU_DIRTY_PAGES,
+        of(vfio_type1.vfio_iommu_type1_dirty_bitmap),
+    ),
+}
+UNMAP = {
+    "UNMAP_DMA": (
+        vfio_type1.VFIO_IOMMU_UNMAP_DMA,
+        of(vfio_type1.vfio_iommu_type1_dma_unmap, iova=IOVA, size=PAGE_BYTES),
+    )
+}
+# Structs that announce more than themselves.
+CAPABILITIES = {
+    "GET_REGION_INFO": (
+        vfio.VFIO_DEVICE_GET_REGION_INFO,
+        vfio.vfio_region_info(argsz=PAGE_BYTES, index=BAR3),
+    )
+}
+SLEEP = {
+    "FEATURE": (
+        vfio.VFIO_DEVICE_FEATURE,
+        vfio.vfio_device_feature(
+            argsz=PAGE_BYTES,
+            flags=vfio.VFIO_DEVICE_FEATURE_SET
+            | vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+        ),
+    )
+}
+LONG = {
+    "GET_INFO": (
+        vfio_type1.VFIO_IOMMU_GET_INFO,
+        vfio_type1.vfio_iommu_type1_info(argsz=PAGE_BYTES),
+    ),
+    "UNMAP_DMA": (
+        vfio_type1.VFIO_IOMMU_UNMAP_DMA,
+        vfio_type1.vfio_iommu_type1_dma_unmap(
+            argsz=PAGE_BYTES, flags=vfio_type1.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
+        ),
+    ),
+    "DIRTY_PAGES": (
+        vfio_type1.VFIO_IOMMU_DIRTY_PAGES,
+        vfio_type1.vfio_iommu_type1_dirty_bitmap(argsz=PAGE_BYTES, flags=GET_BITMAP),
+    ),
+}
+
+
+def into_nowhere(device, offset):
+    """Return a read and a write of a device's file from and to no memory."""
+    return {
+        call: partial(device.user.syscall, call, device.fd, NOWHERE, 2, offset)
+        for call in ("pread64", "pwrite64")
+    }
+
+
+def ask_for_dirty_pages(container, address):
+    """Ask for the bitmap of a page, and have it written there."""
+    bitmap = vfio_type1.vfio_bitmap(pgsize=PAGE_BYTES, size=BITMAP_BYTES, data=address)
+    page = vfio_type1.vfio_iommu_type1_dirty_bitmap_get(iova=IOVA, size=PAGE_BYTES, bitmap=bitmap)
+    head = vfio_type1.vfio_iommu_type1_dirty_bitmap(argsz=8 + len(bytes(page)), flags=GET_BITMAP)
+    container.ioctl(vfio_type1.VFIO_IOMMU_DIRTY_PAGES, Buffer(bytes(head) + bytes(page)))
+
+
+@claim("F101")
+def test_a_device_takes_no_argument_that_is_out_of_reach(device):
+    """Nowhere, or ending behind its first field; one at the very end of memory is answered."""
+    all_refused(EFAULT, unread(device, {**ASKED, **TOLD}))
+    none_refused(answered(device, ASKED))
+
+
+@claim("F101")
+def test_a_device_answers_within_reach_only(device):
+    """What cannot be written is EFAULT, and so are capabilities for which memory has no room."""
+    all_refused(EFAULT, unanswered(device, ASKED))
+    all_refused(EFAULT, answered(device, CAPABILITIES))
+    assert device.region_capabilities(BAR3)
+
+
+@claim("F101")
+def test_a_device_is_read_and_written_within_reach_only(device):
+    """Registers and configuration space alike; what is there stays."""
+    before = device.read_config(PCI_COMMAND, 2)
+    all_refused(EFAULT, into_nowhere(device, device.region_offset(CONFIG) + PCI_COMMAND))
+    all_refused(EFAULT, into_nowhere(device, device.region_offset(BAR0)))
+    assert device.read_config(PCI_COMMAND, 2) == before
+
+
+@claim("F101")
+def test_a_device_does_not_sleep_for_who_cannot_be_read(device):
+    """The eventfd that is to wake it is out of reach; who has none may send it to sleep."""
+    all_refused(EFAULT, answered(device, SLEEP))
+    device.enter_low_power()
+    with refused(EINVAL):
+        device.enter_low_power()
+
+
+@claim("F101")
+def test_a_group_reads_and_answers_within_reach_only(pf_group):
+    """It has one answer, its status."""
+    all_refused(EFAULT, unread(pf_group, STATUS))
+    all_refused(EFAULT, unanswered(pf_group, STATUS))
+    none_refused(answered(pf_group, STATUS))
+
+
+@claim("F101")
+def test_a_container_reads_and_answers_within_reach_only(container):
+    """What is announced beyond the struct must be within reach too."""
+    all_refused(EFAULT, unread(container, {**LIMITS, **MAPPINGS}))
+    all_refused(EFAULT, unanswered(container, LIMITS))
+    all_refused(EFAULT, answered(container, LONG))
+    none_refused(answered(container, LIMITS))
+
+
+@claim("F101")
+def test_an_unmap_that_cannot_be_answered_is_done(container, memory):
+    """EFAULT comes last: the address is free again."""
+    container.map_dma(memory, IOVA, PAGE_BYTES)
+    with refused(EEXIST):
+        container.map_dma(memory, IOVA, PAGE_BYTES)
+    all_refused(EFAULT, unanswered(container, UNMAP))
+    container.map_dma(memory, IOVA, PAGE_BYTES)
+
+
+@claim("F101")
+def test_a_dirty_bitmap_is_written_within_reach_only(container, memory):
+    """EFAULT where its user may not write, EINVAL where no user's memory can be."""
+    container.map_dma(memory, IOVA, PAGE_BYTES)
+    container.dirty_pages(START)
+    with refused(EFAULT):
+        ask_for_dirty_pages(container, read_only(container.user, bytes(BITMAP_BYTES)))
+    with refused(EINVAL):
+        ask_for_dirty_pages(container, KERNELS_HALF)
+    ask_for_dirty_pages(container, memory)
+    assert container.user.peek(memory, BITMAP_BYTES)[0] == 1
