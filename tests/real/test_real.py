@@ -76,10 +76,14 @@ def repository(cache: Cache) -> Path:
     return made
 
 
-def places_and_refs(repository: Path) -> str:
+def refs(repository: Path) -> str:
     """Return what a bisection must leave as it was; in full, as an abbreviation may grow."""
-    places = gittree.git(repository, "worktree", "list", "--porcelain")
-    return places + gittree.git(repository, "for-each-ref")
+    return gittree.git(repository, "for-each-ref")
+
+
+def worktrees(repository: Path) -> int:
+    """Return how many there are: the repository's own, and those that somebody left."""
+    return gittree.git(repository, "worktree", "list", "--porcelain").count("worktree ")
 
 
 def abandoned(cache: Cache) -> list[Path]:
@@ -129,13 +133,13 @@ def test_a_bisection_finds_the_commit_past_broken_builds_and_boots(
     cache: Cache, repository: Path, tmp_path: Path
 ) -> None:
     first, last = gittree.git(repository, "rev-list", "--max-parents=0", "HEAD").strip(), "HEAD"
-    before = places_and_refs(repository)
+    before = refs(repository)
     found = bisect.bisect((first, last), repository, SCENARIO, tmp_path, cache)
     (culprit,) = found.commits
     subject = gittree.git(repository, "show", "-s", "--format=%s", culprit).strip()
     assert subject == history_module().CULPRIT
     assert bisect.SKIP in {verdict.code for verdict in found.verdicts.values()}
-    assert places_and_refs(repository) == before
+    assert (refs(repository), worktrees(repository)) == (before, 1)
 
 
 def test_kernels_are_compared_a_source_tree_among_them(repository: Path, tmp_path: Path) -> None:
