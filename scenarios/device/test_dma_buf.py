@@ -5,14 +5,16 @@ the registers behind it: what it reads tells whether the mapping is there.
 """
 
 import functools
-from errno import EINVAL, ENODEV, EOPNOTSUPP, EOVERFLOW
+from errno import EFAULT, EINVAL, ENODEV, EOPNOTSUPP, EOVERFLOW
 
 import pytest
 
+from fixtures.arguments import answered
 from fixtures.claims import claim
-from fixtures.verdicts import refused, refused_every_way
+from fixtures.verdicts import all_refused, refused, refused_every_way
 from lab.igb import SOURCE, Page
 from lab.memory import PAGE_BYTES
+from lab.uapi import vfio
 from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MEMORY
 from lab.vfio.nic import MTA
 
@@ -24,6 +26,7 @@ ELSEWHERE = 0x90_0000
 LAST_PAGE = (1 << 64) - PAGE_BYTES
 TABLE_PAGE, TABLE_OFFSET = MTA & -PAGE_BYTES, MTA % PAGE_BYTES
 PAGE = (0, PAGE_BYTES)
+GET_DMA_BUF = vfio.VFIO_DEVICE_FEATURE_GET | vfio.VFIO_DEVICE_FEATURE_DMA_BUF
 OTHER_PAGE = (2 * PAGE_BYTES, PAGE_BYTES)
 MALFORMED = {
     "off a page": {"region": 0, "ranges": [(1, PAGE_BYTES)]},
@@ -110,6 +113,14 @@ def test_a_dma_buf_is_revoked_for_a_sleep_and_for_good_by_a_close(exporter, othe
         map_exported(iova=SOURCE + PAGE_BYTES)
     other_pf.unbind()
     assert other_pf.driver is None
+
+
+@claim("F42")
+def test_what_cannot_be_read_is_not_exported(exporter):
+    """The BAR is named beyond the edge of memory; its twin names it within."""
+    feature = vfio.vfio_device_feature(argsz=PAGE_BYTES, flags=GET_DMA_BUF)
+    all_refused(EFAULT, answered(exporter, {"FEATURE": (vfio.VFIO_DEVICE_FEATURE, feature)}))
+    assert exporter.export_dma_buf(0, [PAGE]) > 0
 
 
 @claim("F42")

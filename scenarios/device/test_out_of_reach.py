@@ -101,6 +101,18 @@ def into_nowhere(device, offset):
     }
 
 
+def unmap_with_dirty_pages(container, address):
+    """Unmap a page, and have its bitmap written there."""
+    bitmap = vfio_type1.vfio_bitmap(pgsize=PAGE_BYTES, size=BITMAP_BYTES, data=address)
+    head = vfio_type1.vfio_iommu_type1_dma_unmap(
+        argsz=PAGE_BYTES,
+        flags=vfio_type1.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
+        iova=IOVA,
+        size=PAGE_BYTES,
+    )
+    container.ioctl(vfio_type1.VFIO_IOMMU_UNMAP_DMA, Buffer(bytes(head) + bytes(bitmap)))
+
+
 def ask_for_dirty_pages(container, address):
     """Ask for the bitmap of a page, and have it written there."""
     bitmap = vfio_type1.vfio_bitmap(pgsize=PAGE_BYTES, size=BITMAP_BYTES, data=address)
@@ -180,3 +192,18 @@ def test_a_dirty_bitmap_is_written_within_reach_only(container, memory):
         ask_for_dirty_pages(container, KERNELS_HALF)
     ask_for_dirty_pages(container, memory)
     assert container.user.peek(memory, BITMAP_BYTES)[0] == 1
+
+
+@claim("F101")
+def test_an_unmap_writes_its_dirty_bitmap_within_reach_only(container, memory):
+    """As for a question, and one for a bitmap where no user's memory can be unmaps nothing."""
+    container.map_dma(memory, IOVA, PAGE_BYTES)
+    container.dirty_pages(START)
+    with refused(EFAULT):
+        unmap_with_dirty_pages(container, read_only(container.user, bytes(BITMAP_BYTES)))
+    with refused(EINVAL):
+        unmap_with_dirty_pages(container, KERNELS_HALF)
+    with refused(EEXIST):
+        container.map_dma(memory, IOVA, PAGE_BYTES)
+    unmap_with_dirty_pages(container, memory)
+    container.map_dma(memory, IOVA, PAGE_BYTES)
