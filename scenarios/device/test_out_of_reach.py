@@ -29,7 +29,7 @@ KERNELS_HALF = 1 << 63
 
 def of(struct, **fields):
     """Return an argument that tells its size."""
-    return struct(**{"argsz": sizeof(struct), **fields})
+    return struct(argsz=sizeof(struct), **fields)
 
 
 ASKED = {
