@@ -12,9 +12,10 @@ from lab.errors import UsageError
 from lab.host import which
 from lab.report import site
 from lab.report.picture import picture
+from lab.report.shown import MOST_MOMENTS, Shown
 from lab.snapshot import Held, Seen, Snapshot
 from lab.topology import TOPOLOGIES, topology
-from lab.verdicts.results import Outcome, Record, Results
+from lab.verdicts.results import Outcome, Record, Results, read
 from lab.verdicts.scenarios import catalogue
 
 BROWSER = "chromium-headless-shell"
@@ -195,3 +196,18 @@ def test_every_topology_can_be_drawn(name):
 def test_members_of_a_group_share_a_hull_where_they_are_neighbours():
     (hull,) = [one for one in picture(topology("multifunction")).hulls if one.count > 1]
     assert hull.count == 2
+
+
+def test_of_a_long_timeline_both_ends_are_shown(runs):
+    (run, _) = runs
+    moments = [
+        {"at": at, "took": 0, "who": "vf_user", "what": f"call {at}", "result": ""}
+        for at in range(1000)
+    ]
+    (run / "evidence-0" / "timeline.json").write_text(json.dumps(moments))
+    record = read(run).scenarios[0]
+    whole = Shown(record, "7.3", run / "evidence-0").timeline()
+    assert [whole[0][2], whole[-1][2], len(whole)] == ["call 0", "call 999", MOST_MOMENTS + 1]
+    assert [one[2] for one in whole if one[1] == "report"] == [
+        f"{1000 - MOST_MOMENTS} more are in timeline.json of the evidence"
+    ]

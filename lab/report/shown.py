@@ -25,6 +25,7 @@ WORDS = {
 }
 BAD = (Outcome.FAILED, Outcome.ERROR)
 SLUG_DIGITS = 10
+MOST_MOMENTS = 300
 LONGEST_WHAT = 600
 LONGEST_FAILURE = 20_000
 
@@ -72,13 +73,21 @@ class Shown:
         return (self.evidence / FAILURE).read_text()[-LONGEST_FAILURE:]
 
     def timeline(self) -> list[tuple[float, str, str, str]]:
-        """Return what happened: seconds since the guest woke, who, what, result."""
+        """Return what happened: seconds since the guest woke, who, what, result.
+
+        Of more than anybody reads the middle is left out, and said to be in the evidence.
+        """
         path = self.evidence / "timeline.json" if self.evidence else None
         moments = json.loads(path.read_text()) if path and path.exists() else []
-        return [
+        shown = [
             (round(one["at"], 3), one["who"], one["what"][:LONGEST_WHAT], one["result"])
             for one in moments
         ]
+        if len(shown) <= MOST_MOMENTS:
+            return shown
+        first, last = shown[: MOST_MOMENTS // 2], shown[-MOST_MOMENTS // 2 :]
+        left = f"{len(shown) - MOST_MOMENTS} more are in timeline.json of the evidence"
+        return [*first, (last[0][0], "report", left, ""), *last]
 
 
 @dataclass(frozen=True)
