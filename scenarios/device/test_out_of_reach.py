@@ -173,7 +173,7 @@ def test_a_container_reads_and_answers_within_reach_only(container):
 
 @claim("F101")
 def test_an_unmap_that_cannot_be_answered_is_done(container, memory):
-    """EFAULT comes last: the address is free again."""
+    """EFAULT for its size comes last: the address is free again."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     with refused(EEXIST):
         container.map_dma(memory, IOVA, PAGE_BYTES)
@@ -196,7 +196,7 @@ def test_a_dirty_bitmap_is_written_within_reach_only(container, memory):
 
 @claim("F101")
 def test_an_unmap_writes_its_dirty_bitmap_within_reach_only(container, memory):
-    """As for a question, and one for a bitmap where no user's memory can be unmaps nothing."""
+    """As for a question; refused, it unmaps nothing."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.dirty_pages(START)
     with refused(EFAULT):
