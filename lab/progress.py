@@ -96,6 +96,9 @@ class Display(Protocol):
     def end(self, task: Task, outcome: str) -> None:
         """Show how it ended and how long it took."""
 
+    def say(self, line: Text) -> None:
+        """Show a line that stays."""
+
 
 class Lines:
     """Plain lines, for logs."""
@@ -122,6 +125,10 @@ class Lines:
         """Print the outcome."""
         self._print(f"{task.title}: {outcome} {duration(task.elapsed_s)}")
 
+    def say(self, line: Text) -> None:
+        """Print it."""
+        self._print(line.plain)
+
     def _print(self, line: str) -> None:
         # A log that has gone away is no reason to lose the build it told about.
         with contextlib.suppress(OSError, ValueError):
@@ -139,6 +146,9 @@ class Nowhere:
         """Do nothing."""
 
     def end(self, task: Task, outcome: str) -> None:
+        """Do nothing."""
+
+    def say(self, line: Text) -> None:
         """Do nothing."""
 
 

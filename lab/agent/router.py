@@ -222,8 +222,7 @@ class Router:
         os.close(pool)
         if interface:
             request = struct.pack("16sH6s8x", interface.encode(), ARPHRD_ETHER, bytes.fromhex(mac))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-                fcntl.ioctl(handle, SIOCSIFHWADDR, request)
+            fcntl.ioctl(self.door, SIOCSIFHWADDR, request)  # any socket will do: netdevice(7)
         return {"log_us": self.mark_log(), "now_ns": time.time_ns()}
 
     def do_kernel_log(self, _request: int) -> Message:

@@ -9,6 +9,8 @@ import click
 
 from lab.errors import BuildError
 from lab.verdicts.compare import Row
+from lab.verdicts.results import Outcome, Results
+from lab.verdicts.runs import Heard
 
 
 @click.command("try")
@@ -44,9 +46,8 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
     where = runs.folder(Path(".artifacts").absolute(), "try")
     before = runs.cached(base, chosen, choice, where / "before", cache)
-    after = runs.run(
-        made.bzimage.parent, choice, where / "after", f"Running scenarios on kernel {made.name}"
-    )
+    title = f"Running scenarios on kernel {made.name}"
+    after = runs.run(made.bzimage.parent, choice, where / "after", title, at_once(before))
     if not after.scenarios:
         raise BuildError("no scenario could be judged", where=where)
     rows = compare.rows([before, after])
@@ -59,6 +60,23 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
             tell(row)
         click.echo(f"{len(rows)} scenarios, {len(differing)} differ; evidence: {where}")
     context.exit(1 if any(row.worsened for row in rows) else 0)
+
+
+def at_once(before: Results) -> Heard:
+    """Return what tells of each scenario that ends otherwise than before, as it does."""
+    from rich.text import Text
+
+    from lab import progress
+
+    expected = {one.nodeid: one.outcome for one in before.scenarios}
+
+    def heard(nodeid: str, outcome: Outcome) -> None:
+        was = expected.get(nodeid, outcome)
+        if outcome is not was:
+            line = f"{nodeid}: {was.value} before, {outcome.value} now"
+            progress.display().say(Text(line))
+
+    return heard
 
 
 def tell(row: Row) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,17 @@ from lab.verdicts.scenarios import FOLDER, PROJECT
 KIND = "verdicts"
 KEPT = 32
 FOLDERS_KEPT = 5
+# pytest -v, with workers: `[gw1] [ 42%] PASSED scenarios/...`.
 PERCENT = re.compile(r"\[ *(\d+)%\]")
+ENDED = re.compile(r"\[gw\d+\] \[ *\d+%\] ([A-Z]+) (.*?) *$")
+WORDS = {
+    "PASSED": Outcome.PASSED,
+    "SKIPPED": Outcome.SKIPPED,
+    "XFAIL": Outcome.KNOWN,
+    "FAILED": Outcome.FAILED,
+    "ERROR": Outcome.ERROR,
+}
+Heard = Callable[[str, Outcome], None]
 SOURCES = ("scenarios", "fixtures", "lab", "images")
 ANY_CODE = range(256)
 NOTHING_CHOSEN, USAGE = 5, 2
@@ -64,7 +75,13 @@ def folder(artifacts: Path, what: str) -> Path:
     return made
 
 
-def run(kernel: str | Path, choice: Choice, where: Path, title: str) -> Results:
+def run(
+    kernel: str | Path,
+    choice: Choice,
+    where: Path,
+    title: str,
+    heard: Heard = lambda _nodeid, _outcome: None,
+) -> Results:
     """Run scenarios on a kernel.
 
     Args:
@@ -72,6 +89,7 @@ def run(kernel: str | Path, choice: Choice, where: Path, title: str) -> Results:
         choice: which scenarios.
         where: folder for the evidence and the log.
         title: what to call the step.
+        heard: told of each scenario as it ends, by node ID and outcome; by workers only.
 
     Raises:
         UsageError: no scenario was chosen.
@@ -86,6 +104,8 @@ def run(kernel: str | Path, choice: Choice, where: Path, title: str) -> Results:
         def follow(line: str) -> None:
             if (match := PERCENT.search(line)) is not None:
                 task.update(int(match[1]))
+            if (match := ENDED.match(line)) is not None and match[1] in WORDS:
+                heard(match[2], WORDS[match[1]])
 
         codes = range(256)
         code = pipeline(

@@ -99,6 +99,7 @@ def test_a_patch_is_tried_and_what_changes_is_said(cache: Cache) -> None:
     (found,) = json.loads(done.stdout)
     assert found["before"] == "passed"
     assert found["after"].startswith("failed: expected EACCES")
+    assert f"{SCENARIO}: passed before, failed now\n" in done.stderr
     assert cache.root.exists()
 
 
