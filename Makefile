@@ -1,6 +1,6 @@
 # Everything runs in .venv; `setup` makes it, and the host packages, on a machine that has neither.
 PYTEST = .venv/bin/pytest
-JOBS = 3
+JOBS = 4
 KERNELS = 7.3 6.12 6.1
 
 .DEFAULT_GOAL := help

@@ -23,6 +23,8 @@ from lab.verdicts.scenarios import FOLDER, PROJECT
 KIND = "verdicts"
 KEPT = 32
 FOLDERS_KEPT = 5
+GUESTS_A_CORE = 2
+MOST_JOBS = 16
 # pytest -v, with workers: `[gw1] [ 42%] PASSED scenarios/...`.
 PERCENT = re.compile(r"\[ *(\d+)%\]")
 ENDED = re.compile(r"\[gw\d+\] \[ *\d+%\] ([A-Z]+) (.*?) *$")
@@ -151,8 +153,8 @@ def sources() -> str:
 
 
 def jobs() -> int:
-    """Return how many guests this host runs at a time: one of them is always waiting."""
-    return min(host.cores() + 1, 4)
+    """Return how many guests this host runs at a time: a guest waits as long as it runs."""
+    return min(GUESTS_A_CORE * host.cores(), MOST_JOBS)
 
 
 def _keep(found: Results, scratch: Path) -> None:
