@@ -60,6 +60,19 @@ def test_a_malformed_detach_is_refused(ioas_copier):
 
 
 @claim("F100")
+def test_a_device_attached_nowhere_is_detached_for_nothing(ioas_copier, ioas):
+    """Once detached it may be detached again, and attached after that."""
+    device = ioas_copier.device
+    device.detach_iommufd_pt()
+    device.detach_iommufd_pt()
+    assert ioas_copier.copy(MESSAGE) == NOTHING
+    device.attach_iommufd_pt(ioas)
+    device.reset()
+    ioas_copier.start()
+    assert ioas_copier.copy(MESSAGE) == MESSAGE
+
+
+@claim("F100")
 def test_an_attach_whose_answer_cannot_be_written_detaches(ioas_copier, ioas):
     """The device reaches neither the old address space nor the new, until it is attached again."""
     user, device = ioas_copier.device.user, ioas_copier.device

@@ -11,11 +11,13 @@ import pytest
 
 from fixtures.arguments import answered
 from fixtures.claims import claim
+from fixtures.devices import shown
+from fixtures.power import D0, D3HOT
 from fixtures.verdicts import all_refused, refused, refused_every_way
 from lab.igb import SOURCE, Page
 from lab.memory import PAGE_BYTES
 from lab.uapi import vfio
-from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MEMORY
+from lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_PM_CTRL
 from lab.vfio.nic import MTA
 
 pytestmark = pytest.mark.topology("igb-pair")
@@ -113,6 +115,18 @@ def test_a_dma_buf_is_revoked_for_a_sleep_and_for_good_by_a_close(exporter, othe
         map_exported(iova=SOURCE + PAGE_BYTES)
     other_pf.unbind()
     assert other_pf.driver is None
+
+
+@claim("F42")
+def test_a_dma_buf_is_revoked_while_its_device_is_in_d3(exporter, map_exported):
+    """The power state in configuration space counts as memory decode does."""
+    config = shown(exporter)
+    control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
+    config.set_word(control, D3HOT)
+    with refused(ENODEV):
+        map_exported(iova=ELSEWHERE)
+    config.set_word(control, D0)
+    assert map_exported(iova=ELSEWHERE)
 
 
 @claim("F42")

@@ -172,6 +172,17 @@ def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, 
 
 
 @claim("F23")
+def test_disintx_counts_in_a_write_of_its_byte_alone(device, registers, bell):
+    """The upper byte of the command register masks as the whole of it does."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.write_config(PCI_COMMAND + 1, bytes([PCI_COMMAND_INTX_DISABLE >> 8]))
+    registers.interrupt()
+    assert bell.count() == 0
+    device.write_config(PCI_COMMAND + 1, bytes(1))
+    assert bell.wait() == 1
+
+
+@claim("F23")
 def test_disintx_before_intx_is_set_up_masks_it_from_the_start(
     device, registers, config, hardware, bell
 ):

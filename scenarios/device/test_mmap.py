@@ -10,6 +10,7 @@ from signal import SIGBUS
 
 from fixtures.claims import claim
 from fixtures.devices import faults, turn_off, turn_on
+from fixtures.power import D0, D3HOT
 from fixtures.verdicts import outcome, refused
 from lab.uapi.pci_regs import (
     PCI_CAP_ID_PM,
@@ -32,7 +33,6 @@ REGISTERS, FLASH = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR1_REGION_INDEX
 PORTS = VFIO_PCI_BAR2_REGION_INDEX
 CONFIG, ROM = VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX
 PAGE, BAR_BYTES = 0x1000, 0x20000
-D0, D3HOT = 0, 3
 MTA_PAGE = MTA & ~(PAGE - 1)
 
 

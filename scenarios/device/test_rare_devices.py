@@ -82,7 +82,7 @@ def test_the_vga_region_is_legacy_memory_and_ports(opened):
     vga = opened("vga0")
     assert vga.write_region(VGA, 0xB8000, b"v\x07f\x07") == 4
     assert vga.read_region(VGA, 0xB8000, 4) == b"v\x07f\x07"
-    assert len(vga.read_region(VGA, 0xBFFFC, 8)) == 4
+    assert len(vga.read_region(VGA, 0xBFFFF, 4)) == 1
     assert len(vga.read_region(VGA, 0x3DF, 4)) == 1
     assert len(vga.read_region(VGA, 0x3B0, 16)) == 12
     with refused(EINVAL):

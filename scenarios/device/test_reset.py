@@ -6,6 +6,7 @@ vfio_pci_ioctl_reset().
 
 from fixtures.claims import claim
 from fixtures.devices import handlers, shown, turn_off, turn_on
+from fixtures.power import D3HOT
 from lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_CAP_ID_PM,
@@ -29,7 +30,6 @@ from lab.vfio.nic import MTA
 REGISTERS, ERROR = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX
 INTX, MSIX = VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX
 ONES = 0xFFFFFFFF
-D3HOT = 3
 
 
 @claim("F56")

@@ -9,7 +9,7 @@ can.
 import pytest
 
 from fixtures.claims import claim
-from fixtures.power import AWAKE, power
+from fixtures.power import AWAKE, D0, D3HOT, power
 from lab.igb import STATUS
 from lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
@@ -19,8 +19,6 @@ from lab.uapi.pci_regs import (
     PCI_PM_CTRL,
     PCI_PM_CTRL_STATE_MASK,
 )
-
-D0, D3HOT = 0, 3
 
 
 @pytest.fixture

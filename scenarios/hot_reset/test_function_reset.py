@@ -115,15 +115,19 @@ def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
 
 
 @claim("C36")
-@pytest.mark.topology("multifunction")
-def test_a_function_without_flr_takes_the_bit_for_nothing(held):
-    """The bit reads back as 0 all the same."""
-    config = shown(held)
+@switch
+def test_a_function_without_flr_takes_the_bit_for_nothing(user, nic):
+    """It reads back as 0, and does not stand for what else could reset the function."""
+    nic.write("reset_method", "pm")
+    device = marked(user.open(nic))
+    nic.write("reset_method", "bus")
+    config = shown(device)
     control = config.capability(EXPRESS) + DEVICE_CONTROL
     before = config.word(control)
     config.set_word(control, before | FUNCTION_LEVEL_RESET)
-    assert config.word(control) == before
-    assert marks(held) == [MARK]
+    assert (config.word(control), marks(device)) == (before, [MARK])
+    device.reset()
+    assert marks(device) == [WIPED]
 
 
 @claim("C44")

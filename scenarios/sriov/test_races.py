@@ -6,12 +6,11 @@ drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_sriov_configure().
 """
 
 from fixtures.claims import claim
+from fixtures.power import D3HOT
 from fixtures.tokens import TOKEN
 from lab.memory import PAGE_BYTES
 from lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_PM_CTRL
 from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
-
-D3HOT = 3
 
 
 @claim("B43")
