@@ -130,6 +130,18 @@ def test_a_dma_buf_is_revoked_while_its_device_is_in_d3(exporter, map_exported):
 
 
 @claim("F42")
+def test_a_dma_buf_of_a_bar_that_does_not_decode_waits_for_it(exporter, ioas_copier, ioas):
+    """It may be exported, is mapped for nobody, and comes to life with memory decode."""
+    exporter.write_config(PCI_COMMAND, bytes(2))
+    dma_buf = exporter.export_dma_buf(0, [PAGE])
+    iommufd = ioas_copier.device.iommufd
+    with refused(ENODEV):
+        iommufd.ioas_map_file(ioas, dma_buf, 0, PAGE_BYTES, ELSEWHERE)
+    exporter.write_config(PCI_COMMAND, PCI_COMMAND_MEMORY.to_bytes(2, "little"))
+    assert iommufd.ioas_map_file(ioas, dma_buf, 0, PAGE_BYTES, ELSEWHERE)
+
+
+@claim("F42")
 def test_what_cannot_be_read_is_not_exported(exporter):
     """The BAR is named beyond the edge of memory; its twin names it within."""
     feature = vfio.vfio_device_feature(argsz=PAGE_BYTES, flags=GET_DMA_BUF)

@@ -110,6 +110,20 @@ def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, bell):
     assert bell.count() == 0
 
 
+@claim("F21")
+@pytest.mark.parametrize(
+    "action", [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK], ids=["mask", "unmask"]
+)
+def test_no_interrupt_at_all_cannot_be_masked(device, bell, action):
+    """Of no vector it is EINVAL, whatever the kind of data; the one there is can be."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    with refused(EINVAL):
+        device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 0)
+    with refused(EINVAL):
+        device.set_irqs(INTX, VFIO_IRQ_SET_DATA_BOOL | action, 0, 0)
+    device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
+
+
 @claim("F22")
 def test_intx_is_unmasked_by_an_eventfd(device, registers, bell, other_bell):
     """Ringing the eventfd unmasks INTx, which is signalled again if it is still asserted."""

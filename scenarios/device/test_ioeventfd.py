@@ -120,6 +120,16 @@ def test_an_ioeventfd_writes_nothing_with_memory_decode_off(device, config, regi
 
 
 @claim("F43")
+def test_descriptor_0_is_an_eventfd_like_any_other(user, device, registers, bell):
+    """Only less than 0 is no descriptor."""
+    user.close(0)
+    assert user.dup(bell.fd) == 0
+    device.ioeventfd(REGISTERS, MTA, 0x77, 0, DWORD)
+    bell.ring()
+    assert registers.read(MTA) == 0x77
+
+
+@claim("F43")
 def test_a_device_has_a_thousand_ioeventfds(device, bell):
     """One more is ENOSPC, until one is taken away."""
     assert ioeventfds(device, REGISTERS, MTA, bell, MOST) == MOST

@@ -152,6 +152,17 @@ def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, 
     assert (bell.wait(), falls_asleep(function)) == (1, True)
 
 
+@claim("F39")
+def test_descriptor_0_is_rung_like_any_other(user, function, device, bell):
+    """Only less than 0 is no descriptor."""
+    user.close(0)
+    assert user.dup(bell.fd) == 0
+    device.enter_low_power(wakeup=0)
+    assert falls_asleep(function)
+    assert device.get_info().num_regions > 0
+    assert bell.wait() == 1
+
+
 @claim("F93")
 def test_a_device_closed_asleep_opens_awake(user, function, device, bell):
     """Closing wakes the device without a word to its user, and then it idles like any other."""

@@ -13,6 +13,7 @@ from fixtures.devices import handlers, shown
 from fixtures.sriov import on_vfio_pci
 from fixtures.verdicts import refused
 from lab.configspace import ConfigSpace
+from lab.memory import PAGE_BYTES
 from lab.uapi.pci_regs import (
     PCI_CAP_ID_EXP,
     PCI_CAP_ID_MSI,
@@ -26,6 +27,7 @@ from lab.uapi.pci_regs import (
 )
 from lab.uapi.vfio import (
     VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_BAR2_REGION_INDEX,
     VFIO_PCI_MSI_IRQ_INDEX,
     VFIO_PCI_ROM_REGION_INDEX,
     VFIO_PCI_VGA_REGION_INDEX,
@@ -35,7 +37,8 @@ from lab.uapi.vfio import (
 )
 
 pytestmark = pytest.mark.topology("menagerie")
-BAR0, MSI = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSI_IRQ_INDEX
+BAR0, BAR2 = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR2_REGION_INDEX
+MSI = VFIO_PCI_MSI_IRQ_INDEX
 ROM, VGA = VFIO_PCI_ROM_REGION_INDEX, VFIO_PCI_VGA_REGION_INDEX
 READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
 ROM_BYTES = 0x40000
@@ -165,11 +168,21 @@ def test_a_bar_smaller_than_a_page_is_mapped_with_a_page_of_its_own(guest, opene
     info = card.get_region_info(BAR0)
     assert (info.flags, info.size) == (READ_WRITE | VFIO_REGION_INFO_FLAG_MMAP, 0x100)
     assert "vfio sub-page reserved" in guest.root.read_file("/proc/iomem")
-    assert card.user.touch(card.mmap_region(BAR0, 0x1000)) is None
+    assert card.user.touch(card.mmap_region(BAR0, PAGE_BYTES)) is None
     with refused(EINVAL):
-        card.mmap_region(BAR0, 0x2000)
+        card.mmap_region(BAR0, 2 * PAGE_BYTES)
     with refused(EINVAL):
         card.read_region(BAR0, 0x100, 1)
     card.close()
     card.user.kill()
     assert "vfio sub-page reserved" not in guest.root.read_file("/proc/iomem")
+
+
+@claim("F75")
+def test_a_bar_of_one_page_is_mapped_as_it_is(guest, opened):
+    """It has its page to itself, so that nothing is kept from others for it."""
+    vga = opened("vga0")
+    info = vga.get_region_info(BAR2)
+    assert (info.flags, info.size) == (READ_WRITE | VFIO_REGION_INFO_FLAG_MMAP, PAGE_BYTES)
+    assert "vfio sub-page reserved" not in guest.root.read_file("/proc/iomem")
+    assert vga.user.touch(vga.mmap_region(BAR2, PAGE_BYTES)) is None

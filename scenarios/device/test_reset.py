@@ -86,6 +86,19 @@ def test_the_next_user_starts_afresh(user, function, device, config, bell):
 
 
 @claim("F56")
+def test_the_next_users_intx_is_not_masked_by_the_last_ones_disintx(
+    user, function, device, config, bell
+):
+    """It is heard without anybody clearing the bit that was set before."""
+    turn_on(config, PCI_COMMAND_INTX_DISABLE)
+    device.close()
+    device = user.open(function)
+    device.set_irq_eventfds(INTX, [bell.fd])
+    Nic(device).interrupt()
+    assert bell.wait() == 1
+
+
+@claim("F56")
 def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, bell):
     """Handlers go with the descriptor, and the next user may choose another kind."""
     device.set_irq_eventfds(MSIX, [bell.fd] * 3)

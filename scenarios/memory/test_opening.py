@@ -58,10 +58,11 @@ def test_a_container_that_got_no_iommu_can_have_one(starve, nic, owned, new_cont
 @claim("H03")
 @pytest.mark.topology("igb-pair")
 def test_a_device_that_was_not_opened_is_closed(starve, user, plain_vf):
-    """Nobody waits for a user that never was: the driver lets go of it at once."""
+    """Nobody waits for a user that never was: the driver lets go of it at once, disabled."""
     group = ready_group(user, plain_vf)
     name = str(plain_vf)
     starve(user, lambda: group.get_device_fd(name), GroupDevice.close)
+    assert plain_vf.read("enable") == "0"
     group.get_device_fd(name).close()
     plain_vf.unbind()
     assert plain_vf.driver is None
