@@ -30,6 +30,7 @@ TABLE, NO_BAR = VFIO_PCI_BAR3_REGION_INDEX, VFIO_PCI_BAR4_REGION_INDEX
 TABLE_BYTES = 160  # ten vectors of 16 bytes
 ENTRY = bytes(range(0xA0, 0xB0))
 BAR_BYTES = 0x20000
+BARS_BYTES = 24  # of configuration space
 IOADDR, IODATA = 0, 4  # the window in an igb's I/O ports through which its registers are seen
 RESTORING = "vfio_bar_restore: reset recovery - restoring BARs"
 
@@ -120,14 +121,14 @@ def test_io_ports_do_not_mind_memory_decode(config, device, registers):
 @claim("F12")
 def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hardware, registers):
     """When the user turns decode on that the device has lost, vfio restores the device's BARs."""
-    address = hardware.dword(PCI_BASE_ADDRESS_0)
+    addresses = hardware.read(PCI_BASE_ADDRESS_0, BARS_BYTES)
     registers.write(MTA, 0x77)
     hardware.set_word(PCI_COMMAND, 0)
-    hardware.set_dword(PCI_BASE_ADDRESS_0, 0)
+    hardware.write(PCI_BASE_ADDRESS_0, bytes(BARS_BYTES))
     assert not guest.heard(RESTORING)
     config.set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
     assert guest.heard(f"{function}: {RESTORING}", level="info")
-    assert hardware.dword(PCI_BASE_ADDRESS_0) == address
+    assert hardware.read(PCI_BASE_ADDRESS_0, BARS_BYTES) == addresses
     assert registers.read(MTA) == 0x77
 
 

@@ -17,7 +17,16 @@ from fixtures.verdicts import all_refused, refused, refused_every_way
 from lab.igb import SOURCE, Page
 from lab.memory import PAGE_BYTES
 from lab.uapi import vfio
-from lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_PM_CTRL
+from lab.uapi.pci_regs import (
+    PCI_CAP_ID_EXP,
+    PCI_CAP_ID_PM,
+    PCI_COMMAND,
+    PCI_COMMAND_MEMORY,
+    PCI_EXP_DEVCTL,
+    PCI_EXP_DEVCTL_BCR_FLR,
+    PCI_PM_CTRL,
+)
+from lab.vfio import Device
 from lab.vfio.nic import MTA
 
 pytestmark = pytest.mark.topology("igb-pair")
@@ -48,6 +57,13 @@ ABSENT = {
     "the ROM": {"region": 6, "ranges": [PAGE]},
     "configuration space": {"region": 7, "ranges": [PAGE]},
 }
+
+
+def function_level_reset(device):
+    """Reset a device by the bit in its configuration space."""
+    config = shown(device)
+    control = config.capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL
+    config.set_word(control, PCI_EXP_DEVCTL_BCR_FLR)
 
 
 @pytest.fixture
@@ -91,10 +107,11 @@ def test_a_dma_buf_is_revoked_with_memory_decode(exporter, reader, map_exported)
 
 
 @claim("F42")
-def test_a_dma_buf_is_revoked_by_a_reset(exporter, reader, map_exported):
+@pytest.mark.parametrize("reset", [Device.reset, function_level_reset], ids=["call", "bit"])
+def test_a_dma_buf_is_revoked_by_a_reset(exporter, reader, map_exported, reset):
     """What was mapped before the reset is gone, although the registers are back."""
     assert reader.copy(BLANK) == MESSAGE
-    exporter.reset()
+    reset(exporter)
     exporter.write_region(0, MTA, MESSAGE)
     assert reader.copy(BLANK) != MESSAGE
     map_exported(iova=ELSEWHERE)
@@ -139,6 +156,15 @@ def test_a_dma_buf_of_a_bar_that_does_not_decode_waits_for_it(exporter, ioas_cop
         iommufd.ioas_map_file(ioas, dma_buf, 0, PAGE_BYTES, ELSEWHERE)
     exporter.write_config(PCI_COMMAND, PCI_COMMAND_MEMORY.to_bytes(2, "little"))
     assert iommufd.ioas_map_file(ioas, dma_buf, 0, PAGE_BYTES, ELSEWHERE)
+
+
+@claim("F42")
+def test_a_dma_buf_that_was_closed_holds_no_device(exporter, other_pf):
+    """Its device is closed, and let go of by the driver, as if it had never been."""
+    exporter.user.close(exporter.export_dma_buf(0, [PAGE]))
+    exporter.close()
+    other_pf.unbind()
+    assert other_pf.driver is None
 
 
 @claim("F42")

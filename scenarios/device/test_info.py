@@ -15,6 +15,7 @@ from lab.uapi.pci_regs import PCI_INTERRUPT_PIN
 from lab.uapi.vfio import (
     VFIO_DEVICE_FLAGS_PCI,
     VFIO_DEVICE_FLAGS_RESET,
+    VFIO_DEVICE_GET_REGION_INFO,
     VFIO_IRQ_INFO_AUTOMASKED,
     VFIO_IRQ_INFO_EVENTFD,
     VFIO_IRQ_INFO_MASKABLE,
@@ -23,14 +24,17 @@ from lab.uapi.vfio import (
     VFIO_PCI_ERR_IRQ_INDEX,
     VFIO_PCI_INTX_IRQ_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_PCI_ROM_REGION_INDEX,
     VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
     VFIO_REGION_INFO_FLAG_CAPS,
     VFIO_REGION_INFO_FLAG_MMAP,
     VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE,
+    vfio_region_info,
 )
 
 READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
+ROM = VFIO_PCI_ROM_REGION_INDEX
 MAPPABLE = READ_WRITE | VFIO_REGION_INFO_FLAG_MMAP
 WITH_TABLE = MAPPABLE | VFIO_REGION_INFO_FLAG_CAPS
 INTX = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED
@@ -95,6 +99,14 @@ def test_regions_are_what_the_device_has(device):
         device.get_region_info(9)
     with refused(EINVAL):
         device.get_region_info(0, argsz=31)
+
+
+@claim("F02")
+def test_a_rom_that_is_not_there_has_no_size(device):
+    """Nothing of what its user left in the argument is told back."""
+    asked = vfio_region_info(argsz=32, index=ROM, flags=1, size=1 << 20, offset=1)
+    told, _ = device.exchange(VFIO_DEVICE_GET_REGION_INFO, asked)
+    assert (told.flags, told.size, told.offset) == (0, 0, ROM << 40)
 
 
 @claim("F06")

@@ -186,6 +186,18 @@ def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, 
 
 
 @claim("F23")
+def test_a_write_that_leaves_disintx_alone_unmasks_nothing(device, registers, config, bell):
+    """What the user masked by SET_IRQS stays masked when he writes the command register."""
+    device.set_irq_eventfds(INTX, [bell.fd])
+    device.mask_irq(INTX)
+    config.set_word(PCI_COMMAND, config.word(PCI_COMMAND))
+    registers.interrupt()
+    assert bell.count() == 0
+    device.unmask_irq(INTX)
+    assert bell.wait() == 1
+
+
+@claim("F23")
 def test_disintx_counts_in_a_write_of_its_byte_alone(device, registers, bell):
     """The upper byte of the command register masks as the whole of it does."""
     device.set_irq_eventfds(INTX, [bell.fd])

@@ -36,12 +36,14 @@ NO_WAKEUP = {
 
 @claim("F92")
 def test_a_device_sleeps_while_nobody_has_it(user, function):
-    """On vfio-pci it is suspended until it is opened, and again when it is closed."""
+    """On vfio-pci it is suspended until it is opened, and when it is closed; then it may not be."""
     assert falls_asleep(function)
     device = user.open(function)
     assert power(function) == AWAKE
     device.close()
     assert falls_asleep(function)
+    function.unbind()
+    assert function.read("power/control") == "on"
 
 
 @claim("F40")

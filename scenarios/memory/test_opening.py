@@ -90,11 +90,13 @@ def test_a_character_device_that_was_not_opened_can_be(starve, user, function):
 @claim("H05")
 @pytest.mark.topology("igb-pair")
 def test_a_character_device_that_was_not_bound_can_be(starve, user, plain_vf):
-    """After each refusal the same descriptor may try again."""
+    """After each refusal the same descriptor may try again; closed, it leaves the device free."""
     cdevs, iommufd = [Cdev(user, plain_vf.cdev)], Iommufd(user)
     starve(user, lambda: cdevs[-1].bind_iommufd(iommufd), lambda _: reopen(cdevs))
     cdevs[-1].bind_iommufd(iommufd)
     assert cdevs[-1].get_info().num_regions
+    cdevs[-1].close()
+    assert user.open(plain_vf)
 
 
 @claim("H05")
