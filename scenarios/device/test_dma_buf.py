@@ -94,6 +94,7 @@ def reader(user, ioas_copier, ioas, map_exported):
 @claim("F42")
 def test_a_dma_buf_is_revoked_with_memory_decode(exporter, reader, map_exported):
     """The other device reads registers as long as they decode, and then not until mapped anew."""
+    exporter.write_config(PCI_COMMAND, PCI_COMMAND_MEMORY.to_bytes(2, "little"))
     assert reader.copy(BLANK) == MESSAGE
     exporter.write_config(PCI_COMMAND, bytes(2))
     assert reader.copy(BLANK) != MESSAGE

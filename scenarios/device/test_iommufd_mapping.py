@@ -6,10 +6,15 @@ Kernel: drivers/iommu/iommufd/ioas.c, io_pagetable.c and device.c; drivers/vfio/
 import functools
 from errno import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOVERFLOW
 
+import pytest
+
 from fixtures.claims import claim
 from fixtures.verdicts import all_refused, refused, refused_every_way
-from lab.igb import TARGET, UNTOUCHED
+from lab.igb import SOURCE, TARGET, UNTOUCHED, Loopback
 from lab.memory import PAGE_BYTES
+from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from lab.vfio import Container, Group
+from lab.vfio.iommufd import IOMMU_PATH
 
 IOVA = 0x40_0000
 SIZE = 4 * PAGE_BYTES
@@ -35,6 +40,27 @@ OVERLAPPING = {
     "across its start": {"iova": IOVA - PAGE_BYTES, "length": 2 * PAGE_BYTES},
     "around it": {"iova": IOVA - PAGE_BYTES, "length": SIZE + 2 * PAGE_BYTES},
 }
+
+
+@pytest.fixture
+def compat_copier(user, function):
+    """The device, opened by its group where an iommufd stands in for the container, looped back."""
+    group, container = Group(user, function.group), Container(user, IOMMU_PATH)
+    group.set_container(container)
+    container.set_iommu(VFIO_TYPE1v2_IOMMU)
+    loopback = Loopback(group.get_device_fd(str(function)))
+    pages = (loopback.rings, loopback.source, loopback.target)
+    _ = [container.map_dma(each.address, each.iova, PAGE_BYTES) for each in pages]
+    loopback.start()
+    return loopback
+
+
+@claim("F102")
+def test_an_iommufd_maps_for_a_device_of_a_group_like_a_container(compat_copier):
+    """The device reads what is mapped, and what is unmapped no more."""
+    assert compat_copier.copy(MESSAGE) == MESSAGE
+    compat_copier.device.container.unmap_dma(SOURCE, PAGE_BYTES)
+    assert compat_copier.copy(MESSAGE[::-1]) != MESSAGE[::-1]
 
 
 @claim("F77")

@@ -56,7 +56,7 @@ def test_closing_a_device_resets_it(user, function, device, registers):
 
 
 @claim("F56")
-def test_closing_a_device_puts_its_configuration_back(device, config, hardware):
+def test_closing_a_device_puts_its_configuration_back(function, device, config, hardware):
     """Decode, mastering and DisINTx that the user changed are as he found them, mastering off."""
     found = hardware.word(PCI_COMMAND)
     addresses = hardware.read(PCI_BASE_ADDRESS_0, 24)
@@ -66,6 +66,7 @@ def test_closing_a_device_puts_its_configuration_back(device, config, hardware):
     device.close()
     assert hardware.read(PCI_BASE_ADDRESS_0, 24) == addresses
     assert hardware.word(PCI_COMMAND) == found & ~PCI_COMMAND_MASTER
+    assert function.read("enable") == "0"
 
 
 @claim("F56")
