@@ -189,3 +189,18 @@ def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, b
     nic_device.exit_low_power()
     nic_registers.interrupt()
     assert bell.wait() == 1
+
+
+@claim("F94")
+@pytest.mark.topology("igb-pair")
+def test_a_device_that_slept_keeps_the_mask_of_its_interrupt(nic, nic_device, nic_registers, bell):
+    """What its user masked is masked when it wakes, until he unmasks it."""
+    nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [bell.fd])
+    nic_device.mask_irq(VFIO_PCI_INTX_IRQ_INDEX)
+    nic_device.enter_low_power()
+    assert falls_asleep(nic)
+    nic_device.exit_low_power()
+    nic_registers.interrupt()
+    assert bell.count() == 0
+    nic_device.unmask_irq(VFIO_PCI_INTX_IRQ_INDEX)
+    assert bell.wait() == 1

@@ -45,6 +45,14 @@ def test_info_names_groups_though_an_iommufd_stands_in_for_the_container(user, n
     assert (info.flags, info.devices) == (0, listed(nic, neighbour))
 
 
+@claim("C43")
+def test_info_names_groups_to_the_next_who_comes_by_a_group(user, nic, neighbour):
+    """That the device was a character device's before does not count."""
+    user.open(nic, access="cdev").close()
+    info = user.open(nic).hot_reset_info()
+    assert (info.flags, info.devices) == (0, listed(nic, neighbour))
+
+
 @claim("C11")
 @pytest.mark.parametrize("argsz", [HEADER, EXACT - 1], ids=["no room", "one byte short"])
 def test_info_with_too_little_room_says_how_many_there_are(nic, neighbour, held, argsz):
