@@ -19,8 +19,9 @@ check: setup ## lint, types, the lab's own tests, scenarios on the default kerne
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTEST) tests/ --ignore tests/real -n $(JOBS)
-	$(PYTEST) scenarios/ -n $(JOBS) --lab-require
+	.venv/bin/lint-imports --no-cache >.artifacts/imports.log || { cat .artifacts/imports.log; exit 1; }
+	$(PYTEST) tests/ --ignore tests/real --ignore tests/guests -n $(JOBS)
+	$(PYTEST) scenarios/ tests/guests -n $(JOBS) --lab-require
 
 matrix: setup ## the scenarios on all three kernels, and what is made of kernels: try, bisect, mutate
 	$(PYTEST) tests/real

@@ -14,14 +14,15 @@ from typing import Any
 
 import click
 
-from lab.cli import main
+from vfio_lab.cli import main
 
 PROJECT = Path(__file__).resolve().parent.parent
 MARKER = re.compile(r"<!-- code says: (\w+) -->")
 COLUMNS = 96
 GROUP = "the virtual SR-IOV laboratory:\n"
 FIXTURE = re.compile(
-    r"^(\w+)(?: \[(\w+) scope\])? -- (fixtures/\w+\.py):\d+\n((?: .*\n|\n)*)", re.MULTILINE
+    r"^(\w+)(?: \[(\w+) scope\])? -- (fixtures/vfio_lab_pytest/\w+\.py):\d+\n((?: .*\n|\n)*)",
+    re.MULTILINE,
 )
 
 
@@ -52,7 +53,7 @@ def commands() -> str:
 def fixtures() -> str:
     """Return the fixtures that scenarios have, file by file, each with its docstring."""
     files: dict[str, list[str]] = {}
-    for name, scope, file, text in FIXTURE.findall(_pytest("--fixtures", "scenarios/lab")):
+    for name, scope, file, text in FIXTURE.findall(_pytest("--fixtures", "tests/guests")):
         first, *_ = text.strip().split("\n\n")
         shared = f", one for the {scope}" if scope else ""
         row = f"| `{name}`{shared} | {' '.join(first.split()).replace('|', '&#124;')} |"

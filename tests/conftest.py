@@ -11,10 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import lab
-from lab.channel import ROUTER, Channel
-from lab.deadline import Deadline
-from lab.user import User
+import vfio_lab
+from vfio_lab.client.channel import ROUTER, Channel
+from vfio_lab.client.user import User
+from vfio_lab.util.deadline import Deadline
 
 # How long an example takes says how busy the host is.
 hypothesis.settings.register_profile(
@@ -22,7 +22,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("busy host")
 
-LAB = Path(lab.__file__).parent
+LAB = Path(vfio_lab.__file__).parent
 TIMEOUT_S = 20
 COMMAND = [sys.executable, "-S", "-m", "agent", "--stdio"]
 

@@ -1,8 +1,8 @@
 import struct
 
-from lab.aer import BAD_TLP, COMPLETION_TIMEOUT, inject
-from lab.function import PciFunction
-from lab.pci import Bdf
+from vfio_lab.client.aer import BAD_TLP, COMPLETION_TIMEOUT, inject
+from vfio_lab.client.sysfs import PciFunction
+from vfio_lab.hw.pci import Bdf
 
 
 class Root:

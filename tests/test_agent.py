@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline, wait_until
-from lab.errors import AgentError, DeadlineExceeded
-from lab.user import Buffer, Refusal
+from vfio_lab.client.call import Buffer, Refusal
+from vfio_lab.errors import AgentError, DeadlineExceeded
+from vfio_lab.util.deadline import Deadline, wait_until
 
 NOWHERE = 0x10  # an address no process maps
-READV, WRITEV = 19, 20  # lab.uapi.syscalls has no name for them
+READV, WRITEV = 19, 20  # vfio_lab.uapi.syscalls has no name for them
 
 
 def raw(user, number, *args):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lab.channel import UserGone
-from lab.deadline import Deadline, wait_until
-from lab.errors import AgentError
-from lab.uapi.syscalls import CAP_SYS_ADMIN, CAP_SYS_RAWIO, NUMBERS
-from lab.user import Buffer, Refusal
+from vfio_lab.client.call import Buffer, Refusal
+from vfio_lab.client.channel import UserGone
+from vfio_lab.errors import AgentError
+from vfio_lab.uapi.syscalls import CAP_SYS_ADMIN, CAP_SYS_RAWIO, NUMBERS
+from vfio_lab.util.deadline import Deadline, wait_until
 
 TIMEOUT_S = 20
 NOWHERE = 0x10  # an address no process maps
-EXIT_GROUP = 231  # lab.uapi.syscalls has no name for it
+EXIT_GROUP = 231  # vfio_lab.uapi.syscalls has no name for it
 SETS = ("CapEff", "CapPrm", "CapInh", "CapBnd")
 CAP_CHECKPOINT_RESTORE = 40  # in the second word of the sets
 NO_CAPABILITY = 4711

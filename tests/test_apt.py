@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import apt
-from lab.cache import Cache
-from lab.errors import HostError
-from lab.kernels import ksource
+from vfio_lab.errors import HostError
+from vfio_lab.kernels import ksource
+from vfio_lab.util import apt
+from vfio_lab.util.cache import Cache
 
 NO_KEYS = apt.Mirror("http://archive.invalid/debian", None)
 TOLD = "http://a.invalid/debian/|bookworm|main|Debian|Debian"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.argv import BootFiles, RunFiles, argv
-from lab.errors import HostError, UsageError
-from lab.qemucaps import QemuCaps
-from lab.topology import TOPOLOGIES, Topology, topology
+from vfio_lab.errors import HostError, UsageError
+from vfio_lab.hw.topology import TOPOLOGIES, Topology, topology
+from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
+from vfio_lab.qemu.capabilities import QemuCaps
 
 ALL = pytest.mark.parametrize("each", TOPOLOGIES.values(), ids=TOPOLOGIES)
 CAPS = QemuCaps(

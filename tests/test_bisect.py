@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import Cache
-from lab.errors import BuildError, UsageError
-from lab.kernels import gittree
-from lab.verdicts import bisect
-from lab.verdicts.bisect import ABORT, BAD, GOOD, SKIP, Verdict
-from lab.verdicts.results import Outcome, Record, Results
+from vfio_lab.campaign import bisect
+from vfio_lab.campaign.bisect import (
+    ABORT,
+    BAD,
+    GOOD,
+    SKIP,
+    Verdict,
+)
+from vfio_lab.campaign.results import Outcome, Record, Results
+from vfio_lab.errors import BuildError, UsageError
+from vfio_lab.kernels import gittree
+from vfio_lab.util.cache import Cache
 
 COMMITS = 18
 CULPRIT = 11
@@ -150,8 +156,8 @@ def test_an_interrupt_leaves_git_as_it_was(
     [
         (Outcome.PASSED, "", GOOD),
         (Outcome.FAILED, "AssertionError: expected EACCES", BAD),
-        (Outcome.ERROR, "lab.user.Refusal: vf_user: open: ENOENT", BAD),
-        (Outcome.ERROR, "lab.errors.BootError: the boot never became ready", SKIP),
+        (Outcome.ERROR, "vfio_lab.client.user.Refusal: vf_user: open: ENOENT", BAD),
+        (Outcome.ERROR, "vfio_lab.errors.BootError: the boot never became ready", SKIP),
         (Outcome.SKIPPED, "A39 needs CONFIG_IOMMUFD", SKIP),
     ],
 )

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lab.board import Board
-from lab.verdicts.results import Outcome
+from vfio_lab.campaign.results import Outcome
+from vfio_lab.report.run_status import Board
 
 
 class Clock:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import TOOLS
+from vfio_lab.util.host import TOOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("bootstrap", "pyproject.toml", "requirements.lock")

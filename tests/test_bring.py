@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import Cache
-from lab.errors import BuildError, UsageError
-from lab.kernels import bring
+from vfio_lab.errors import BuildError, UsageError
+from vfio_lab.kernels import bring
+from vfio_lab.util.cache import Cache
 
 RELEASE = "6.18.2-mine+"
 

@@ -11,17 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from lab import cache as module
-from lab.cache import CHUNK_BYTES, MANIFEST, Cache, digest, file_digest
-from lab.deadline import Deadline, wait_until
-from lab.errors import BuildError, HostError, UsageError
+from vfio_lab.errors import BuildError, HostError, UsageError
+from vfio_lab.util import cache as module
+from vfio_lab.util.cache import (
+    CHUNK_BYTES,
+    MANIFEST,
+    Cache,
+    digest,
+    file_digest,
+)
+from vfio_lab.util.deadline import Deadline, wait_until
 
 NOBODY = 65534
 KIND, KEY = "kind", "key"
 BUILDER = """
 import sys
 from pathlib import Path
-from lab.cache import Cache
+from vfio_lab.util.cache import Cache
 
 root, count = map(Path, sys.argv[1:])
 
@@ -38,8 +44,8 @@ print(Cache(root).obtain("kind", "key", build, on_wait=lambda: print("waiting", 
 FILL_UP = """
 import sys
 from pathlib import Path
-from lab.cache import Cache
-from lab.errors import HostError
+from vfio_lab.util.cache import Cache
+from vfio_lab.errors import HostError
 
 cache = Cache(Path(sys.argv[1]))
 try:

@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.cache import Cache
-from lab.changes import Change, load, parse_version, releases_carrying
-from lab.errors import UsageError
+from vfio_lab.errors import UsageError
+from vfio_lab.spec.changes import (
+    Change,
+    load,
+    parse_version,
+    releases_carrying,
+)
+from vfio_lab.util.cache import Cache
 
 VF_DEV_SET = "e908f58b6beb"
 CDEV_CHECK = "86624ba3b522"

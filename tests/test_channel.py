@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from lab import channel as module
-from lab.channel import ROUTER, Channel, UserGone
-from lab.deadline import Deadline
-from lab.errors import AgentError, DeadlineExceeded, GuestLost
+from vfio_lab.client import channel as module
+from vfio_lab.client.channel import ROUTER, Channel, UserGone
+from vfio_lab.errors import AgentError, DeadlineExceeded, GuestLost
+from vfio_lab.util.deadline import Deadline
 
 SOON_S = 0.02
 CIRCUMSTANCES = {"seen": "QEMU exited with code 3", "tail": "Kernel panic"}

@@ -7,13 +7,24 @@ import string
 import pytest
 from click.testing import CliRunner
 
-from lab.changes import Change
-from lab.claims import AREAS, THREADS, Claim, Outcome, Status, Verdict, judge, load, order, select
-from lab.cli.claims import claims as command
-from lab.cli.claims import listing
-from lab.errors import UsageError
-from lab.verdicts.results import Outcome as End
-from lab.verdicts.scenarios import by_claim
+from vfio_lab.campaign.results import Outcome as End
+from vfio_lab.cli.claims import claims as command
+from vfio_lab.cli.claims import listing
+from vfio_lab.errors import UsageError
+from vfio_lab.spec.changes import Change
+from vfio_lab.spec.claims import (
+    AREAS,
+    THREADS,
+    Claim,
+    Outcome,
+    Status,
+    Verdict,
+    judge,
+    load,
+    order,
+    select,
+)
+from vfio_lab.spec.scenarios import by_claim
 
 COUNTS = {"A": 50, "B": 42, "C": 46, "D": 41, "E": 35, "F": 60}
 EARLY = Change("early", "an early change", (6, 6), None, (), (), "made up.")

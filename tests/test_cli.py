@@ -9,15 +9,30 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from lab import cli, host, image, qemucaps
-from lab.cache import Cache
-from lab.cli import main
-from lab.cli.doctor import FAIL, OK, WARN, Finding, examine
-from lab.errors import BuildError, HostError, LabError, UsageError
-from lab.host import Accelerator, Tool
-from lab.kernels import kernel
-from lab.qemucaps import QemuCaps
-from lab.topology import TOPOLOGIES
+from vfio_lab import cli
+from vfio_lab.cli import main
+from vfio_lab.cli.doctor import (
+    FAIL,
+    OK,
+    WARN,
+    Finding,
+    examine,
+)
+from vfio_lab.errors import (
+    BuildError,
+    HostError,
+    LabError,
+    UsageError,
+)
+from vfio_lab.hw.topology import TOPOLOGIES
+from vfio_lab.image import rootfs
+from vfio_lab.kernels import kernel
+from vfio_lab.qemu import accelerator, capabilities
+from vfio_lab.qemu.accelerator import Accelerator
+from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.util import host
+from vfio_lab.util.cache import Cache
+from vfio_lab.util.host import Tool
 
 EVERY_DEVICE = frozenset(name for made in TOPOLOGIES.values() for name in made.qemu_devices)
 CAPS = QemuCaps(Path("/usr/bin/qemu-system-x86_64"), (10, 0, 2), EVERY_DEVICE, "0")
@@ -32,12 +47,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
 @pytest.fixture
 def fit_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that has all it takes, and nothing built."""
-    monkeypatch.setattr(qemucaps, "probe", lambda: CAPS)
-    monkeypatch.setattr(host, "accelerator", lambda *_: Accelerator("tcg", "there is no /dev/kvm"))
+    monkeypatch.setattr(capabilities, "probe", lambda: CAPS)
+    found = Accelerator("tcg", "there is no /dev/kvm")
+    monkeypatch.setattr(accelerator, "choose_accelerator", lambda *_: found)
     monkeypatch.setattr(host, "missing", lambda _purpose: [])
     monkeypatch.setattr(host, "free_bytes", lambda _folder: 50 << 30)
     monkeypatch.setattr(host, "memory_bytes", lambda: (8 << 30, 4 << 30))
-    monkeypatch.setattr(image, "need_namespaces", lambda: None)
+    monkeypatch.setattr(rootfs, "need_namespaces", lambda: None)
 
 
 def run(*words: str) -> Result:
@@ -99,10 +115,10 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 
 def test_help_lists_every_command_and_imports_none() -> None:
     script = (
-        "import sys; from lab.cli import main\n"
+        "import sys; from vfio_lab.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print([name for name in sys.modules if name.startswith('lab.cli.')])"
+        "print([name for name in sys.modules if name.startswith('vfio_lab.cli.')])"
     )
     shown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -129,7 +145,7 @@ def test_a_missing_module_breaks_no_other(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    piped = f"{sys.executable} -c 'from lab.cli import main; main()' --help | true"
+    piped = f"{sys.executable} -c 'from vfio_lab.cli import main; main()' --help | true"
     ended = subprocess.run(["/bin/sh", "-c", piped], capture_output=True, text=True, check=True)
     assert ended.stderr == ""
 
@@ -157,7 +173,7 @@ def test_without_qemu_the_doctor_says_what_to_install(
         raise HostError("qemu-system-x86_64 is not on PATH", hint="apt-get install it")
 
     del cache
-    monkeypatch.setattr(qemucaps, "probe", probe)
+    monkeypatch.setattr(capabilities, "probe", probe)
     result = run("doctor")
     assert result.exit_code == 2
     assert "X qemu" in result.stdout
@@ -170,7 +186,7 @@ def test_a_device_that_qemu_lacks_costs_its_topologies_only(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poorer = QemuCaps(CAPS.binary, CAPS.version, EVERY_DEVICE - {"virtio-iommu-pci"}, "0")
-    monkeypatch.setattr(qemucaps, "probe", lambda: poorer)
+    monkeypatch.setattr(capabilities, "probe", lambda: poorer)
     lacking = [finding for finding in examine(cache) if finding.state == WARN]
     assert lacking
     assert all(finding.name == "devices" for finding in lacking)

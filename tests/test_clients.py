@@ -6,13 +6,18 @@ from uuid import UUID
 
 import pytest
 
-from lab import inner, selftests, tap
-from lab.clients import Dpdk, Libvirt, node, put
-from lab.errors import GuestLost
-from lab.function import PciFunction
-from lab.inner import Hypervisor, Inner, device
-from lab.pci import Bdf
-from lab.user import CommandResult
+from vfio_lab.client.call import CommandResult
+from vfio_lab.client.sysfs import PciFunction
+from vfio_lab.errors import GuestLost
+from vfio_lab.hw.pci import Bdf
+from vfio_lab.workloads import nested, selftests, tap
+from vfio_lab.workloads.nested import Hypervisor, Inner, device
+from vfio_lab.workloads.programs import (
+    Dpdk,
+    Libvirt,
+    node,
+    put,
+)
 
 TOKEN = UUID("6c1b3f6e-2f0a-4c53-9a52-0d6f2c7b8e11")
 TAP = """\
@@ -104,7 +109,7 @@ def fake_qemu(tmp_path, monkeypatch):
         path = tmp_path / "qemu"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        monkeypatch.setattr(inner, "QEMU", str(path))
+        monkeypatch.setattr(nested, "QEMU", str(path))
 
     return stand_in
 

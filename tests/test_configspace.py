@@ -1,7 +1,7 @@
 import pytest
 
-from lab.configspace import ConfigSpace
-from lab.errors import UsageError
+from vfio_lab.client.config_space import ConfigSpace
+from vfio_lab.errors import UsageError
 
 
 class Bytes:

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from lab import console
-from lab.console import complaints, headline, read, readable, tail
+from vfio_lab.qemu import console
+from vfio_lab.qemu.console import (
+    complaints,
+    headline,
+    read,
+    readable,
+    tail,
+)
 
 DATA = Path(__file__).parent / "data"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import BuildError, HostError
-from lab.verdicts import coverage
+from vfio_lab.campaign import coverage
+from vfio_lab.errors import BuildError, HostError
 
 PROGRAM = "int main(int n, char **v) { if (n > 1) return 0; return 0; }\n"
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from lab.deadline import Deadline, wait_until
-from lab.errors import DeadlineExceeded
+from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.util.deadline import Deadline, wait_until
 
 
 def test_a_deadline_runs_out_and_stays_there():

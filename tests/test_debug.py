@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab import debug
-from lab.cache import Cache
-from lab.errors import LabError, UsageError
-from lab.kernels.kernel import Kernel
+from vfio_lab.errors import LabError, UsageError
+from vfio_lab.interactive import gdb
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.util.cache import Cache
 
 LOADED = {"vfio_pci_core": "0xffffffffa001a000\n", "igb": "0xffffffffa0100000\n"}
 
@@ -33,20 +33,20 @@ def guest() -> SimpleNamespace:
 def test_gdb_is_told_where_modules_are_loaded(guest: SimpleNamespace, tmp_path: Path) -> None:
     for name in ("vfio-pci-core", "printk", "absent"):
         (tmp_path / f"{name}.ko").touch()
-    words = shlex.split(debug.gdb(guest, Path("/run/gdb"), tmp_path))  # type: ignore[arg-type]  # its users only
+    words = shlex.split(gdb.gdb(guest, Path("/run/gdb"), tmp_path))  # type: ignore[arg-type]  # its users only
     assert words[:3] == ["gdb", "-ex", "target remote /run/gdb"]
     symbols = f"add-symbol-file {tmp_path}/vfio-pci-core.ko 0xffffffffa001a000"
     assert words[3:] == ["-ex", symbols, str(tmp_path / "vmlinux")]
 
 
 def test_without_symbols_gdb_still_connects(guest: SimpleNamespace) -> None:
-    words = shlex.split(debug.gdb(guest, Path("/run/gdb"), None))  # type: ignore[arg-type]  # its users only
+    words = shlex.split(gdb.gdb(guest, Path("/run/gdb"), None))  # type: ignore[arg-type]  # its users only
     assert words == ["gdb", "-ex", "target remote /run/gdb"]
 
 
 def test_an_image_that_somebody_else_built_has_no_symbols_here(tmp_path: Path) -> None:
     stranger = Kernel("mine+1", "7.0", (7, 0), tmp_path / "bzImage", tmp_path, tmp_path, "digest")
-    assert debug.symbols(stranger, Cache(tmp_path)) is None
+    assert gdb.symbols(stranger, Cache(tmp_path)) is None
 
 
 def test_a_core_that_nobody_could_open_is_not_waited_for(tmp_path: Path) -> None:
@@ -56,4 +56,4 @@ def test_a_core_that_nobody_could_open_is_not_waited_for(tmp_path: Path) -> None
         machine=SimpleNamespace(kernel=bare), name="debug"
     )  # has no module to load
     with pytest.raises(UsageError, match=r"(?s)no core of kernel bare.*CONFIG_FW_CFG_SYSFS"):
-        debug.pause_on_panic(asked)  # type: ignore[arg-type]  # nothing but its kernel is looked at
+        gdb.pause_on_panic(asked)  # type: ignore[arg-type]  # nothing but its kernel is looked at

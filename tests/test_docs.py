@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import lab
+import vfio_lab
 
-PROJECT = Path(lab.__file__).parent.parent
+PROJECT = Path(vfio_lab.__file__).parents[2]
 FETCHED = re.compile(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?(?:https?:)?//""")
 
 

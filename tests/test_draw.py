@@ -3,11 +3,17 @@ import dataclasses
 import pytest
 from click.testing import CliRunner
 
-from lab.cli.topology import topology as command
-from lab.draw import drawing
-from lab.errors import UsageError
-from lab.pcitree import Endpoint, RootPort
-from lab.topology import E1000E, IGB, TOPOLOGIES, Topology, topology
+from vfio_lab.cli.topology import topology as command
+from vfio_lab.errors import UsageError
+from vfio_lab.hw.drawing import drawing
+from vfio_lab.hw.topology import (
+    E1000E,
+    IGB,
+    TOPOLOGIES,
+    Topology,
+    topology,
+)
+from vfio_lab.hw.tree import Endpoint, RootPort
 
 ALL = pytest.mark.parametrize("each", TOPOLOGIES.values(), ids=TOPOLOGIES)
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import lab
-from lab import channel, errors, qmp, topology
-from lab.channel import Channel, UserGone
-from lab.deadline import Deadline, wait_until
-from lab.errors import (
+import vfio_lab
+from vfio_lab import errors
+from vfio_lab.client import channel
+from vfio_lab.client.channel import Channel, UserGone
+from vfio_lab.errors import (
     AgentError,
     BootError,
     DeadlineExceeded,
@@ -22,13 +22,17 @@ from lab.errors import (
     LaunchError,
     UsageError,
 )
-from lab.guest import Guest
-from lab.qemu import Qemu
-from lab.qemucaps import probe
-from lab.ssh import Login, Ssh, SshError
+from vfio_lab.hw import topology
+from vfio_lab.machine.guest import Guest
+from vfio_lab.machine.ssh import Login, Ssh, SshError
+from vfio_lab.qemu import qmp
+from vfio_lab.qemu.capabilities import probe
+from vfio_lab.qemu.process import Qemu
+from vfio_lab.util import resources
+from vfio_lab.util.deadline import Deadline, wait_until
 
-LAB = Path(lab.__file__).parent
-DOCS = (LAB.parent / "docs" / "errors.md").read_text()
+LAB = Path(vfio_lab.__file__).parent
+DOCS = (resources.root() / "docs" / "errors.md").read_text()
 FACTS = {"seen": "QEMU exited with code 1", "tail": "Kernel panic", "where": Path("/console.log")}
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEy"
 WHOLE = ("what", "guest", "seen", "tail", "where", "hint")

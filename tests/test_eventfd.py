@@ -1,7 +1,7 @@
 import pytest
 
-from lab.eventfd import Eventfd
-from lab.user import Refusal
+from vfio_lab.client.call import Refusal
+from vfio_lab.client.eventfd import Eventfd
 
 
 def test_an_eventfd_counts_its_rings_and_forgets_them_when_asked(user):

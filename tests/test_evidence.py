@@ -4,18 +4,23 @@ import time
 
 import pytest
 
-from lab.console import Complaint
-from lab.errors import GuestLost
-from lab.evidence import LONGEST_NAME, collect, folder_name, part_that_matters
-from lab.snapshot import Snapshot
-from lab.transcript import Entry, transcript
+from vfio_lab.client.transcript import Entry, transcript
+from vfio_lab.errors import GuestLost
+from vfio_lab.evidence.collect import (
+    LONGEST_NAME,
+    collect,
+    folder_name,
+    part_that_matters,
+)
+from vfio_lab.machine.state import Snapshot
+from vfio_lab.qemu.console import Complaint
 
 RECORD = "4,340,5140900,-;vfio-pci 0000:01:10.0: VF token incorrect\n SUBSYSTEM=pci\n"
 WARNING = "WARNING: CPU: 0 PID: 97 at drivers/vfio/vfio_main.c:1021 vfio_df_close+0x6b/0x80"
 
 
 class FakeGuest:
-    """Stands where lab.guest.Guest does, with what a guest leaves in its folder."""
+    """Stands where vfio_lab.machine.guest.Guest does, with what a guest leaves in its folder."""
 
     def __init__(self, folder, records=(RECORD,), console=""):
         folder.mkdir(exist_ok=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab.fence import Fence, FencedChannel, Unsuited
-from lab.uapi.syscalls import NUMBERS, O_RDONLY, O_RDWR
+from vfio_lab.machine.allowlist import Fence, FencedChannel, Unsuited
+from vfio_lab.uapi.syscalls import NUMBERS, O_RDONLY, O_RDWR
 
 PF, VF, OTHER = "0000:01:00.0", "0000:01:10.0", "0000:02:00.0"
 DEVICES, DRIVERS = "/sys/bus/pci/devices", "/sys/bus/pci/drivers"

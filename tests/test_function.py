@@ -2,16 +2,16 @@
 
 import pytest
 
-from lab import function
-from lab.errors import DeadlineExceeded
-from lab.function import PciFunction
-from lab.pci import Bdf
+from vfio_lab.client import sysfs
+from vfio_lab.client.sysfs import PciFunction
+from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.hw.pci import Bdf
 
 
 @pytest.fixture
 def pf(user, tmp_path, monkeypatch):
     monkeypatch.setattr(PciFunction, "path", str(tmp_path))
-    monkeypatch.setattr(function, "CHANGE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(sysfs, "CHANGE_TIMEOUT_S", 0.01)
     return PciFunction(Bdf.parse("0000:01:00.0"), user)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import changes
-from lab.errors import BuildError, UsageError
-from lab.kernels import gittree, khistory
+from vfio_lab.errors import BuildError, UsageError
+from vfio_lab.kernels import gittree, khistory
+from vfio_lab.spec import changes
 
 
 def commit(tree: Path, subject: str, body: str = "") -> str:

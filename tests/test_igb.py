@@ -1,6 +1,6 @@
 import struct
 
-from lab.igb import (
+from vfio_lab.drivers.igb import (
     DESCRIPTOR_BYTES,
     MDIC,
     PAGE_BYTES,

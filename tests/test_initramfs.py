@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab import host, initramfs
-from lab.cache import Cache
+from vfio_lab.image import initramfs
+from vfio_lab.util import host
+from vfio_lab.util.cache import Cache
 
 EPOCH = 1735689600
 pytestmark = pytest.mark.skipif(

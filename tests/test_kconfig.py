@@ -2,8 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import BuildError
-from lab.kernels.kconfig import Option, check, merge, parse, read, seed, series, symbols
+from vfio_lab.errors import BuildError
+from vfio_lab.kernels.kconfig import (
+    Option,
+    check,
+    merge,
+    parse,
+    read,
+    seed,
+    series,
+    symbols,
+)
 
 VFIO = Option("VFIO", "m", "the core", "vfio.config:1")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline
-from lab.qemu import Qemu
+from vfio_lab.qemu.process import Qemu
+from vfio_lab.util.deadline import Deadline
 
 TIMEOUT_S = 20
 # Says its pid when it runs, and lives until its wire's other end closes.
@@ -20,7 +20,7 @@ GUEST = [sys.executable, "-S", "-c", LIFE]
 RUN = """
 import os, socket, sys
 from pathlib import Path
-from lab.qemu import Qemu
+from vfio_lab.qemu.process import Qemu
 
 ours, theirs = socket.socketpair()
 command = [word.format(fd=theirs.fileno()) for word in sys.argv[2:]]

@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lab import apt, host
-from lab.cache import Cache, digest
-from lab.cli.kernel import kernel as command
-from lab.errors import BuildError, HostError, LabError, UsageError
-from lab.kernels import kbuild, kconfig, kernel, ksource
+from vfio_lab.cli.kernel import kernel as command
+from vfio_lab.errors import (
+    BuildError,
+    HostError,
+    LabError,
+    UsageError,
+)
+from vfio_lab.kernels import (
+    kbuild,
+    kconfig,
+    kernel,
+    ksource,
+)
+from vfio_lab.util import apt, host
+from vfio_lab.util.cache import Cache, digest
 
 # A source tree that answers to the targets the lab uses, as kbuild does, in no time.
 MAKEFILE = """\

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import Cache
-from lab.errors import UsageError
-from lab.kernels import kmodules
-from lab.kernels.kernel import Kernel
+from vfio_lab.errors import UsageError
+from vfio_lab.kernels import kmodules
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.util.cache import Cache
 
 RELEASE = "7.3.4-lab"
 

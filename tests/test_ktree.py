@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import Cache
-from lab.kernels import export, ktree
-from lab.kernels.kbuild import OUT, Bench, Job
+from vfio_lab.kernels import export, ktree
+from vfio_lab.kernels.kbuild import OUT, Bench, Job
+from vfio_lab.util.cache import Cache
 
 JOB = Job("7.3", (), (), 9)
 SOURCES = ("Makefile", "tools/objtool/check.c", "drivers/vfio/group.c", "drivers/pci/pci.c")

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
-import lab
-from lab.deadline import Deadline
+import vfio_lab
+from vfio_lab.util.deadline import Deadline
 
 pytest_plugins = ["pytester"]
 
-PROJECT = Path(lab.__file__).parent.parent
-PLUGINS = ["options", "guests", "claims", "results", "live"]
-ARGUMENTS = [word for name in PLUGINS for word in ("-p", f"fixtures.{name}")]
+PROJECT = Path(vfio_lab.__file__).parents[2]
 ENDS_WITHIN_S = 8  # two where nothing else runs; xdist's own patience would be ten
 PATIENCE_S = 60
 ESCAPE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
@@ -27,7 +25,7 @@ CTRL_C = b"\x03"
 CONFTEST = """
 from types import SimpleNamespace
 
-from fixtures.guests import WORKSHOP
+from vfio_lab_pytest.guests import WORKSHOP
 
 def pytest_configure(config):
     config.stash[WORKSHOP] = SimpleNamespace(
@@ -68,14 +66,14 @@ class Terminal:
         # A session of its own with this terminal, so that Ctrl-C reaches it, and only it; what runs
         # in the background of a script ignores it, and its children would too.
         command = ["env", "--default-signal=INT", "setsid", "--ctty", "--wait"]
-        command += [sys.executable, "-m", "pytest", *ARGUMENTS]
+        command += [sys.executable, "-m", "pytest"]
         with open(theirs, "r+b", buffering=0) as stream:  # noqa: PTH123 - a descriptor, not a path
             self.process = subprocess.Popen(
                 [*command, *arguments],
                 stdin=stream,
                 stdout=stream,
                 stderr=stream,
-                env={**os.environ, "TERM": "xterm", "PYTHONPATH": str(PROJECT), "COLUMNS": "100"},
+                env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
             )
 
     def read(self):
@@ -148,7 +146,7 @@ def test_who_wants_another_view_gets_it(scenarios, wish):
 
 def test_a_log_gets_plain_lines(scenarios, pytester):
     scenarios(slow=0)
-    result = pytester.runpytest_subprocess(*ARGUMENTS)
+    result = pytester.runpytest_subprocess()
     result.stdout.fnmatch_lines(["test_it.py .F.s * [[]100%]"])
     assert "\x1b" not in result.stdout.str() + result.stderr.str()
 

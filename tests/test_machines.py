@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures import guests
+from vfio_lab_pytest import guests
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import json
 
-from lab.verdicts import matrix
-from lab.verdicts.results import Outcome, Record, Results
+from vfio_lab.campaign import matrix
+from vfio_lab.campaign.results import Outcome, Record, Results
 
 KERNELS = ["6.12", "7.3"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import UsageError
-from lab.memory import PAGE_BYTES, physical_address, pinned_bytes
+from vfio_lab.client.memory import PAGE_BYTES, physical_address, pinned_bytes
+from vfio_lab.errors import UsageError
 
 FRAME_FLAGS = Path("/proc/kpageflags")
 

@@ -1,4 +1,15 @@
-from lab.vfio.nic import EICR, EICS, EIMS, GPIE, ICR, ICS, IMS, MDIO_DONE, MTA, Nic
+from vfio_lab.drivers.nic import (
+    EICR,
+    EICS,
+    EIMS,
+    GPIE,
+    ICR,
+    ICS,
+    IMS,
+    MDIO_DONE,
+    MTA,
+    Nic,
+)
 
 
 class Registers:

@@ -7,8 +7,8 @@ import tarfile
 
 import pytest
 
-from lab import payload
-from lab.cache import Cache
+from vfio_lab.image import payload
+from vfio_lab.util.cache import Cache
 
 CONTENT = {"boot": b"#!/bin/sh\n", "agent/user.py": b"pass\n", "ssh_host_ed25519_key": b"secret"}
 

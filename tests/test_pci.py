@@ -2,8 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
-from lab.pci import Bdf, driver_file, group_devices, vf_bdf
+from vfio_lab.errors import UsageError
+from vfio_lab.hw.pci import (
+    Bdf,
+    driver_file,
+    group_devices,
+    vf_bdf,
+)
 
 PF = Bdf(0, 1, 0)
 ADDRESSES = st.builds(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline, wait_until
-from lab.errors import BuildError, HostError
-from lab.process import environment, how_it_ended, pipeline
+from vfio_lab.errors import BuildError, HostError
+from vfio_lab.util.deadline import Deadline, wait_until
+from vfio_lab.util.process import environment, how_it_ended, pipeline
 
 
 @pytest.fixture

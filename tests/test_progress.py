@@ -4,9 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
-from lab import progress
-from lab.deadline import Deadline, wait_until
-from lab.progress import Bars, Lines, Task, duration, task
+from vfio_lab.util import progress
+from vfio_lab.util.deadline import Deadline, wait_until
+from vfio_lab.util.progress import (
+    Bars,
+    Lines,
+    Task,
+    duration,
+    task,
+)
 
 
 @pytest.fixture

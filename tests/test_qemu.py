@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from lab import qemu
-from lab.deadline import Deadline
-from lab.errors import LaunchError
-from lab.qemu import Qemu
+from vfio_lab.errors import LaunchError
+from vfio_lab.qemu import process
+from vfio_lab.qemu.process import Qemu
+from vfio_lab.util.deadline import Deadline
 
 TIMEOUT_S = 20
 SLEEP = ["sleep", "600"]
 PARENT = """
 import sys
 from pathlib import Path
-from lab.qemu import Qemu
+from vfio_lab.qemu.process import Qemu
 
 print(Qemu.launch(["sleep", "600"], Path(sys.argv[1]), []).process.pid, flush=True)
 sys.stdin.read()
@@ -57,7 +57,7 @@ def test_a_process_ends_when_its_parent_is_killed(tmp_path):
 
 
 def test_a_process_whose_parent_is_gone_already_does_not_start(tmp_path):
-    command = ["/bin/sh", "-c", qemu.GUARD, "1", "touch", tmp_path / "started"]
+    command = ["/bin/sh", "-c", process.GUARD, "1", "touch", tmp_path / "started"]
     assert subprocess.run(command, check=False).returncode == 1
     assert not (tmp_path / "started").exists()
 

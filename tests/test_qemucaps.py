@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from lab import qemucaps
-from lab.errors import HostError
-from lab.qemucaps import QemuCaps, dotted, install_hint, probe
+from vfio_lab.errors import HostError
+from vfio_lab.qemu import capabilities
+from vfio_lab.qemu.capabilities import (
+    QemuCaps,
+    dotted,
+    install_hint,
+    probe,
+)
 
 DEVICES = ["igb", "nvme", "pcie-root-port"]
 
@@ -125,7 +130,7 @@ def test_a_qemu_that_cannot_load_shows_its_last_words(fake_qemu: FakeQemu) -> No
 def test_a_qemu_that_hangs_is_given_up(
     fake_qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemucaps, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(capabilities, "ANSWER_TIMEOUT_S", 0.1)
     fake_qemu.runs_script("exec sleep 5")
     with pytest.raises(HostError, match="timed out"):
         probe()

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from lab import qmp as module
-from lab.deadline import Deadline
-from lab.errors import DeadlineExceeded, GuestLost
-from lab.qemu import Qemu
-from lab.qmp import Qmp, QmpRefusal
+from vfio_lab.errors import DeadlineExceeded, GuestLost
+from vfio_lab.qemu import qmp as module
+from vfio_lab.qemu.process import Qemu
+from vfio_lab.qemu.qmp import Qmp, QmpRefusal
+from vfio_lab.util.deadline import Deadline
 
 BINARY = "qemu-system-x86_64"
 AT_ONCE_S = 2.0

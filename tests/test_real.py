@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import real
-from lab.agent.keeper import facts
-from lab.errors import HostError
-from lab.pci import Bdf
-from lab.real import RealMachine
-from lab.ssh import Login
-from lab.topology import topology
+from vfio_lab.agent.lease import facts
+from vfio_lab.errors import HostError
+from vfio_lab.hw.pci import Bdf
+from vfio_lab.hw.topology import topology
+from vfio_lab.machine import remote
+from vfio_lab.machine.remote import RealMachine
+from vfio_lab.machine.ssh import Login
 
 BDF = Bdf.parse("0000:41:00.0")
 PF = {"vendor": 0x8086, "device": 0x10C9, "total_vfs": 2, "offset": 0x80, "stride": 2}
@@ -37,8 +37,8 @@ class Closed:
 @pytest.fixture
 def reach(monkeypatch, tmp_path):
     def reach(**changed):
-        monkeypatch.setattr(real, "Ssh", Closed)
-        monkeypatch.setattr(real, "_look", lambda _ssh, _pf: {**FACTS, **changed})
+        monkeypatch.setattr(remote, "Ssh", Closed)
+        monkeypatch.setattr(remote, "_look", lambda _ssh, _pf: {**FACTS, **changed})
         return RealMachine.reach(Login("machine", 22), BDF, tmp_path)
 
     return reach

@@ -7,16 +7,21 @@ from html import unescape
 import pytest
 from playwright.sync_api import sync_playwright
 
-from lab.claims import load
-from lab.errors import UsageError
-from lab.host import which
-from lab.report import site
-from lab.report.picture import picture
-from lab.report.shown import MOST_MOMENTS, Shown
-from lab.snapshot import Held, Seen, Snapshot
-from lab.topology import TOPOLOGIES, topology
-from lab.verdicts.results import Outcome, Record, Results, read
-from lab.verdicts.scenarios import catalogue
+from vfio_lab.campaign.results import (
+    Outcome,
+    Record,
+    Results,
+    read,
+)
+from vfio_lab.errors import UsageError
+from vfio_lab.hw.topology import TOPOLOGIES, topology
+from vfio_lab.machine.state import Held, Seen, Snapshot
+from vfio_lab.report import site
+from vfio_lab.report.picture import picture
+from vfio_lab.report.shown import MOST_MOMENTS, Shown
+from vfio_lab.spec.claims import load
+from vfio_lab.spec.scenarios import catalogue
+from vfio_lab.util.host import which
 
 BROWSER = "chromium-headless-shell"
 WAIT_MS = 20_000

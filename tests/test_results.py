@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from lab.errors import UsageError
-from lab.verdicts import results
-from lab.verdicts.results import Outcome, Record, Results
+from vfio_lab.campaign import results
+from vfio_lab.campaign.results import Outcome, Record, Results
+from vfio_lab.errors import UsageError
 
 RECORD = Record("scenarios/a.py::test_it[b]", ("A02",), "igb", Outcome.KNOWN, "so", 0.5, "a-b")
 

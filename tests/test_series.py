@@ -4,10 +4,15 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from lab.errors import BuildError, UsageError
-from lab.kernels import gittree, kbuild, series, trial
-from lab.verdicts.compare import rows, told
-from lab.verdicts.results import Outcome, Record, Results
+from vfio_lab.campaign.compare import rows, told
+from vfio_lab.campaign.results import Outcome, Record, Results
+from vfio_lab.errors import BuildError, UsageError
+from vfio_lab.kernels import (
+    gittree,
+    kbuild,
+    series,
+    trial,
+)
 
 FILE = "drivers/vfio/vfio_main.c"
 BEFORE = "one\ntwo\nthree\nfour\nfive\n"

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from lab.agent import snapshot as seen
-from lab.snapshot import Held, snapshot
-from lab.transcript import Entry
+from vfio_lab.agent import snapshot as seen
+from vfio_lab.client.transcript import Entry
+from vfio_lab.machine.state import Held, snapshot
 
 DEVICE = "anon_inode:[vfio-device]"
 GOT = Entry(1, 2, "vf_user", "VFIO_GROUP_GET_DEVICE_FD", '3, "0000:01:10.0 vf_token=6c1b"', "5")

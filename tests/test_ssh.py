@@ -15,16 +15,18 @@ from pathlib import Path
 import paramiko
 import pytest
 
-import lab
-from lab import attach, payload
-from lab.cache import Cache
-from lab.channel import ROUTER, Channel
-from lab.deadline import Deadline
-from lab.errors import DeadlineExceeded
-from lab.ssh import Login, Ssh, SshError
-from lab.user import Refusal, User
+import vfio_lab
+from vfio_lab.client.call import Refusal
+from vfio_lab.client.channel import ROUTER, Channel
+from vfio_lab.client.user import User
+from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.image import payload
+from vfio_lab.interactive import terminal
+from vfio_lab.machine.ssh import Login, Ssh, SshError
+from vfio_lab.util.cache import Cache
+from vfio_lab.util.deadline import Deadline
 
-AGENT = f"cd {Path(lab.__file__).parent} && exec {sys.executable} -S -m agent --stdio"
+AGENT = f"cd {Path(vfio_lab.__file__).parent} && exec {sys.executable} -S -m agent --stdio"
 AT_ONCE_S = 2.0
 CHUNK_BYTES = 1 << 15
 
@@ -290,7 +292,7 @@ def attached(ssh, script, stdin=b""):
         file.write(stdin)
         file.seek(0)
         remote = ssh.carrier("sh", "-c", script, deadline=in_time())
-        return attach.streams(remote, stdin=file.fileno())
+        return terminal.streams(remote, stdin=file.fileno())
 
 
 def test_a_commands_streams_are_ours_and_so_is_its_exit_code(ssh, capfd):
@@ -313,7 +315,7 @@ def test_a_command_waits_for_input_and_we_wait_with_it_without_haste(ssh, capfd)
     threading.Timer(0.5, os.close, [writer]).start()
     began = time.process_time()
     remote = ssh.carrier("sh", "-c", "echo ready; cat; echo done", deadline=in_time())
-    assert attach.streams(remote, stdin=reader) == 0
+    assert terminal.streams(remote, stdin=reader) == 0
     os.close(reader)
     assert time.process_time() - began < 0.4
     assert capfd.readouterr().out == "ready\ndone\n"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from lab.claims import load
-from lab.errors import UsageError
-from lab.report.summary import TESTED_BY, WIDTH, summary
-from lab.verdicts.results import Outcome, Record, Results
+from vfio_lab.campaign.results import Outcome, Record, Results
+from vfio_lab.errors import UsageError
+from vfio_lab.report.summary import TESTED_BY, WIDTH, summary
+from vfio_lab.spec.claims import load
 
 THREAD = "2020-vf-token"
 WHERE = "scenarios/vf_token/test_match.py::test_it[a very long parameter that nobody may break]"

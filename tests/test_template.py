@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lab.template import wherever
+from vfio_lab.machine.template import wherever
 
 
 def test_a_copied_cache_has_the_same_templates():

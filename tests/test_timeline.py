@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from lab.timeline import timeline
-from lab.transcript import Entry
+from vfio_lab.client.transcript import Entry
+from vfio_lab.evidence.timeline import timeline
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,25 @@ import dataclasses
 
 import pytest
 
-from lab.errors import UsageError
-from lab.models import E1000E, IGB
-from lab.pci import Bdf
-from lab.pcitree import Bridge, DownstreamPort, Endpoint, RootPort, Switch, grouped, numbered
-from lab.topology import (
+from vfio_lab.errors import UsageError
+from vfio_lab.hw.models import E1000E, IGB
+from vfio_lab.hw.pci import Bdf
+from vfio_lab.hw.topology import (
     FURNITURE_ROLES,
     PORTS,
     TOPOLOGIES,
     Topology,
     Viommu,
     topology,
+)
+from vfio_lab.hw.tree import (
+    Bridge,
+    DownstreamPort,
+    Endpoint,
+    RootPort,
+    Switch,
+    grouped,
+    numbered,
 )
 
 ALL = pytest.mark.parametrize("each", TOPOLOGIES.values(), ids=TOPOLOGIES)

@@ -1,4 +1,4 @@
-"""The structs, numbers and names of lab.uapi, against the kernel's own headers.
+"""The structs, numbers and names of vfio_lab.uapi, against the kernel's own headers.
 
 Headers are looked for in the folders of $VFIO_LAB_UAPI_HEADERS, in the cached kernels and on
 the host. An older header lacks some names; a header that has the newest must have them all.
@@ -13,10 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import Cache
-from lab.uapi import iommufd, names, vfio, vfio_type1
-from lab.uapi.layout import describe, kernel_struct, offset_of, u8, u32, u64
-from lab.uapi.names import Kind, ioctl_name
+from vfio_lab.uapi import (
+    iommufd,
+    names,
+    vfio,
+    vfio_type1,
+)
+from vfio_lab.uapi.layout import (
+    describe,
+    kernel_struct,
+    offset_of,
+    u8,
+    u32,
+    u64,
+)
+from vfio_lab.uapi.names import Kind, ioctl_name
+from vfio_lab.util.cache import Cache
 
 MODULES = {"vfio.h": (vfio, vfio_type1), "iommufd.h": (iommufd,)}
 NEWEST = {"vfio.h": "VFIO_DEVICE_FEATURE_ZPCI_ERROR", "iommufd.h": "IOMMU_IOAS_NOIOMMU_GET_PA"}
@@ -123,7 +135,7 @@ def test_layouts_and_numbers_are_those_of_the_kernel_header(path, tmp_path):
 
 def test_fields_get_natural_alignment():
     @kernel_struct
-    class sample(ctypes.Structure):  # noqa: N801 - as in lab.uapi
+    class sample(ctypes.Structure):  # noqa: N801 - as in vfio_lab.uapi
         small: u8
         large: u64
         last: u32

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import DeadlineExceeded
-from lab.uapi.syscalls import EFD_NONBLOCK, NUMBERS
-from lab.user import Buffer, Refusal, User, name_of
+from vfio_lab.client.call import Buffer, Refusal, name_of
+from vfio_lab.client.user import User
+from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.uapi.syscalls import EFD_NONBLOCK, NUMBERS
 
 
 def told(user):
@@ -128,7 +129,7 @@ def test_an_event_is_awaited_by_its_descriptor(user):
 
 
 def test_an_event_may_take_longer_than_any_other_call(user, monkeypatch):
-    monkeypatch.setattr("lab.user.CALL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("vfio_lab.client.user.CALL_TIMEOUT_S", 0.1)
     assert user.await_event(user.eventfd(), 0.2) == 0
 
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab import repl, visit
-from lab.cache import Cache
-from lab.cli import main
-from lab.errors import LabError, UsageError
-from lab.topology import topology
-from lab.user import Refusal
+from vfio_lab.cli import main
+from vfio_lab.client.call import Refusal
+from vfio_lab.errors import LabError, UsageError
+from vfio_lab.hw.topology import topology
+from vfio_lab.interactive import repl, session
+from vfio_lab.util.cache import Cache
 
 BASH = shutil.which("bash")
 PF = "0000:01:00.0"
@@ -31,13 +31,13 @@ def guest():
 
 
 def test_what_is_under_test_is_in_variables_by_role():
-    found = visit.variables(topology("igb-pair"))
+    found = session.variables(topology("igb-pair"))
     assert found["PF0"] == PF
     assert set(found) == {"PF0", "PF1", "NIC0", "PORT0", "PORT1", "PORT2"}
 
 
 def test_the_greeting_says_what_there_is(guest):
-    said = visit.greeting(guest)
+    said = session.greeting(guest)
     assert said.startswith("igb-pair on kernel 7.3 (7.3.4-lab): two igb PFs")
     assert re.search(rf"^  pf0 +{PF}  igb \[8086:10c9\]$", said, re.MULTILINE)
 
@@ -45,8 +45,8 @@ def test_the_greeting_says_what_there_is(guest):
 def test_what_bash_reads_first_is_right_and_says_who_and_where(guest):
     if BASH is None:
         pytest.skip("needs bash: it is not on the PATH")
-    text = visit.rc(guest)
-    assert text.startswith(f"LAB=igb-pair/7.3\nHISTFILE={visit.GUESTS_HISTORY}\n")
+    text = session.rc(guest)
+    assert text.startswith(f"LAB=igb-pair/7.3\nHISTFILE={session.GUESTS_HISTORY}\n")
     done = subprocess.run([BASH, "-n"], input=text, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -63,7 +63,7 @@ def test_the_shells_words_do_what_they_say(guest, tmp_path):
     for number in range(12):
         (function / f"virtfn{number}").symlink_to(f"../0000:01:10.{number}")
     asked = f"PF0={PF} PCI={tmp_path}; vfs 12; echo $VF2 $VF11; vfs 1; echo ${{VF1-}}; group $PF0"
-    rc = visit.rc(guest).replace("PCI=/sys/bus/pci\n", "")
+    rc = session.rc(guest).replace("PCI=/sys/bus/pci\n", "")
     done = subprocess.run(
         [BASH, "-uc", f"{rc}\n{asked}"], text=True, capture_output=True, check=True
     )
@@ -74,18 +74,18 @@ def test_the_shells_words_do_what_they_say(guest, tmp_path):
 
 
 def test_history_is_kept_between_guests_up_to_a_point(cache):
-    assert visit._recalled(cache) == ""
-    visit._remember(cache, "\nlspci\nvfs 2\n")
-    visit._remember(cache, "")
-    visit._remember(cache, "exit")
-    assert visit._recalled(cache) == "lspci\nvfs 2\nexit\n"
-    visit._remember(cache, "true\n" * 2 * visit.HISTORY_LINES)
-    assert visit._recalled(cache) == "true\n" * visit.HISTORY_LINES
-    assert (cache.root / visit.HISTORY).stat().st_mode & 0o077 == 0
+    assert session._recalled(cache) == ""
+    session._remember(cache, "\nlspci\nvfs 2\n")
+    session._remember(cache, "")
+    session._remember(cache, "exit")
+    assert session._recalled(cache) == "lspci\nvfs 2\nexit\n"
+    session._remember(cache, "true\n" * 2 * session.HISTORY_LINES)
+    assert session._recalled(cache) == "true\n" * session.HISTORY_LINES
+    assert (cache.root / session.HISTORY).stat().st_mode & 0o077 == 0
 
 
 def test_a_shell_without_a_terminal_is_refused_before_anything_is_built(monkeypatch, capfd):
-    monkeypatch.setattr(visit, "guest", None)
+    monkeypatch.setattr(session, "guest", None)
     with pytest.raises(SystemExit) as ended:
         main(["shell"])
     assert ended.value.code == 2
@@ -93,8 +93,8 @@ def test_a_shell_without_a_terminal_is_refused_before_anything_is_built(monkeypa
 
 
 def test_a_wrong_topology_is_told_before_anything_is_built(monkeypatch):
-    monkeypatch.setattr(visit.Workshop, "open", None)
-    with pytest.raises(UsageError, match="no topology 'igp'"), visit.guest("igp", None):
+    monkeypatch.setattr(session.Workshop, "open", None)
+    with pytest.raises(UsageError, match="no topology 'igp'"), session.guest("igp", None):
         pass
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.noiommu import TAINT_USER
-from fixtures.tokens import OTHER, TOKEN
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.noiommu import TAINT_USER
+from vfio_lab_pytest.tokens import OTHER, TOKEN
 
 pytestmark = pytest.mark.image("clients")
 

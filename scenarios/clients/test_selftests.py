@@ -2,10 +2,17 @@
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.clients import each_test
-from lab.selftests import CDEV, COMPAT, GROUP, MODES, names, of_tokens
-from lab.tap import PASSED
+from vfio_lab.workloads.selftests import (
+    CDEV,
+    COMPAT,
+    GROUP,
+    MODES,
+    names,
+    of_tokens,
+)
+from vfio_lab.workloads.tap import PASSED
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.clients import each_test
 
 pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
 DEVICE = [

@@ -3,10 +3,10 @@
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_aer_err_detected().
 """
 
-from fixtures.claims import claim
-from lab.aer import BAD_TLP, COMPLETION_TIMEOUT, inject
-from lab.uapi.pci_regs import PCI_VENDOR_ID
-from lab.uapi.vfio import VFIO_PCI_ERR_IRQ_INDEX
+from vfio_lab.client.aer import BAD_TLP, COMPLETION_TIMEOUT, inject
+from vfio_lab.uapi.pci_regs import PCI_VENDOR_ID
+from vfio_lab.uapi.vfio import VFIO_PCI_ERR_IRQ_INDEX
+from vfio_lab_pytest.claims import claim
 
 INTEL = 0x8086
 

@@ -6,17 +6,17 @@ Kernel: drivers/vfio/device_cdev.c, vfio_df_ioctl_attach_pt() and vfio_df_ioctl_
 import functools
 from errno import EFAULT, EINVAL
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused, refused_every_way
-from lab.igb import UNTOUCHED
-from lab.memory import NOWHERE, at_the_edge, read_only
-from lab.uapi.layout import offset_of
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import NOWHERE, at_the_edge, read_only
+from vfio_lab.drivers.igb import UNTOUCHED
+from vfio_lab.uapi.layout import offset_of
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_ATTACH_PASID,
     VFIO_DEVICE_DETACH_PASID,
     vfio_device_attach_iommufd_pt,
     vfio_device_detach_iommufd_pt,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 MESSAGE = bytes(range(64))
 NOTHING = UNTOUCHED * len(MESSAGE)

@@ -7,23 +7,23 @@ from errno import EFAULT, EINVAL, EIO
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import turn_off, turn_on
-from fixtures.verdicts import refused
-from lab.memory import NOWHERE
-from lab.uapi.pci_regs import (
+from vfio_lab.client.memory import NOWHERE
+from vfio_lab.drivers.nic import MTA, MTA_NEXT
+from vfio_lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_COMMAND,
     PCI_COMMAND_IO,
     PCI_COMMAND_MEMORY,
 )
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_BAR2_REGION_INDEX,
     VFIO_PCI_BAR3_REGION_INDEX,
     VFIO_PCI_BAR4_REGION_INDEX,
 )
-from lab.vfio.nic import MTA, MTA_NEXT
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import turn_off, turn_on
+from vfio_lab_pytest.verdicts import refused
 
 REGISTERS, PORTS = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR2_REGION_INDEX
 TABLE, NO_BAR = VFIO_PCI_BAR3_REGION_INDEX, VFIO_PCI_BAR4_REGION_INDEX

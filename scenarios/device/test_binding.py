@@ -8,8 +8,8 @@ from errno import EEXIST, ENODEV
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("igb-pair")
 NEW_ID = "/sys/bus/pci/drivers/vfio-pci/new_id"

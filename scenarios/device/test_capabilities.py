@@ -5,8 +5,8 @@ Kernel: drivers/vfio/pci/vfio_pci_config.c, init_pci_cap_*_perm(), vfio_*_config
 
 import pytest
 
-from fixtures.claims import claim
-from lab.uapi.pci_regs import (
+from vfio_lab.drivers.nic import MTA
+from vfio_lab.uapi.pci_regs import (
     PCI_CAP_ID_EXP,
     PCI_CAP_ID_MSI,
     PCI_CAP_ID_MSIX,
@@ -34,8 +34,8 @@ from lab.uapi.pci_regs import (
     PCI_PM_CTRL_PME_ENABLE,
     PCI_SRIOV_CTRL,
 )
-from lab.uapi.vfio import VFIO_PCI_MSI_IRQ_INDEX
-from lab.vfio.nic import MTA
+from vfio_lab.uapi.vfio import VFIO_PCI_MSI_IRQ_INDEX
+from vfio_lab_pytest.claims import claim
 
 ONES = 0xFFFFFFFF
 POISONED_TLP = 0x1000  # PCI_ERR_UNC_POISON_TLP

@@ -7,10 +7,8 @@ from errno import EFAULT
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import shown
-from fixtures.verdicts import refused
-from lab.uapi.pci_regs import (
+from vfio_lab.drivers.nic import MTA
+from vfio_lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_BASE_ADDRESS_2,
     PCI_BASE_ADDRESS_3,
@@ -29,8 +27,10 @@ from lab.uapi.pci_regs import (
     PCI_SUBSYSTEM_VENDOR_ID,
     PCI_VENDOR_ID,
 )
-from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
-from lab.vfio.nic import MTA
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import shown
+from vfio_lab_pytest.verdicts import refused
 
 HEADER_BYTES = 64
 ONES = 0xFFFFFFFF

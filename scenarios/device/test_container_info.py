@@ -6,15 +6,15 @@ Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_get_info() and _check_
 import struct
 from errno import EINVAL
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
-from lab.memory import PAGE_BYTES
-from lab.uapi import vfio
-from lab.uapi.vfio_type1 import (
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi import vfio
+from vfio_lab.uapi.vfio_type1 import (
     VFIO_IOMMU_INFO_CAPS,
     VFIO_IOMMU_INFO_PGSIZES,
     VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 FLAGS = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS
 PAGE_SIZES = 1 << 12 | 1 << 21 | 1 << 30  # those of the guest's IOMMU

@@ -5,14 +5,14 @@ Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dirty_pages() and upda
 
 from errno import EACCES, EINVAL, EOVERFLOW
 
-from fixtures.claims import claim
-from fixtures.dma import IOVA
-from fixtures.verdicts import refused, refused_every_way
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio import VFIO_TYPE1_IOMMU
-from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP as GET_BITMAP
-from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
-from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP as STOP
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.vfio import VFIO_TYPE1_IOMMU
+from vfio_lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP as GET_BITMAP
+from vfio_lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
+from vfio_lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP as STOP
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.dma import IOVA
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 SIZE = 4 * PAGE_BYTES
 LAST_PAGE = (1 << 64) - PAGE_BYTES

@@ -9,15 +9,11 @@ from errno import EFAULT, EINVAL, ENODEV, EOPNOTSUPP, EOVERFLOW
 
 import pytest
 
-from fixtures.arguments import answered
-from fixtures.claims import claim
-from fixtures.devices import shown
-from fixtures.power import D0, D3HOT
-from fixtures.verdicts import all_refused, refused, refused_every_way
-from lab.igb import SOURCE, Page
-from lab.memory import PAGE_BYTES
-from lab.uapi import vfio
-from lab.uapi.pci_regs import (
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.igb import SOURCE, Page
+from vfio_lab.drivers.nic import MTA
+from vfio_lab.uapi import vfio
+from vfio_lab.uapi.pci_regs import (
     PCI_CAP_ID_EXP,
     PCI_CAP_ID_PM,
     PCI_COMMAND,
@@ -26,8 +22,12 @@ from lab.uapi.pci_regs import (
     PCI_EXP_DEVCTL_BCR_FLR,
     PCI_PM_CTRL,
 )
-from lab.vfio import Device
-from lab.vfio.nic import MTA
+from vfio_lab.vfio import Device
+from vfio_lab_pytest.arguments import answered
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import shown
+from vfio_lab_pytest.power import D0, D3HOT
+from vfio_lab_pytest.verdicts import all_refused, refused, refused_every_way
 
 pytestmark = pytest.mark.topology("igb-pair")
 MESSAGE = bytes(range(64))

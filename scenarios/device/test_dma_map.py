@@ -7,15 +7,15 @@ from errno import EEXIST, EFAULT, EINVAL, ENOMEM, ENOSPC, EOVERFLOW
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.dma import IOVA, limit_locked_memory, locked_bytes
-from fixtures.sriov import ready_group
-from fixtures.verdicts import refused, refused_every_way
-from lab.memory import PAGE_BYTES
-from lab.uapi.syscalls import CAP_IPC_LOCK, PROT_READ
-from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_READ as READ
-from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as VADDR
-from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_WRITE as WRITE
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.syscalls import CAP_IPC_LOCK, PROT_READ
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_READ as READ
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as VADDR
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_WRITE as WRITE
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.dma import IOVA, limit_locked_memory, locked_bytes
+from vfio_lab_pytest.sriov import ready_group
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # where interrupts go
 END = 1 << 48  # of what the guest's IOMMU translates

@@ -8,12 +8,12 @@ from errno import EFAULT
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.dma import locked_bytes
-from fixtures.verdicts import refused
-from lab.igb import SOURCE, Page
-from lab.memory import PAGE_BYTES
-from lab.vfio.nic import MTA
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.igb import SOURCE, Page
+from vfio_lab.drivers.nic import MTA
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.dma import locked_bytes
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("igb-pair")
 MESSAGE = bytes(range(64))

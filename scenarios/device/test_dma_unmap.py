@@ -7,15 +7,15 @@ from errno import EEXIST, EINVAL, EOVERFLOW
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.dma import IOVA, locked_bytes
-from fixtures.verdicts import all_refused, refused, refused_every_way
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio import VFIO_TYPE1_IOMMU
-from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
-from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP as BITMAP
-from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_VADDR as VADDR
-from lab.vfio import Container
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.vfio import VFIO_TYPE1_IOMMU
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP as BITMAP
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_VADDR as VADDR
+from vfio_lab.vfio import Container
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.dma import IOVA, locked_bytes
+from vfio_lab_pytest.verdicts import all_refused, refused, refused_every_way
 
 SIZE = 4 * PAGE_BYTES
 LAST_PAGE = (1 << 64) - PAGE_BYTES

@@ -8,14 +8,14 @@ from errno import EBUSY, EINVAL, ENOENT
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.dma import locked_bytes
-from fixtures.verdicts import refused, refused_every_way
-from lab.igb import SOURCE, TARGET
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as NEW_ADDRESS
-from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
-from lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_VADDR as NO_ADDRESS
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.igb import SOURCE, TARGET
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as NEW_ADDRESS
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_VADDR as NO_ADDRESS
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.dma import locked_bytes
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 MESSAGE = bytes(range(64))
 WHERE = {"iova": TARGET, "size": PAGE_BYTES, "flags": NEW_ADDRESS}

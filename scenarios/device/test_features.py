@@ -7,10 +7,10 @@ vfio_pci_core_ioctl_feature().
 import functools
 from errno import EINVAL, ENOTTY
 
-from fixtures.claims import claim
-from fixtures.tokens import TOKEN
-from fixtures.verdicts import outcome, refused
-from lab.uapi import vfio
+from vfio_lab.uapi import vfio
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import TOKEN
+from vfio_lab_pytest.verdicts import outcome, refused
 
 GET, PROBE, SET = (
     vfio.VFIO_DEVICE_FEATURE_GET,

@@ -4,12 +4,17 @@ Kernel: drivers/pci/hotplug/pciehp_pci.c, pciehp_unconfigure_device(); drivers/v
 vfio_unregister_group_dev().
 """
 
-from fixtures.claims import claim
-from fixtures.hotplug import UNPLUG_TIMEOUT_S, await_unplugged, press_button, start_power_off
-from fixtures.removal import REQUEST_WITHIN_S, request_channel
-from fixtures.tokens import TOKEN
-from lab.uapi.pci_regs import PCI_VENDOR_ID
-from lab.uapi.vfio import VFIO_PCI_REQ_IRQ_INDEX
+from vfio_lab.uapi.pci_regs import PCI_VENDOR_ID
+from vfio_lab.uapi.vfio import VFIO_PCI_REQ_IRQ_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.hotplug import (
+    UNPLUG_TIMEOUT_S,
+    await_unplugged,
+    press_button,
+    start_power_off,
+)
+from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
+from vfio_lab_pytest.tokens import TOKEN
 
 INTEL = 0x8086
 

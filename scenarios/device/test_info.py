@@ -8,11 +8,9 @@ from errno import EFAULT, EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
-from lab.memory import NOWHERE
-from lab.uapi.pci_regs import PCI_INTERRUPT_PIN
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import NOWHERE
+from vfio_lab.uapi.pci_regs import PCI_INTERRUPT_PIN
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_FLAGS_PCI,
     VFIO_DEVICE_FLAGS_RESET,
     VFIO_DEVICE_GET_REGION_INFO,
@@ -32,6 +30,8 @@ from lab.uapi.vfio import (
     VFIO_REGION_INFO_FLAG_WRITE,
     vfio_region_info,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
 ROM = VFIO_PCI_ROM_REGION_INDEX

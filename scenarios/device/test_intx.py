@@ -9,16 +9,13 @@ from errno import EBADF, EBUSY, EINVAL, ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import handlers
-from fixtures.verdicts import refused
-from lab.uapi.pci_regs import (
+from vfio_lab.uapi.pci_regs import (
     PCI_COMMAND,
     PCI_COMMAND_INTX_DISABLE,
     PCI_STATUS,
     PCI_STATUS_INTERRUPT,
 )
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_IRQ_SET_ACTION_MASK,
     VFIO_IRQ_SET_ACTION_TRIGGER,
     VFIO_IRQ_SET_ACTION_UNMASK,
@@ -27,6 +24,9 @@ from lab.uapi.vfio import (
     VFIO_IRQ_SET_DATA_NONE,
     VFIO_PCI_INTX_IRQ_INDEX,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import handlers
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("igb-pair")
 INTX = VFIO_PCI_INTX_IRQ_INDEX

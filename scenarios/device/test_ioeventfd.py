@@ -7,11 +7,9 @@ from errno import EBADF, EEXIST, EINVAL, ENODEV, ENOSPC
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import ioeventfds, turn_off, turn_on
-from fixtures.verdicts import refused
-from lab.uapi.pci_regs import PCI_COMMAND_MEMORY
-from lab.uapi.vfio import (
+from vfio_lab.drivers.nic import MTA, MTA_NEXT
+from vfio_lab.uapi.pci_regs import PCI_COMMAND_MEMORY
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_IOEVENTFD_8,
     VFIO_DEVICE_IOEVENTFD_16,
     VFIO_DEVICE_IOEVENTFD_32,
@@ -21,7 +19,9 @@ from lab.uapi.vfio import (
     VFIO_PCI_BAR4_REGION_INDEX,
     VFIO_PCI_CONFIG_REGION_INDEX,
 )
-from lab.vfio.nic import MTA, MTA_NEXT
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import ioeventfds, turn_off, turn_on
+from vfio_lab_pytest.verdicts import refused
 
 REGISTERS, TABLE = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR3_REGION_INDEX
 NO_BAR, CONFIG = VFIO_PCI_BAR4_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX

@@ -8,13 +8,18 @@ from errno import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOVERFLOW
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import all_refused, refused, refused_every_way
-from lab.igb import SOURCE, TARGET, UNTOUCHED, Loopback
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
-from lab.vfio import Container, Group
-from lab.vfio.iommufd import IOMMU_PATH
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.igb import (
+    SOURCE,
+    TARGET,
+    UNTOUCHED,
+    Loopback,
+)
+from vfio_lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from vfio_lab.vfio import Container, Group
+from vfio_lab.vfio.iommufd import IOMMU_PATH
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import all_refused, refused, refused_every_way
 
 IOVA = 0x40_0000
 SIZE = 4 * PAGE_BYTES

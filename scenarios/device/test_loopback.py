@@ -4,11 +4,16 @@ Thread: 2013-groups and 2020-vf-token rest on the IOMMU keeping a device to what
 Kernel: drivers/vfio/vfio_iommu_type1.c; drivers/iommu/intel/dmar.c, dmar_fault().
 """
 
-from fixtures.claims import claim
-from lab.igb import SOURCE, TARGET, UNTOUCHED, Page
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_READ as READ
-from lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_WRITE as WRITE
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.igb import (
+    SOURCE,
+    TARGET,
+    UNTOUCHED,
+    Page,
+)
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_READ as READ
+from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_WRITE as WRITE
+from vfio_lab_pytest.claims import claim
 
 MESSAGE = bytes(range(64))
 NOTHING = UNTOUCHED * len(MESSAGE)

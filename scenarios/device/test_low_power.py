@@ -9,20 +9,20 @@ from signal import SIGBUS
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.power import AWAKE, falls_asleep, power
-from fixtures.verdicts import refused, refused_every_way
-from lab.channel import UserGone
-from lab.igb import STATUS
-from lab.memory import PAGE_BYTES
-from lab.uapi.pci_regs import PCI_VENDOR_ID
-from lab.uapi.vfio import VFIO_DEVICE_FEATURE_GET as GET
-from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY as ENTRY
-from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP as ENTRY_WITH_WAKEUP
-from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_EXIT as EXIT
-from lab.uapi.vfio import VFIO_DEVICE_FEATURE_PROBE as PROBE
-from lab.uapi.vfio import VFIO_DEVICE_FEATURE_SET as SET
-from lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
+from vfio_lab.client.channel import UserGone
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.igb import STATUS
+from vfio_lab.uapi.pci_regs import PCI_VENDOR_ID
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_GET as GET
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY as ENTRY
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP as ENTRY_WITH_WAKEUP
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_EXIT as EXIT
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_PROBE as PROBE
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_SET as SET
+from vfio_lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.power import AWAKE, falls_asleep, power
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 DISABLE_IDLE_D3 = "/sys/module/vfio_pci/parameters/disable_idle_d3"
 INTEL = 0x8086

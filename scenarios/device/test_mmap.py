@@ -8,18 +8,15 @@ from errno import EINVAL, EIO
 from functools import partial
 from signal import SIGBUS
 
-from fixtures.claims import claim
-from fixtures.devices import faults, turn_off, turn_on
-from fixtures.power import D0, D3HOT
-from fixtures.verdicts import outcome, refused
-from lab.uapi.pci_regs import (
+from vfio_lab.drivers.nic import MTA
+from vfio_lab.uapi.pci_regs import (
     PCI_CAP_ID_PM,
     PCI_COMMAND_MEMORY,
     PCI_PM_CTRL,
     PCI_PM_CTRL_STATE_MASK,
 )
-from lab.uapi.syscalls import MAP_PRIVATE, O_CREAT, O_RDWR
-from lab.uapi.vfio import (
+from vfio_lab.uapi.syscalls import MAP_PRIVATE, O_CREAT, O_RDWR
+from vfio_lab.uapi.vfio import (
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_BAR1_REGION_INDEX,
     VFIO_PCI_BAR2_REGION_INDEX,
@@ -27,7 +24,10 @@ from lab.uapi.vfio import (
     VFIO_PCI_CONFIG_REGION_INDEX,
     VFIO_PCI_ROM_REGION_INDEX,
 )
-from lab.vfio.nic import MTA
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import faults, turn_off, turn_on
+from vfio_lab_pytest.power import D0, D3HOT
+from vfio_lab_pytest.verdicts import outcome, refused
 
 REGISTERS, FLASH = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR1_REGION_INDEX
 PORTS = VFIO_PCI_BAR2_REGION_INDEX

@@ -8,11 +8,8 @@ from errno import EBADF, EINVAL, ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import handlers, turn_off, turn_on
-from fixtures.verdicts import refused
-from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
-from lab.uapi.vfio import (
+from vfio_lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
+from vfio_lab.uapi.vfio import (
     VFIO_IRQ_SET_ACTION_MASK,
     VFIO_IRQ_SET_ACTION_TRIGGER,
     VFIO_IRQ_SET_ACTION_UNMASK,
@@ -22,6 +19,9 @@ from lab.uapi.vfio import (
     VFIO_PCI_MSI_IRQ_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import handlers, turn_off, turn_on
+from vfio_lab_pytest.verdicts import refused
 
 INTX, MSI, MSIX = VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX
 NONE = -1

@@ -8,9 +8,7 @@ from errno import EBADF, EINVAL, ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_IRQ_SET_ACTION_MASK,
     VFIO_IRQ_SET_ACTION_TRIGGER,
     VFIO_IRQ_SET_DATA_BOOL,
@@ -18,6 +16,8 @@ from lab.uapi.vfio import (
     VFIO_PCI_ERR_IRQ_INDEX,
     VFIO_PCI_REQ_IRQ_INDEX,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 ERROR, REQUEST = VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX
 BOTH = pytest.mark.parametrize("index", [ERROR, REQUEST], ids=["error", "request"])

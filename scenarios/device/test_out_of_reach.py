@@ -9,19 +9,19 @@ from ctypes import sizeof
 from errno import EEXIST, EFAULT, EINVAL
 from functools import partial
 
-from fixtures.arguments import answered, unanswered, unread
-from fixtures.claims import claim
-from fixtures.dma import IOVA
-from fixtures.verdicts import all_refused, none_refused, refused
-from lab.memory import NOWHERE, PAGE_BYTES, read_only
-from lab.uapi import vfio, vfio_type1
-from lab.uapi.pci_regs import PCI_COMMAND
-from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX as BAR0
-from lab.uapi.vfio import VFIO_PCI_BAR3_REGION_INDEX as BAR3
-from lab.uapi.vfio import VFIO_PCI_CONFIG_REGION_INDEX as CONFIG
-from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP as GET_BITMAP
-from lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
-from lab.user import Buffer
+from vfio_lab.client.call import Buffer
+from vfio_lab.client.memory import NOWHERE, PAGE_BYTES, read_only
+from vfio_lab.uapi import vfio, vfio_type1
+from vfio_lab.uapi.pci_regs import PCI_COMMAND
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX as BAR0
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR3_REGION_INDEX as BAR3
+from vfio_lab.uapi.vfio import VFIO_PCI_CONFIG_REGION_INDEX as CONFIG
+from vfio_lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP as GET_BITMAP
+from vfio_lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
+from vfio_lab_pytest.arguments import answered, unanswered, unread
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.dma import IOVA
+from vfio_lab_pytest.verdicts import all_refused, none_refused, refused
 
 BITMAP_BYTES = 8
 KERNELS_HALF = 1 << 63

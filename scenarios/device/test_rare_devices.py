@@ -8,13 +8,9 @@ from errno import EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import handlers, shown
-from fixtures.sriov import on_vfio_pci
-from fixtures.verdicts import refused
-from lab.configspace import ConfigSpace
-from lab.memory import PAGE_BYTES
-from lab.uapi.pci_regs import (
+from vfio_lab.client.config_space import ConfigSpace
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.pci_regs import (
     PCI_CAP_ID_EXP,
     PCI_CAP_ID_MSI,
     PCI_CAP_ID_VNDR,
@@ -25,7 +21,7 @@ from lab.uapi.pci_regs import (
     PCI_MSI_FLAGS_QSIZE,
     PCI_ROM_ADDRESS,
 )
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_BAR2_REGION_INDEX,
     VFIO_PCI_MSI_IRQ_INDEX,
@@ -35,6 +31,10 @@ from lab.uapi.vfio import (
     VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import handlers, shown
+from vfio_lab_pytest.sriov import on_vfio_pci
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("menagerie")
 BAR0, BAR2 = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR2_REGION_INDEX

@@ -4,10 +4,8 @@ Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_disable(), vfio_pci_core
 vfio_pci_ioctl_reset().
 """
 
-from fixtures.claims import claim
-from fixtures.devices import handlers, shown, turn_off, turn_on
-from fixtures.power import D3HOT
-from lab.uapi.pci_regs import (
+from vfio_lab.drivers.nic import MTA, Nic
+from vfio_lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_CAP_ID_PM,
     PCI_COMMAND,
@@ -17,15 +15,21 @@ from lab.uapi.pci_regs import (
     PCI_INTERRUPT_LINE,
     PCI_PM_CTRL,
 )
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_IOEVENTFD_32,
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_ERR_IRQ_INDEX,
     VFIO_PCI_INTX_IRQ_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX,
 )
-from lab.vfio import Nic
-from lab.vfio.nic import MTA
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import (
+    handlers,
+    shown,
+    turn_off,
+    turn_on,
+)
+from vfio_lab_pytest.power import D3HOT
 
 REGISTERS, ERROR = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX
 INTX, MSIX = VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX

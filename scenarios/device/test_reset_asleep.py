@@ -8,16 +8,21 @@ can.
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.power import AWAKE, D0, D3HOT, power
-from lab.igb import STATUS
-from lab.uapi.pci_regs import (
+from vfio_lab.drivers.igb import STATUS
+from vfio_lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_CAP_ID_PM,
     PCI_COMMAND,
     PCI_COMMAND_MEMORY,
     PCI_PM_CTRL,
     PCI_PM_CTRL_STATE_MASK,
+)
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.power import (
+    AWAKE,
+    D0,
+    D3HOT,
+    power,
 )
 
 

@@ -8,11 +8,8 @@ from functools import partial
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import handlers
-from fixtures.verdicts import outcome, refused
-from lab.memory import NOWHERE
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import NOWHERE
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_SET_IRQS,
     VFIO_IRQ_SET_ACTION_MASK,
     VFIO_IRQ_SET_ACTION_TRIGGER,
@@ -24,6 +21,9 @@ from lab.uapi.vfio import (
     VFIO_PCI_MSIX_IRQ_INDEX,
     VFIO_PCI_REQ_IRQ_INDEX,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import handlers
+from vfio_lab_pytest.verdicts import outcome, refused
 
 MSIX = VFIO_PCI_MSIX_IRQ_INDEX
 NONE, BOOL, EVENTFD = (

@@ -8,13 +8,13 @@ from errno import EBUSY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import handlers, turn_off, turn_on
-from fixtures.sriov import on_vfio_pci
-from fixtures.verdicts import refused
-from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_INTX_DISABLE
-from lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
-from lab.vfio import Nic
+from vfio_lab.drivers.nic import Nic
+from vfio_lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_INTX_DISABLE
+from vfio_lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import handlers, turn_off, turn_on
+from vfio_lab_pytest.sriov import on_vfio_pci
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
 INTX = VFIO_PCI_INTX_IRQ_INDEX

@@ -6,10 +6,10 @@ group.c, vfio_group_fops_unl_ioctl(); container.c, vfio_fops_unl_ioctl(); debugf
 
 from errno import EINVAL, ENOTTY
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
-from lab.uapi.vfio import io
-from lab.vfio import Container
+from vfio_lab.uapi.vfio import io
+from vfio_lab.vfio import Container
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 UNKNOWN = io(155)
 

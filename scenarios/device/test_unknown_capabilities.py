@@ -7,9 +7,9 @@ any kernel, and at the end error reporting, which it knows.
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.sriov import on_vfio_pci
-from lab.uapi.pci_regs import PCI_EXT_CAP_ID_DOE, PCI_EXT_CAP_ID_DVSEC, PCI_EXT_CAP_ID_ERR
+from vfio_lab.uapi.pci_regs import PCI_EXT_CAP_ID_DOE, PCI_EXT_CAP_ID_DVSEC, PCI_EXT_CAP_ID_ERR
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.sriov import on_vfio_pci
 
 pytestmark = pytest.mark.topology("cxl")
 DOE, DVSEC, ERRORS = PCI_EXT_CAP_ID_DOE, PCI_EXT_CAP_ID_DVSEC, PCI_EXT_CAP_ID_ERR

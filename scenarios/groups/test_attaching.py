@@ -8,17 +8,17 @@ from errno import EBADF, EBADFD, EBUSY, EFAULT, EINVAL, ENODEV, ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import HOST_DRIVER, give
-from fixtures.verdicts import refused
-from lab.memory import NOWHERE
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import NOWHERE
+from vfio_lab.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
     VFIO_GROUP_FLAGS_VIABLE,
     VFIO_GROUP_SET_CONTAINER,
     VFIO_SET_IOMMU,
 )
-from lab.vfio import Container
+from vfio_lab.vfio import Container
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import HOST_DRIVER, give
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
 VIABLE = VFIO_GROUP_FLAGS_VIABLE

@@ -9,8 +9,8 @@ from errno import EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("bridge")
 

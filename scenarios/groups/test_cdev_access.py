@@ -11,18 +11,18 @@ from functools import partial
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import HOST_DRIVER, holders
-from fixtures.verdicts import outcome, refused
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE_GET,
     VFIO_DEVICE_RESET,
     VFIO_GROUP_GET_STATUS,
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_INTX_IRQ_INDEX,
 )
-from lab.vfio import Cdev, Iommufd
+from vfio_lab.vfio import Cdev, Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import HOST_DRIVER, holders
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.topology("multifunction")
 NO_FD = 999  # a descriptor no user has

@@ -8,17 +8,17 @@ from errno import EINVAL, ENODEV, ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import holders, unload
-from fixtures.verdicts import refused
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_GROUP_GET_STATUS,
     VFIO_NOIOMMU_IOMMU,
     VFIO_TYPE1_IOMMU,
     VFIO_UNMAP_ALL,
     VFIO_TYPE1v2_IOMMU,
 )
-from lab.vfio import Container
+from vfio_lab.vfio import Container
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import holders, unload
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("igb-pair")
 TYPE1 = "vfio_iommu_type1"

@@ -7,9 +7,9 @@ from errno import EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import HOST_DRIVER, set_domain_type
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import HOST_DRIVER, set_domain_type
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
 

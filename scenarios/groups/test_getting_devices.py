@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import holders, limit_descriptors
-from fixtures.verdicts import outcome, refused
-from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from vfio_lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import holders, limit_descriptors
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.topology("multifunction")
 

@@ -8,11 +8,11 @@ from errno import EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import allow_unsafe_interrupts, holders
-from fixtures.verdicts import refused
-from lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU
-from lab.vfio import Cdev, Iommufd
+from vfio_lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU
+from vfio_lab.vfio import Cdev, Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import allow_unsafe_interrupts, holders
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("virtio-iommu")
 TYPE1_SAYS = 'No interrupt remapping support.  Use the module param "allow_unsafe_interrupts"'

@@ -8,11 +8,11 @@ from errno import EBUSY, EINVAL, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import HOST_DRIVER, give, holders
-from fixtures.verdicts import refused
-from lab.uapi.vfio import VFIO_GROUP_FLAGS_CONTAINER_SET, VFIO_GROUP_FLAGS_VIABLE
-from lab.vfio import Iommufd
+from vfio_lab.uapi.vfio import VFIO_GROUP_FLAGS_CONTAINER_SET, VFIO_GROUP_FLAGS_VIABLE
+from vfio_lab.vfio import Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import HOST_DRIVER, give, holders
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
 ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET

@@ -8,9 +8,9 @@ from errno import ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
-from lab.user import Buffer
+from vfio_lab.client.call import Buffer
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 KVM_CREATE_VM = 0xAE01
 KVM_CHECK_EXTENSION = 0xAE03

@@ -8,10 +8,10 @@ from errno import EACCES, EBUSY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import hand_over, holders
-from fixtures.verdicts import refused
-from lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE
+from vfio_lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import hand_over, holders
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
 EVERY_CAPABILITY = range(41)

@@ -8,9 +8,9 @@ from errno import EBUSY, EINVAL, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import HOST_DRIVER, give, probe
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import HOST_DRIVER, give, probe
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
 

@@ -7,10 +7,15 @@ drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c, pci_enable_acs().
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import AcsControl, sharing
-from lab.errors import UsageError
-from lab.uapi.pci_regs import PCI_ACS_CR, PCI_ACS_RR, PCI_ACS_SV, PCI_ACS_UF
+from vfio_lab.errors import UsageError
+from vfio_lab.uapi.pci_regs import (
+    PCI_ACS_CR,
+    PCI_ACS_RR,
+    PCI_ACS_SV,
+    PCI_ACS_UF,
+)
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import AcsControl, sharing
 
 REDIRECT = PCI_ACS_RR | PCI_ACS_CR
 ACS = PCI_ACS_SV | REDIRECT | PCI_ACS_UF  # what the kernel sets when an IOMMU is there

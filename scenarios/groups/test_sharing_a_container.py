@@ -8,12 +8,19 @@ from errno import EEXIST, EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import holders
-from fixtures.verdicts import refused
-from lab.igb import BAR_BYTES, RINGS, SOURCE, TARGET, UNTOUCHED, Loopback
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.igb import (
+    BAR_BYTES,
+    RINGS,
+    SOURCE,
+    TARGET,
+    UNTOUCHED,
+    Loopback,
+)
+from vfio_lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import holders
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("igb-pair")
 MESSAGE = bytes(range(64))

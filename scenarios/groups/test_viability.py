@@ -10,15 +10,15 @@ from errno import EFAULT, EINVAL, ENODEV, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import HOST_DRIVER, give
-from fixtures.verdicts import refused
-from lab.memory import NOWHERE
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import NOWHERE
+from vfio_lab.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
     VFIO_GROUP_FLAGS_VIABLE,
     VFIO_TYPE1v2_IOMMU,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import HOST_DRIVER, give
+from vfio_lab_pytest.verdicts import refused
 
 VIABLE = VFIO_GROUP_FLAGS_VIABLE
 ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET

@@ -11,18 +11,26 @@ from errno import EBUSY, EINVAL, ENOSPC
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import give
-from fixtures.hot_reset import MARK, NOT_OWNED, OWNED, WIPED, known_ioctls, marked, marks
-from fixtures.verdicts import outcome, refused
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_FLAGS_PCI,
     VFIO_DEVICE_FLAGS_RESET,
     VFIO_PCI_DEVID_NOT_OWNED,
     VFIO_PCI_DEVID_OWNED,
 )
-from lab.vfio import Cdev, Iommufd
-from lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
+from vfio_lab.vfio import Cdev, Iommufd
+from vfio_lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import give
+from vfio_lab_pytest.hot_reset import (
+    MARK,
+    NOT_OWNED,
+    OWNED,
+    WIPED,
+    known_ioctls,
+    marked,
+    marks,
+)
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.topology("multifunction")
 

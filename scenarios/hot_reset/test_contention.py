@@ -8,12 +8,17 @@ from errno import EAGAIN, EBUSY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.hot_reset import MARK, RING_BASE, WIPED, marks
-from fixtures.removal import REQUEST_WITHIN_S, request_channel
-from fixtures.verdicts import refused
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.hot_reset import (
+    MARK,
+    RING_BASE,
+    WIPED,
+    marks,
+)
+from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
+from vfio_lab_pytest.verdicts import refused
 
 RING_PAGE, RING_OFFSET = RING_BASE & ~(PAGE_BYTES - 1), RING_BASE & (PAGE_BYTES - 1)
 

@@ -10,9 +10,11 @@ from errno import EBADF, EBUSY, EFAULT, EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import give
-from fixtures.hot_reset import (
+from vfio_lab.client.memory import NOWHERE, at_the_edge
+from vfio_lab.uapi.vfio import VFIO_DEVICE_PCI_HOT_RESET, vfio_pci_hot_reset
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import give
+from vfio_lab_pytest.hot_reset import (
     ASLEEP,
     MARK,
     WIPED,
@@ -20,9 +22,7 @@ from fixtures.hot_reset import (
     marked,
     marks,
 )
-from fixtures.verdicts import outcome, refused
-from lab.memory import NOWHERE, at_the_edge
-from lab.uapi.vfio import VFIO_DEVICE_PCI_HOT_RESET, vfio_pci_hot_reset
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.topology("multifunction")
 

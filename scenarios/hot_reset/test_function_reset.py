@@ -10,11 +10,16 @@ from errno import EINVAL, ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import shown
-from fixtures.hot_reset import MARK, WIPED, marked, marks
-from fixtures.verdicts import refused
-from lab.uapi.vfio import VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import shown
+from vfio_lab_pytest.hot_reset import (
+    MARK,
+    WIPED,
+    marked,
+    marks,
+)
+from vfio_lab_pytest.verdicts import refused
 
 EXPRESS = 0x10  # the capability's number, its device control register, and the bit in that
 DEVICE_CONTROL = 8

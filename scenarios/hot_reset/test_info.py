@@ -9,14 +9,14 @@ from errno import EFAULT, EINVAL, ENODEV, ENOSPC
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.hot_reset import MARK, listed, marks
-from fixtures.verdicts import refused
-from lab.memory import NOWHERE, at_the_edge, read_only
-from lab.uapi.vfio import vfio_pci_hot_reset_info
-from lab.vfio import Container
-from lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, left_in_buffer
-from lab.vfio.iommufd import IOMMU_PATH
+from vfio_lab.client.memory import NOWHERE, at_the_edge, read_only
+from vfio_lab.uapi.vfio import vfio_pci_hot_reset_info
+from vfio_lab.vfio import Container
+from vfio_lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, left_in_buffer
+from vfio_lab.vfio.iommufd import IOMMU_PATH
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.hot_reset import MARK, listed, marks
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
 

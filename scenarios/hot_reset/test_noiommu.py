@@ -10,12 +10,21 @@ from errno import EBUSY, EINVAL, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import give
-from fixtures.hot_reset import ASLEEP, MARK, NOT_OWNED, OWNED, WIPED, listed, marked, marks
-from fixtures.verdicts import outcome, refused
-from lab.uapi.vfio import VFIO_PCI_DEVID_NOT_OWNED
-from lab.vfio import Cdev, Iommufd
+from vfio_lab.uapi.vfio import VFIO_PCI_DEVID_NOT_OWNED
+from vfio_lab.vfio import Cdev, Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import give
+from vfio_lab_pytest.hot_reset import (
+    ASLEEP,
+    MARK,
+    NOT_OWNED,
+    OWNED,
+    WIPED,
+    listed,
+    marked,
+    marks,
+)
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")]
 

@@ -7,9 +7,9 @@ Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset().
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.hot_reset import WIPED, marked, marks
-from lab.vfio import open_affected_groups
+from vfio_lab.vfio import open_affected_groups
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.hot_reset import WIPED, marked, marks
 
 
 @claim("C39")

@@ -10,9 +10,14 @@ from errno import EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.hot_reset import MARK, WIPED, listed, marks
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.hot_reset import (
+    MARK,
+    WIPED,
+    listed,
+    marks,
+)
+from vfio_lab_pytest.verdicts import refused
 
 SLOTS = "/sys/bus/pci/slots"
 

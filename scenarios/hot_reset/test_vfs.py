@@ -9,12 +9,20 @@ from errno import EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.hot_reset import MARK, NOT_OWNED, OWNED, WIPED, listed, marked, marks
-from fixtures.tokens import TOKEN
-from fixtures.verdicts import refused
-from lab.uapi.vfio import VFIO_PCI_DEVID_NOT_OWNED
-from lab.vfio import Cdev, open_affected_groups
+from vfio_lab.uapi.vfio import VFIO_PCI_DEVID_NOT_OWNED
+from vfio_lab.vfio import Cdev, open_affected_groups
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.hot_reset import (
+    MARK,
+    NOT_OWNED,
+    OWNED,
+    WIPED,
+    listed,
+    marked,
+    marks,
+)
+from vfio_lab_pytest.tokens import TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 wherever_vfs_are_listed = pytest.mark.parametrize(
     "topology", ["igb-bus", pytest.param("igb", marks=claim("C04"))], indirect=True

@@ -7,8 +7,8 @@ drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device().
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.memory import take
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.memory import take
 
 NODES = "/dev/vfio"
 GROUPS = "/sys/kernel/iommu_groups"

@@ -11,13 +11,20 @@ from functools import partial
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import holders
-from fixtures.memory import reopen
-from fixtures.sriov import ready_group
-from fixtures.tokens import TOKEN
-from lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
-from lab.vfio import Cdev, Container, Group, GroupDevice, Iommufd, with_options
+from vfio_lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
+from vfio_lab.vfio import (
+    Cdev,
+    Container,
+    Group,
+    GroupDevice,
+    Iommufd,
+    with_options,
+)
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import holders
+from vfio_lab_pytest.memory import reopen
+from vfio_lab_pytest.sriov import ready_group
+from vfio_lab_pytest.tokens import TOKEN
 
 NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() on 6.1, whatever the reason
 

@@ -11,14 +11,14 @@ from functools import partial
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.devices import handlers
-from fixtures.dma import locked_bytes
-from fixtures.hot_reset import WIPED, marks
-from lab.memory import PAGE_BYTES, pinned_bytes
-from lab.uapi.vfio import VFIO_PCI_BAR3_REGION_INDEX as BAR3
-from lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX as INTX
-from lab.uapi.vfio import VFIO_PCI_MSIX_IRQ_INDEX as MSIX
+from vfio_lab.client.memory import PAGE_BYTES, pinned_bytes
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR3_REGION_INDEX as BAR3
+from vfio_lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX as INTX
+from vfio_lab.uapi.vfio import VFIO_PCI_MSIX_IRQ_INDEX as MSIX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import handlers
+from vfio_lab_pytest.dma import locked_bytes
+from vfio_lab_pytest.hot_reset import WIPED, marks
 
 NO_VECTORS = frozenset({ENODEV, ENOSPC})  # of the interrupt domains: drivers/pci/msi, kernel/irq
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.claims import claim
+from vfio_lab_pytest.claims import claim
 
 pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
 SELFTEST = "selftest=1"

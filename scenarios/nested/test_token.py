@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
 
 pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
 DENIED = "Permission denied"

@@ -9,12 +9,12 @@ from errno import EBUSY, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import outcome, refused
-from lab.memory import PAGE_BYTES, physical_address, pinned_bytes
-from lab.uapi.iommufd import IOMMU_HW_INFO_TYPE_INTEL_VTD
-from lab.uapi.syscalls import CAP_SYS_RAWIO
-from lab.vfio import Cdev, Iommufd
+from vfio_lab.client.memory import PAGE_BYTES, physical_address, pinned_bytes
+from vfio_lab.uapi.iommufd import IOMMU_HW_INFO_TYPE_INTEL_VTD
+from vfio_lab.uapi.syscalls import CAP_SYS_RAWIO
+from vfio_lab.vfio import Cdev, Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = [pytest.mark.topology("mixed"), pytest.mark.usefixtures("unsafe")]
 

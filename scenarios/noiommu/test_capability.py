@@ -11,16 +11,16 @@ from errno import EBUSY, EINVAL, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.noiommu import type1_outcomes
-from fixtures.verdicts import outcome, refused
-from lab.uapi.syscalls import CAP_SYS_RAWIO
-from lab.uapi.vfio import (
+from vfio_lab.uapi.syscalls import CAP_SYS_RAWIO
+from vfio_lab.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
     VFIO_GROUP_FLAGS_VIABLE,
     VFIO_NOIOMMU_IOMMU,
 )
-from lab.vfio import Cdev, Iommufd
+from vfio_lab.vfio import Cdev, Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.noiommu import type1_outcomes
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")]
 

@@ -9,17 +9,17 @@ from errno import EBUSY, EINVAL, ENODEV, ENOTTY, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.noiommu import allow_noiommu, type1_outcomes
-from fixtures.verdicts import outcome, refused
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
     VFIO_GROUP_FLAGS_VIABLE,
     VFIO_NOIOMMU_IOMMU,
     VFIO_TYPE1_IOMMU,
     VFIO_TYPE1v2_IOMMU,
 )
-from lab.vfio import Container
+from vfio_lab.vfio import Container
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.noiommu import allow_noiommu, type1_outcomes
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.usefixtures("unsafe")
 

@@ -9,14 +9,14 @@ from errno import EINVAL, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused
-from lab.uapi.vfio import (
+from vfio_lab.uapi.vfio import (
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_HOT_RESET_FLAG_DEV_ID,
     VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED,
 )
-from lab.vfio import Cdev
+from vfio_lab.vfio import Cdev
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("taints", "unsafe")]
 

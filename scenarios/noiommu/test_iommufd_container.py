@@ -9,12 +9,8 @@ from errno import EINVAL, ENODEV, ENOTTY, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.groups import holders
-from fixtures.noiommu import type1_outcomes
-from fixtures.verdicts import outcome, refused
-from lab.uapi.iommufd import IOMMU_VFIO_IOAS_CLEAR, IOMMU_VFIO_IOAS_SET
-from lab.uapi.vfio import (
+from vfio_lab.uapi.iommufd import IOMMU_VFIO_IOAS_CLEAR, IOMMU_VFIO_IOAS_SET
+from vfio_lab.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
     VFIO_GROUP_FLAGS_VIABLE,
     VFIO_NOIOMMU_IOMMU,
@@ -22,8 +18,12 @@ from lab.uapi.vfio import (
     VFIO_TYPE1_IOMMU,
     VFIO_TYPE1v2_IOMMU,
 )
-from lab.vfio import Container, Iommufd
-from lab.vfio.iommufd import IOMMU_PATH
+from vfio_lab.vfio import Container, Iommufd
+from vfio_lab.vfio.iommufd import IOMMU_PATH
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import holders
+from vfio_lab_pytest.noiommu import type1_outcomes
+from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.usefixtures("unsafe")
 

@@ -9,8 +9,8 @@ from errno import ENODEV
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import outcome
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import outcome
 
 pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")]
 IGB_ID = bytes.fromhex("8680c910")

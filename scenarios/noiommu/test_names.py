@@ -6,8 +6,8 @@ vfio_create_group(); drivers/vfio/vfio_main.c, vfio_device_set_noiommu_and_name(
 
 import pytest
 
-from fixtures.claims import claim
-from lab.vfio import group_node
+from vfio_lab.vfio import group_node
+from vfio_lab_pytest.claims import claim
 
 pytestmark = pytest.mark.usefixtures("unsafe")
 

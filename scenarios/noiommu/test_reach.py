@@ -10,11 +10,11 @@ from errno import EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.noiommu import TAINT_USER, aimed, allow_noiommu
-from fixtures.verdicts import refused
-from lab.memory import PAGE_BYTES, physical_address
-from lab.uio import UioDevice
+from vfio_lab.client.memory import PAGE_BYTES, physical_address
+from vfio_lab.client.uio import UioDevice
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.noiommu import TAINT_USER, aimed, allow_noiommu
+from vfio_lab_pytest.verdicts import refused
 
 alone = pytest.mark.topology("noiommu")
 EVERY_CAPABILITY = range(41)

@@ -9,10 +9,10 @@ from errno import EACCES, EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.noiommu import TAINT_USER, allow_noiommu
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.noiommu import TAINT_USER, allow_noiommu
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("taints", "unsafe")]
 

@@ -8,12 +8,12 @@ from errno import EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.noiommu import TAINT_USER, UNSAFE_MODE, allow_noiommu
-from fixtures.verdicts import refused
-from lab.memory import PAGE_BYTES
-from lab.uapi.vfio import VFIO_NOIOMMU_IOMMU, VFIO_TYPE1v2_IOMMU
-from lab.vfio import group_node
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.vfio import VFIO_NOIOMMU_IOMMU, VFIO_TYPE1v2_IOMMU
+from vfio_lab.vfio import group_node
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.noiommu import TAINT_USER, UNSAFE_MODE, allow_noiommu
+from vfio_lab_pytest.verdicts import refused
 
 PROBE = "/sys/bus/pci/drivers_probe"
 PROBE_FAILED = "failed with error -22"

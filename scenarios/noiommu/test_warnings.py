@@ -7,9 +7,9 @@ drivers/vfio/vfio_main.c, __vfio_register_dev().
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.noiommu import TAINT_USER, allow_noiommu
-from lab.vfio import Container
+from vfio_lab.vfio import Container
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.noiommu import TAINT_USER, allow_noiommu
 
 pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("taints", "unsafe")]
 

@@ -6,9 +6,9 @@ Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_bus_notifier(); drivers/pci/i
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import TOKEN
-from lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MEMORY
+from vfio_lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MEMORY
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import TOKEN
 
 NO_OVERRIDE = "(null)"
 

@@ -7,13 +7,13 @@ that did not come. Kernel: drivers/vfio/pci/vfio_pci.c, vfio_pci_sriov_configure
 from errno import EACCES, ENOENT, ENOTTY
 from struct import pack
 
-from fixtures.claims import claim
-from fixtures.tokens import TOKEN
-from fixtures.verdicts import refused, refused_every_way
-from lab.function import ENABLE_SRIOV
-from lab.uapi.names import NAMES, Kind
-from lab.uapi.vfio import io
-from lab.user import Buffer
+from vfio_lab.client.call import Buffer
+from vfio_lab.client.sysfs import ENABLE_SRIOV
+from vfio_lab.uapi.names import NAMES, Kind
+from vfio_lab.uapi.vfio import io
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import TOKEN
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 EVERY_CAPABILITY = range(41)
 TWO_VFS = Buffer(pack("<III", 12, 0, 2))  # argsz, flags, and what such an ioctl would take

@@ -7,9 +7,9 @@ from errno import EBUSY, EINVAL, ENOENT, ENOMEM, ERANGE
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.verdicts import refused, refused_every_way
-from lab.function import ENABLE_SRIOV
+from vfio_lab.client.sysfs import ENABLE_SRIOV
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 NONSENSE = {
     text: {"attribute": "sriov_numvfs", "value": text}

@@ -6,17 +6,22 @@ vfio_pci_ioctl_reset(); drivers/pci/iov.c, sriov_restore_state(). The witness is
 VF that a reset of its PF clears and a reset of its own does not.
 """
 
-from fixtures.claims import claim
-from fixtures.hot_reset import MARK, WIPED, marked, marks
-from fixtures.sriov import revive
-from fixtures.tokens import TOKEN
-from lab.uapi.pci_regs import (
+from vfio_lab.uapi.pci_regs import (
     PCI_EXT_CAP_ID_SRIOV,
     PCI_SRIOV_CTRL,
     PCI_SRIOV_CTRL_MSE,
     PCI_SRIOV_CTRL_VFE,
     PCI_SRIOV_NUM_VF,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.hot_reset import (
+    MARK,
+    WIPED,
+    marked,
+    marks,
+)
+from vfio_lab_pytest.sriov import revive
+from vfio_lab_pytest.tokens import TOKEN
 
 ENABLED = PCI_SRIOV_CTRL_VFE | PCI_SRIOV_CTRL_MSE
 

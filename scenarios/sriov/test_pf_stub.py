@@ -8,13 +8,13 @@ from errno import EBUSY, EINVAL, ENODEV, ENOENT, EPERM
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.removal import REQUEST_WITHIN_S, request_channel
-from fixtures.tokens import TOKEN
-from fixtures.verdicts import refused
-from lab.pci import driver_file
-from lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE
-from lab.vfio import Container
+from vfio_lab.hw.pci import driver_file
+from vfio_lab.uapi.vfio import VFIO_GROUP_FLAGS_VIABLE
+from vfio_lab.vfio import Container
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
+from vfio_lab_pytest.tokens import TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 STUB = "pci-pf-stub"
 

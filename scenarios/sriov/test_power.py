@@ -6,11 +6,11 @@ vfio_pci_core_sriov_configure(), vfio_pci_set_power_state() and vfio_pci_core_pm
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.power import D0, D3HOT
-from fixtures.tokens import TOKEN
-from lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK
-from lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_SET
+from vfio_lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK
+from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_SET
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.power import D0, D3HOT
+from vfio_lab_pytest.tokens import TOKEN
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ lock order that 40ef3edf151e put right. Kernel: drivers/pci/pci.c, pci_dev_lock(
 drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_sriov_configure().
 """
 
-from fixtures.claims import claim
-from fixtures.power import D3HOT
-from fixtures.tokens import TOKEN
-from lab.memory import PAGE_BYTES
-from lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_PM_CTRL
-from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.pci_regs import PCI_CAP_ID_PM, PCI_PM_CTRL
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.power import D3HOT
+from vfio_lab_pytest.tokens import TOKEN
 
 
 @claim("B43")

@@ -6,8 +6,7 @@ Kernel: drivers/vfio/pci/vfio_pci_config.c, vfio_direct_config_read() and vfio_c
 
 import pytest
 
-from fixtures.claims import claim
-from lab.uapi.pci_regs import (
+from vfio_lab.uapi.pci_regs import (
     PCI_CACHE_LINE_SIZE,
     PCI_EXT_CAP_ID_SRIOV,
     PCI_EXT_CAP_SRIOV_SIZEOF,
@@ -17,6 +16,7 @@ from lab.uapi.pci_regs import (
     PCI_SRIOV_CTRL_VFE,
     PCI_SRIOV_NUM_VF,
 )
+from vfio_lab_pytest.claims import claim
 
 ENABLED = PCI_SRIOV_CTRL_VFE | PCI_SRIOV_CTRL_MSE
 SIZE = PCI_EXT_CAP_SRIOV_SIZEOF

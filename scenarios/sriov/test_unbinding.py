@@ -4,8 +4,8 @@ Thread: 2018-unmanaged-sriov, which asked for a clean-up on unload. Kernel:
 drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_unregister_device().
 """
 
-from fixtures.claims import claim
-from fixtures.removal import REQUEST_WITHIN_S, request_channel
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
 
 RESCAN = "/sys/bus/pci/rescan"
 

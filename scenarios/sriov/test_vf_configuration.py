@@ -6,20 +6,26 @@ drivers/vfio/pci/vfio_pci_config.c, vfio_config_init() and __vfio_pci_memory_ena
 
 from errno import EINVAL, EIO
 
-from fixtures.claims import claim
-from fixtures.devices import shown, turn_off
-from fixtures.hot_reset import MARK, RING_BASE, WIPED, marked, marks
-from fixtures.sriov import revive
-from fixtures.tokens import TOKEN
-from fixtures.verdicts import refused
-from lab.memory import PAGE_BYTES
-from lab.uapi.pci_regs import (
+from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.uapi.pci_regs import (
     PCI_COMMAND,
     PCI_COMMAND_MEMORY,
     PCI_INTERRUPT_PIN,
     PCI_VENDOR_ID,
 )
-from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.devices import shown, turn_off
+from vfio_lab_pytest.hot_reset import (
+    MARK,
+    RING_BASE,
+    WIPED,
+    marked,
+    marks,
+)
+from vfio_lab_pytest.sriov import revive
+from vfio_lab_pytest.tokens import TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 NO_IDS = 0xFFFFFFFF
 VF_IDS = 0x10CA8086

@@ -7,12 +7,12 @@ drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_request(); drivers/pci/iov.c, sr
 from errno import EAGAIN, ENODEV
 from signal import SIGTERM
 
-from fixtures.claims import claim
-from fixtures.removal import REQUEST_WITHIN_S, request_channel
-from fixtures.tokens import TOKEN
-from fixtures.verdicts import refused
-from lab.uapi.syscalls import O_RDONLY
-from lab.user import Buffer
+from vfio_lab.client.call import Buffer
+from vfio_lab.uapi.syscalls import O_RDONLY
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
+from vfio_lab_pytest.tokens import TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 RESCAN = "/sys/bus/pci/rescan"
 NOT_YET_S = 7.0

@@ -10,12 +10,12 @@ from errno import E2BIG, EACCES, EBADF, EBADFD, EFAULT, EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import refused, refused_every_way
-from lab.memory import NOWHERE
-from lab.uapi.vfio import VFIO_DEVICE_BIND_FLAG_TOKEN
-from lab.vfio import Cdev, Iommufd
+from vfio_lab.client.memory import NOWHERE
+from vfio_lab.uapi.vfio import VFIO_DEVICE_BIND_FLAG_TOKEN
+from vfio_lab.vfio import Cdev, Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 NO_FD = 999  # a descriptor no user has
 NO_POINTER = {"token": None, "token_pointer": NOWHERE}

@@ -10,17 +10,17 @@ from errno import EACCES, EFAULT, EINVAL
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import TOKEN
-from fixtures.verdicts import refused
-from lab.memory import PAGE_BYTES, read_only
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import PAGE_BYTES, read_only
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_BIND_FLAG_TOKEN,
     VFIO_DEVICE_BIND_IOMMUFD,
     VFIO_PCI_BAR0_REGION_INDEX,
     vfio_device_bind_iommufd,
 )
-from lab.vfio import Cdev, Container, Iommufd
+from vfio_lab.vfio import Cdev, Container, Iommufd
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 
 @pytest.fixture

@@ -10,11 +10,8 @@ from errno import EACCES, EFAULT, EINVAL, ENOTTY
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import refused, refused_every_way
-from lab.memory import NOWHERE, PAGE_BYTES
-from lab.uapi.vfio import (
+from vfio_lab.client.memory import NOWHERE, PAGE_BYTES
+from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE,
     VFIO_DEVICE_FEATURE_GET,
     VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
@@ -22,6 +19,9 @@ from lab.uapi.vfio import (
     VFIO_DEVICE_FEATURE_SET,
     vfio_device_feature,
 )
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 GET, SET, PROBE = VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_SET, VFIO_DEVICE_FEATURE_PROBE
 FEATURE = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN

@@ -8,9 +8,9 @@ from errno import EACCES
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 
 @claim("A09")

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import refused
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import refused
 
 NIL = UUID(int=0)
 

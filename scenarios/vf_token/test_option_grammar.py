@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import outcome
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import outcome
 
 STRINGS = 2000
 UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"

@@ -8,10 +8,10 @@ from errno import EACCES, EFAULT, EINVAL, ENODEV
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import each_refused, refused
-from lab.memory import NOWHERE, PAGE_BYTES
+from vfio_lab.client.memory import NOWHERE, PAGE_BYTES
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import each_refused, refused
 
 T = str(TOKEN)
 

@@ -7,10 +7,10 @@ from errno import EACCES
 
 import pytest
 
-from fixtures.claims import claim
-from fixtures.tokens import OTHER, TOKEN
-from fixtures.verdicts import refused_each_time
-from lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.tokens import OTHER, TOKEN
+from vfio_lab_pytest.verdicts import refused_each_time
 
 RX_RING_BASE = 0x2800  # RDBAL of the VF's first queue, 82576 data sheet 8.10.5; low 7 bits are 0
 MARK = b"\x80\x34\x56\x78"

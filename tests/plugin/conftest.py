@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import lab
+import vfio_lab
 
-PROJECT = Path(lab.__file__).parent.parent
-PLUGINS = ["options", "guests", "claims", "evidence", "results", "machines", "sriov"]
-ARGUMENTS = [word for name in PLUGINS for word in ("-p", f"fixtures.{name}")]
+PROJECT = Path(vfio_lab.__file__).parents[2]
 # What a scenario of the inner runs imports: a workshop without a cache, a guest without QEMU.
 CONFTEST = """
 from pathlib import Path
@@ -18,13 +16,13 @@ from types import SimpleNamespace
 
 import pytest
 
-import fixtures.guests
-from fixtures.claims import claim
-from fixtures.guests import WORKSHOP
-from lab.kernels.kernel import Kernel
-from lab.snapshot import Snapshot
-from lab.topology import topology
-from lab.transcript import Entry
+import vfio_lab_pytest.guests
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.guests import WORKSHOP
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.machine.state import Snapshot
+from vfio_lab.hw.topology import topology
+from vfio_lab.client.transcript import Entry
 
 HERE = Path(__file__).parent
 
@@ -62,8 +60,9 @@ class FakeGuest:
 
 @pytest.fixture
 def machine(monkeypatch, workshop, topology):
-    monkeypatch.setattr(fixtures.guests, "Guest", FakeGuest)
-    return SimpleNamespace(topology=topology, files=SimpleNamespace(state=None))
+    monkeypatch.setattr(vfio_lab_pytest.guests, "Guest", FakeGuest)
+    files = SimpleNamespace(state=None)
+    return SimpleNamespace(topology=topology, kernel=workshop.kernel, files=files)
 
 
 def pytest_configure(config):
@@ -80,9 +79,9 @@ def pytest_configure(config):
 HEADER = """
 import errno
 import pytest
-from fixtures.claims import claim
-from fixtures.verdicts import refused
-from lab.user import Refusal
+from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.verdicts import refused
+from vfio_lab.client.call import Refusal
 
 def refuse(number):
     raise Refusal(number, "vf_user", "open", "the VF")
@@ -102,7 +101,7 @@ class Inner:
         folder = self.pytester.path / "scenarios"
         folder.mkdir(exist_ok=True)
         (folder / "test_it.py").write_text(HEADER + scenario)
-        return self.pytester.runpytest_inprocess(*ARGUMENTS, *arguments, "scenarios")
+        return self.pytester.runpytest_inprocess(*arguments, "scenarios")
 
     def evidence(self):
         """Return the folders that scenarios left."""

@@ -4,9 +4,9 @@ pytest_plugins = ["pytester"]
 
 # What `machine` notes of templates, and guests that QEMU would be launched for.
 CLONING = """
-import fixtures.ahead
-from fixtures.guests import TEMPLATES
-from lab.image import BASE
+import vfio_lab.machine.prefetch
+from vfio_lab_pytest.guests import TEMPLATES
+from vfio_lab.image.rootfs import BASE
 
 
 class Launched(FakeGuest):
@@ -21,7 +21,7 @@ class Launched(FakeGuest):
 
 @pytest.fixture(autouse=True)
 def template(monkeypatch, pytestconfig, machine):
-    monkeypatch.setattr(fixtures.ahead, "Guest", Launched)
+    monkeypatch.setattr(vfio_lab.machine.prefetch, "Guest", Launched)
     pytestconfig.stash[TEMPLATES] = {("igb", BASE): machine}
 """
 IN_A_ROW = """

@@ -7,7 +7,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 SCENARIOS = """
-from fixtures.clients import each_test
+from vfio_lab_pytest.clients import each_test
 
 @claim("A02")
 def test_before():
@@ -39,4 +39,4 @@ def order(result):
     ],
 )
 def test_workers_begin_with_each_program_and_end_with_what_else_it_told(run, words, expected):
-    assert order(run(SCENARIOS, "-v", "-p", "fixtures.clients", *words)) == expected
+    assert order(run(SCENARIOS, "-v", "-p", "vfio_lab_pytest.clients", *words)) == expected

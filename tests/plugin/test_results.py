@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from lab.verdicts import results
-from lab.verdicts.results import Outcome
+from vfio_lab.campaign import results
+from vfio_lab.campaign.results import Outcome
 
 pytest_plugins = ["pytester"]
 

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.kernels import gittree
+from vfio_lab.kernels import gittree
 
 UNUSED = """
     Documentation LICENSES arch drivers/gpu drivers/infiniband drivers/media drivers/net/wireless

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import Cache
-from lab.deadline import Deadline, wait_until
-from lab.template import Workshop
-from lab.topology import topology
-from lab.verdicts.scenarios import PROJECT
+from vfio_lab.hw.topology import topology
+from vfio_lab.machine.template import Workshop
+from vfio_lab.spec.scenarios import PROJECT
+from vfio_lab.util.cache import Cache
+from vfio_lab.util.deadline import Deadline, wait_until
 
 SCENARIOS = "scenarios/vf_token/test_match.py"
 KERNEL = "7.3"

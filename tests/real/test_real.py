@@ -18,18 +18,19 @@ import drgn
 import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
-from lab import debug, host
-from lab.cache import Cache, digest
-from lab.errors import LabError
-from lab.kernels import gittree, ktree
-from lab.template import Workshop
-from lab.topology import topology
-from lab.verdicts import bisect, faults
+from vfio_lab.campaign import bisect, mutants
+from vfio_lab.errors import LabError
+from vfio_lab.hw.topology import topology
+from vfio_lab.interactive import gdb
+from vfio_lab.kernels import gittree, ktree
+from vfio_lab.machine.template import Workshop
+from vfio_lab.util import host
+from vfio_lab.util.cache import Cache, digest
 
 KERNEL = "7.3"
 SCENARIO = "scenarios/vf_token/test_match.py::test_pf_without_vf_users_opens_without_a_token"
 WORDS = "test_pf_without_vf_users_opens_without_a_token"
-FAULT = faults.FOLDER / KERNEL / "token-wrong-errno.patch"
+FAULT = mutants.FOLDER / KERNEL / "token-wrong-errno.patch"
 PANIC_TIMEOUT_S = 60.0
 GIB = 1 << 30
 HISTORY = "history"
@@ -37,7 +38,7 @@ HISTORY = "history"
 
 def vfio_lab(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command as a person does."""
-    command = [sys.executable, "-c", "from lab.cli import main; main()", *map(str, words)]
+    command = [sys.executable, "-c", "from vfio_lab.cli import main; main()", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -170,8 +171,8 @@ def test_gdb_attaches_with_the_symbols_of_modules(cache: Cache, tmp_path: Path) 
     if gdb is None:
         pytest.skip("this host lacks gdb")
     workshop = Workshop.open(cache, KERNEL)
-    with debug.stubbed(workshop, topology("igb"), tmp_path) as (guest, socket):
-        line = debug.gdb(guest, socket, debug.symbols(workshop.kernel, cache))
+    with gdb.stubbed(workshop, topology("igb"), tmp_path) as (guest, socket):
+        line = gdb.gdb(guest, socket, gdb.symbols(workshop.kernel, cache))
         ask = ["-batch", "-ex", "info address vfio_pci_core_match_token_uuid"]
         command = [*shlex.split(line), *ask]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -180,15 +181,15 @@ def test_gdb_attaches_with_the_symbols_of_modules(cache: Cache, tmp_path: Path) 
 
 def test_a_panic_leaves_a_core(cache: Cache, tmp_path: Path) -> None:
     workshop = Workshop.open(cache, KERNEL)
-    with debug.stubbed(workshop, topology("igb"), tmp_path) as (guest, _socket):
+    with gdb.stubbed(workshop, topology("igb"), tmp_path) as (guest, _socket):
 
         def crash() -> None:
             with contextlib.suppress(LabError):
                 guest.root.write_file("/proc/sysrq-trigger", "c")
 
-        debug.pause_on_panic(guest)
+        gdb.pause_on_panic(guest)
         threading.Thread(target=crash, daemon=True).start()
-        core = debug.await_core(guest, PANIC_TIMEOUT_S)
+        core = gdb.await_core(guest, PANIC_TIMEOUT_S)
     program = drgn.Program()
     program.set_core_dump(core)
     program.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(program), enable_index=0)

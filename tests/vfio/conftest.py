@@ -2,16 +2,16 @@
 
 import pytest
 
-from lab.uapi import iommufd, vfio, vfio_type1
-from lab.user import Buffer, Refusal, Reply
-from lab.vfio import Cdev
-from lab.vfio.device import Device
+from vfio_lab.client.call import Buffer, Refusal, Reply
+from vfio_lab.uapi import iommufd, vfio, vfio_type1
+from vfio_lab.vfio import Cdev
+from vfio_lab.vfio.device import Device
 
 VF = "0000:01:10.0"
 
 
 class ScriptedUser:
-    """Stands where lab.user.User does: records calls, answers from a script."""
+    """Stands where vfio_lab.client.user.User does: records calls, answers from a script."""
 
     name = "user"
 

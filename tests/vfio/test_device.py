@@ -5,14 +5,14 @@ import uuid
 
 import pytest
 
-from lab.errors import AgentError
-from lab.uapi import vfio
-from lab.user import Buffer
-from lab.vfio import Group, Iommufd
-from lab.vfio.capabilities import capabilities
-from lab.vfio.group import GroupDevice
-from lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
-from lab.vfio.paths import open_affected_groups
+from vfio_lab.client.call import Buffer
+from vfio_lab.errors import AgentError
+from vfio_lab.uapi import vfio
+from vfio_lab.vfio import Group, Iommufd
+from vfio_lab.vfio.capabilities import capabilities
+from vfio_lab.vfio.group import GroupDevice
+from vfio_lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
+from vfio_lab.vfio.paths import open_affected_groups
 
 VF = "0000:01:10.0"
 TOKEN = uuid.UUID("2ab74924-c335-45f4-9b16-8569e5b08258")

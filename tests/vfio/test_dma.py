@@ -3,8 +3,8 @@
 import struct
 import uuid
 
-from lab.uapi import iommufd, vfio_type1
-from lab.vfio import Container, Iommufd
+from vfio_lab.uapi import iommufd, vfio_type1
+from vfio_lab.vfio import Container, Iommufd
 
 VF = "0000:01:10.0"
 TOKEN = uuid.UUID("2ab74924-c335-45f4-9b16-8569e5b08258")

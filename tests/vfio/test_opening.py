@@ -6,12 +6,12 @@ import uuid
 
 import pytest
 
-from lab.errors import UsageError
-from lab.pci import Bdf
-from lab.uapi import vfio
-from lab.user import Refusal
-from lab.vfio import Group, open_cdev_path, open_group_path
-from lab.vfio.paths import cdev_node, group_node, with_options
+from vfio_lab.client.call import Refusal
+from vfio_lab.errors import UsageError
+from vfio_lab.hw.pci import Bdf
+from vfio_lab.uapi import vfio
+from vfio_lab.vfio import Group, open_cdev_path, open_group_path
+from vfio_lab.vfio.paths import cdev_node, group_node, with_options
 
 VF = "0000:01:10.0"
 TOKEN = uuid.UUID("2ab74924-c335-45f4-9b16-8569e5b08258")

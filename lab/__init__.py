@@ -1,1 +1,0 @@
-"""A virtual SR-IOV laboratory: real vfio-pci, emulated hardware, verdicts in seconds."""

@@ -1,0 +1,212 @@
+"""The lab's own figures: how long a guest takes, what a call costs, what a clone weighs."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.client.call import Refusal
+from vfio_lab.client.user import User
+from vfio_lab.errors import LabError
+from vfio_lab.hw.topology import topology
+from vfio_lab.machine.guest import Guest
+from vfio_lab.machine.template import Workshop
+from vfio_lab.uapi import vfio as uapi
+from vfio_lab.util import progress, resources
+
+PROJECT = resources.root()
+ONE_SCENARIO = (
+    "scenarios/vf_token/test_match.py::test_vf_opens_with_the_token_its_pf_user_set[group]"
+)
+CLONES = 40
+COLD_BOOTS = 5
+CALLS = 400
+PROCESSES = 5
+TOPOLOGY = "igb"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure.
+
+    Args:
+        key: name, ending in its unit.
+        value: the measured value.
+        bar: what it must not exceed on 2 cores without KVM; None where there is no bar.
+        runs: how many measurements it was taken from.
+    """
+
+    key: str
+    value: float
+    bar: float | None
+    runs: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether it stays within its bar."""
+        return self.bar is None or self.value <= self.bar
+
+
+def measure(workshop: Workshop, *, clones: int = CLONES, quick: bool = False) -> list[Figure]:
+    """Take all figures in one run.
+
+    Args:
+        workshop: kernel, image and QEMU to measure with.
+        clones: how many guests to clone, one after the other.
+        quick: a tenth of the other repetitions, for a first look.
+    """
+    share = 10 if quick else 1
+    figures = [
+        *_clones(workshop, clones),
+        _cold_boots(workshop, max(1, COLD_BOOTS // share)),
+        *_calls_and_weight(workshop, CALLS // share),
+        _one_scenario(max(1, PROCESSES // share)),
+    ]
+    return [*figures, *_virtme(workshop, figures, max(1, PROCESSES // share))]
+
+
+@contextmanager
+def _guests(workshop: Workshop) -> Iterator[Callable[[bool], Guest]]:
+    """Give a function that starts a guest (cold or cloned) in a scratch folder."""
+    frozen = workshop.template(topology(TOPOLOGY))
+    cold = workshop.machine(topology(TOPOLOGY))
+    names = (f"bench-{number}" for number in itertools.count())
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as scratch:
+
+        def start(boots: bool) -> Guest:
+            name = next(names)
+            make = Guest.boot if boots else Guest.clone
+            return make(name, cold if boots else frozen, Path(scratch) / name)
+
+        yield start
+
+
+def first_ioctl(guest: Guest) -> User:
+    """Start a user and have it make one ioctl; return it."""
+    user = guest.user("bench")
+    fd = user.open_path("/dev/vfio/vfio")
+    user.ioctl(fd, uapi.VFIO_GET_API_VERSION, name="VFIO_GET_API_VERSION")
+    return user
+
+
+def _clones(workshop: Workshop, count: int) -> list[Figure]:
+    times = []
+    with _guests(workshop) as start, progress.task("Cloning", count) as task:
+        for number in range(count):
+            began = time.monotonic()
+            guest = start(False)
+            try:
+                first_ioctl(guest)
+                times.append(time.monotonic() - began)
+            finally:
+                guest.close()
+            task.update(number + 1)
+    times.sort()
+    late = times[min(len(times) - 1, round(0.95 * len(times)))]
+    return [
+        Figure("clone_p50_s", statistics.median(times), 0.25, count),
+        Figure("clone_p95_s", late, 0.45, count),
+    ]
+
+
+def _cold_boots(workshop: Workshop, count: int) -> Figure:
+    times = []
+    with _guests(workshop) as start, progress.task("Booting from power-on", count) as task:
+        for number in range(count):
+            began = time.monotonic()
+            start(True).close()
+            times.append(time.monotonic() - began)
+            task.update(number + 1)
+    return Figure("cold_boot_s", statistics.median(times), 3.5, count)
+
+
+def _calls_and_weight(workshop: Workshop, count: int) -> list[Figure]:
+    with _guests(workshop) as start:
+        guest = start(False)
+        try:
+            user = first_ioctl(guest)
+            fd = user.open_path("/dev/vfio/vfio")
+            times = []
+            for _ in range(count):
+                began = time.monotonic()
+                user.ioctl(fd, uapi.VFIO_GET_API_VERSION, name="VFIO_GET_API_VERSION")
+                times.append(time.monotonic() - began)
+            _token_scenario(guest)
+            weight = private_bytes(guest.qemu.process.pid) / 1e6
+        finally:
+            guest.close()
+    return [
+        Figure("call_p50_ms", statistics.median(times) * 1000, 5, count),
+        Figure("private_mb_per_guest", weight, 200, 1),
+    ]
+
+
+def _token_scenario(guest: Guest) -> None:
+    """Walk through set, denial and match of a VF token, as scenarios do."""
+    pf = guest.function("pf0").with_sriov()
+    (vf,) = pf.enable_vfs(1)
+    token = uuid.uuid4()
+    guest.user("pf_user").open(pf, token)
+    vf_user = guest.user("vf_user")
+    with contextlib.suppress(Refusal):
+        vf_user.open(vf)
+    vf_user.open(vf, token)
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that a process shares with nobody.
+
+    Source: Documentation/filesystems/proc.rst, smaps_rollup.
+    """
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("Private_Clean", "Private_Dirty"):
+            total += int(rest.split()[0]) * 1024
+    return total
+
+
+def _one_scenario(count: int) -> Figure:
+    command = [sys.executable, "-m", "pytest", "-q", ONE_SCENARIO]
+    return Figure("one_scenario_s", _whole_process(command, count, "1 passed"), 3, count)
+
+
+def _virtme(workshop: Workshop, figures: list[Figure], count: int) -> list[Figure]:
+    """Time virtme-ng on the same kernel, where it is installed, and the ratio to our cold boot."""
+    vng = shutil.which("vng")
+    if vng is None:
+        return []
+    what = ["--run", str(workshop.kernel.bzimage), "--disable-kvm", "--cpus", "1", "--verbose"]
+    theirs = _whole_process([vng, *what, "--exec", "uname -r"], count, workshop.kernel.release)
+    ours = next(figure.value for figure in figures if figure.key == "cold_boot_s")
+    return [
+        Figure("virtme_ng_s", theirs, None, count),
+        Figure("cold_boot_vs_virtme_ng_ratio", ours / theirs, None, count),
+    ]
+
+
+def _whole_process(command: list[str], count: int, proof: str) -> float:
+    """Return the median seconds of a command whose output must contain `proof`."""
+    times = []
+    with progress.task(f"Timing {Path(command[0]).name}", count) as task:
+        for number in range(count + 1):  # the first one warms up
+            began = time.monotonic()
+            done = subprocess.run(
+                command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+            times.append(time.monotonic() - began)
+            if proof not in (said := (done.stdout + done.stderr).decode(errors="replace")):
+                raise LabError(f"no {proof!r} from {' '.join(command)}", tail=said)
+            task.update(number)
+    return statistics.median(times[1:])

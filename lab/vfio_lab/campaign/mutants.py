@@ -1,0 +1,168 @@
+"""Faults: small bugs in drivers/vfio, to see whether the scenarios notice.
+
+Each is a patch below `faults/KERNEL/`, headed by what it breaks (`Breaks:`) and which scenarios
+ought to notice (`Covers:`, paths below `scenarios/`). One that nobody can notice says why
+(`Equivalent:`), and must survive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.campaign import runs
+from vfio_lab.campaign.results import Outcome
+from vfio_lab.campaign.runs import Choice
+from vfio_lab.errors import BuildError, LabError, UsageError
+from vfio_lab.kernels import ktree, trial
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.series import Patch
+from vfio_lab.spec.scenarios import FOLDER as SCENARIOS
+from vfio_lab.spec.scenarios import PROJECT
+from vfio_lab.util import progress
+from vfio_lab.util.cache import Cache
+
+FOLDER = PROJECT / "faults"
+HEAD = re.compile(
+    r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n(Equivalent: (?P<equivalent>.+)\n)?"
+)
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault on one kernel.
+
+    Args:
+        name: its patch's.
+        kernel: which packaged kernel it is for.
+        breaks: what becomes of the kernel, a sentence.
+        covers: scenarios that ought to notice, relative to the project.
+        patches: what makes it; none for the control, a rebuild without a fault.
+        equivalent: why no scenario can notice, if none can.
+    """
+
+    name: str
+    kernel: str
+    breaks: str
+    covers: tuple[str, ...]
+    patches: tuple[Patch, ...]
+    equivalent: str = ""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a fault.
+
+    Args:
+        fault: the fault.
+        killer: the first scenario that noticed, empty if it survived.
+        reason: what that scenario said, or why nothing could be judged.
+        judged: whether the scenarios could be run at all.
+    """
+
+    fault: Fault
+    killer: str
+    reason: str
+    judged: bool = True
+
+    @property
+    def as_it_should_be(self) -> bool:
+        """Whether it was noticed; the control and its equivalents must not be."""
+        return self.judged and bool(self.killer) != bool(self.fault.equivalent)
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        words = f"{self.fault.kernel:5} {self.fault.name:30}"
+        if not self.judged:
+            return f"???      {words} {self.reason}"
+        if self.killer:
+            return f"killed   {words} {self.killer}"
+        if self.fault.equivalent:
+            return f"alike    {words} {self.fault.equivalent}"
+        return f"survived {words} {self.fault.breaks}"
+
+
+def load(kernel: str, folder: Path = FOLDER) -> list[Fault]:
+    """Return the faults of a kernel, by name.
+
+    Raises:
+        UsageError: there are none for it, or one has no head.
+    """
+    paths = sorted((folder / kernel).glob("*.patch"))
+    if not paths:
+        raise UsageError(
+            f"there are no faults for kernel {kernel}", expected=f"patches in {folder}"
+        )
+    return [_read(path, kernel) for path in paths]
+
+
+def control(kernel: str) -> Fault:
+    """Return the fault that is none: scenarios that notice it notice our rebuild."""
+    covers = (f"{SCENARIOS.name}/vf_token/test_match.py",)
+    return Fault(
+        CONTROL, kernel, "nothing", covers, (), "nothing is changed: the same modules, rebuilt"
+    )
+
+
+def choose(faults: Sequence[Fault], count: int | None) -> list[Fault]:
+    """Return some faults, spread over all of them."""
+    if count is None or count >= len(faults):
+        return list(faults)
+    return [faults[index * len(faults) // count] for index in range(count)]
+
+
+def try_all(
+    faults: Sequence[Fault], expression: str | None, where: Path, cache: Cache
+) -> Iterator[Fate]:
+    """Build each fault and run the scenarios that cover it, until one of them notices.
+
+    Args:
+        faults: of one kernel.
+        expression: which of the covering scenarios, as for pytest -k; all if not given.
+        where: folder for the evidence.
+        cache: where kernels are kept.
+
+    Raises:
+        HostError: this host cannot build.
+    """
+    kernel = faults[0].kernel
+    tree = ktree.obtain(kernel, cache)
+    with (
+        ktree.branch(tree, f"{kernel}-faults") as bench,
+        progress.task(f"Trying faults on kernel {kernel}", len(faults)) as task,
+    ):
+        for number, fault in enumerate(faults):
+            task.update(number, note=fault.name)
+            try:
+                made = trial.patched_in(bench, tree, fault.patches, cache)
+                yield _try(fault, made, expression, where / f"{kernel}-{fault.name}")
+            except BuildError as error:
+                yield Fate(fault, "", f"{error.what}: {error.seen}", judged=False)
+
+
+def _try(fault: Fault, kernel: Kernel, expression: str | None, where: Path) -> Fate:
+    choice = Choice(fault.covers, expression, options=("-x",), jobs=runs.jobs())
+    try:
+        found = runs.run(kernel.bzimage.parent, choice, where, f"Running scenarios on {fault.name}")
+    except LabError as error:
+        return Fate(fault, "", error.what, judged=False)
+    for record in found.scenarios:
+        if record.outcome in runs.BAD:
+            return Fate(fault, record.nodeid, record.reason)
+    judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
+    return Fate(fault, "", "" if judged else "no scenario could judge it", judged)
+
+
+def _read(path: Path, kernel: str) -> Fault:
+    text = path.read_text()
+    head = HEAD.match(text)
+    if head is None:
+        raise UsageError(
+            f"{path} does not say what it breaks", expected="Breaks: and Covers: lines"
+        )
+    covers = tuple(f"{SCENARIOS.name}/{place}" for place in head["covers"].split())
+    patches = (Patch(path.name, text),)
+    return Fault(path.stem, kernel, head["breaks"], covers, patches, head["equivalent"] or "")

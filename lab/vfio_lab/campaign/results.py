@@ -1,0 +1,174 @@
+"""What runs found: a record for each scenario of a run, and the last verdict of each scenario.
+
+`results.json` in a run's folder is for programs; docs/results.md describes it. `verdicts.json`
+beside the runs outlives them, since a run is often of a few scenarios only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from vfio_lab.errors import UsageError
+
+SCHEMA = 1  # raise it when a field changes its meaning or goes; new fields do no harm
+RESULTS = "results.json"
+VERDICTS = "verdicts.json"
+
+
+class Outcome(enum.Enum):
+    """How a scenario ended, the worst last."""
+
+    PASSED = "passed"
+    SKIPPED = "skipped"
+    KNOWN = "known"
+    FAILED = "failed"
+    ERROR = "error"
+
+    @property
+    def weight(self) -> int:
+        """Place in the order from good to bad."""
+        return list(Outcome).index(self)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one scenario ended.
+
+    Args:
+        nodeid: pytest's name of it, parameters included.
+        claims: IDs of the claims that it proves.
+        topology: the hardware it ran on, empty if it had no guest.
+        outcome: `known` is a claim that this kernel is expected to break, and does.
+        reason: what is wrong, missing or known; empty if it passed.
+        seconds: set-up, call and teardown.
+        evidence: its evidence folder, relative to the run's; empty if it had no guest.
+    """
+
+    nodeid: str
+    claims: tuple[str, ...]
+    topology: str
+    outcome: Outcome
+    reason: str
+    seconds: float
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one run found.
+
+    Args:
+        kernel: its `name`, `release` and `digest`.
+        host: `qemu` version and `accelerator`.
+        started: seconds since the epoch.
+        seconds: how long it took.
+        exit_code: pytest's.
+        scenarios: in the order they ended.
+    """
+
+    kernel: Mapping[str, str]
+    host: Mapping[str, str]
+    started: float
+    seconds: float
+    exit_code: int
+    scenarios: tuple[Record, ...]
+
+    def write(self, folder: Path) -> Path:
+        """Write `results.json` into a run's folder, whole or not at all; return its path."""
+        scenarios = [{**asdict(one), "outcome": one.outcome.value} for one in self.scenarios]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _write(folder / RESULTS, {"schema": SCHEMA, **asdict(self), "scenarios": scenarios})
+
+
+def read(folder: Path) -> Results:
+    """Read the results of a run.
+
+    Args:
+        folder: the run's folder.
+
+    Raises:
+        UsageError: there are none, or of another schema.
+    """
+    data = _read(folder / RESULTS)
+    if data is None:
+        raise UsageError(
+            f"{folder} holds no {RESULTS} of schema {SCHEMA}",
+            expected="a run's folder",
+            hint="name the folder of a run, such as the newest in .artifacts/",
+        )
+    records = tuple(
+        Record(**{**one, "claims": tuple(one["claims"]), "outcome": Outcome(one["outcome"])})
+        for one in data.pop("scenarios")
+    )
+    return Results(**data, scenarios=records)
+
+
+def remember(artifacts: Path, results: Results) -> None:
+    """Keep each scenario's verdict as the last one on that kernel.
+
+    Args:
+        artifacts: the folder of all runs' folders.
+        results: of the run that ended.
+    """
+    path = artifacts / VERDICTS
+    with filelock.FileLock(artifacts / f".{VERDICTS}.lock", mode=0o600):
+        kernels = last_verdicts(artifacts)
+        mine = kernels.setdefault(results.kernel["name"], {})
+        mine.update({one.nodeid: one.outcome for one in results.scenarios})
+        plain = {
+            name: {nodeid: outcome.value for nodeid, outcome in found.items()}
+            for name, found in kernels.items()
+        }
+        _write(path, {"schema": SCHEMA, "kernels": plain})
+
+
+def last_verdicts(artifacts: Path) -> dict[str, dict[str, Outcome]]:
+    """Return how each scenario ended when it last ran, by kernel and node ID."""
+    data = _read(artifacts / VERDICTS) or {"kernels": {}}
+    return {
+        kernel: {nodeid: Outcome(outcome) for nodeid, outcome in found.items()}
+        for kernel, found in data["kernels"].items()
+    }
+
+
+def durations(artifacts: Path) -> dict[str, float]:
+    """Return how many seconds each scenario took when it last ran, as far as runs are kept.
+
+    Args:
+        artifacts: the folder of all runs' folders.
+    """
+    lasted: dict[str, float] = {}
+    for path in sorted(artifacts.glob(f"*/{RESULTS}")):
+        with contextlib.suppress(UsageError):
+            lasted |= {one.nodeid: one.seconds for one in read(path.parent).scenarios}
+    return lasted
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """Return the worst of some outcomes, None of none."""
+    return max(outcomes, key=lambda one: one.weight, default=None)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    known = isinstance(data, dict) and data.pop("schema", None) == SCHEMA
+    return data if known else None
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> Path:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(data, indent=1) + "\n")
+    scratch.chmod(0o600)
+    return scratch.replace(path)

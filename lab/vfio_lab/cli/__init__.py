@@ -1,0 +1,109 @@
+"""The command `vfio-lab`: one module a noun, imported when it is called for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import keyword
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from vfio_lab.errors import LabError
+
+NAME = "vfio-lab"
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+TERMINATED = 143
+FAILED = 1
+# The help is written here too, so that `--help` imports none of them.
+COMMANDS = {
+    "doctor": "Say what this host can do, and how to get what it lacks.",
+    "shell": "Give a prompt in a pristine guest.",
+    "run": "Run a command in a pristine guest, for scripts.",
+    "kernel": "List, build and remove kernels.",
+    "try": "Say what a patch series changes in behaviour.",
+    "matrix": "Run the scenarios on several kernels: claims down, kernels across.",
+    "bisect": "Find the commit that broke a scenario.",
+    "bisect-run": "Judge the tree you are in, for git bisect run.",
+    "mutate": "Put faults into vfio and see whether the scenarios notice.",
+    "coverage": "Say which lines of vfio the scenarios run.",
+    "debug": "Start a guest to look into with gdb.",
+    "image": "Build, show and remove the guests' root file systems.",
+    "topology": "List the guests' hardware, or draw one.",
+    "claims": "List the claims about vfio and which of them are shown.",
+    "report": "Show what runs found, as a site.",
+    "summary": "Sum a run up for a reply to the list.",
+    "bench": "Measure clones, boots and calls.",
+    "cache": "Show what the cache holds, and clean it.",
+}
+
+
+class Lab(click.Group):
+    """A group whose commands live in modules of their own, and that ends as `LabError` says."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands whose modules are there."""
+        del ctx
+        return [
+            name for name in COMMANDS if importlib.util.find_spec(f"vfio_lab.cli.{_name(name)}")
+        ]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, if there is one of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"vfio_lab.cli.{_name(cmd_name)}")
+        command: click.Command = getattr(module, _name(cmd_name))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def main(  # type: ignore[override]  # click overloads it by standalone_mode; we have one mode
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> None:
+        """Run the command line and exit the way the error says."""
+        extra["standalone_mode"] = False
+        # So that scratch folders and worktrees are cleaned up as after Ctrl-C.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+        try:
+            code = super().main(args, prog_name or NAME, **extra)
+            sys.stdout.flush()
+        except LabError as error:
+            click.echo(f"{NAME}: {error}", err=True)
+            code = error.exit_code
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo(f"{NAME}: interrupted", err=True)
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # The reader has left; so that the interpreter does not complain when it flushes:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = PIPE_CLOSED
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _name(command: str) -> str:
+    """Return what a command's module and function are called."""
+    name = command.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+@click.group(cls=Lab, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=NAME)
+def main() -> None:
+    """Prove what Linux vfio-pci really does, on emulated SR-IOV hardware.
+
+    The cache is in $XDG_CACHE_HOME/vfio-lab. Scenarios are run by `pytest scenarios/`.
+    """

@@ -1,0 +1,35 @@
+"""`vfio-lab bisect`: which commit broke a scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--good", required=True, metavar="COMMIT", help="Where the scenario holds.")
+@click.option("--bad", required=True, metavar="COMMIT", help="Where it does not.")
+@click.argument("tree", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("scenario", metavar="SCENARIO")
+def bisect(good: str, bad: str, tree: Path, scenario: str) -> None:
+    """Find the commit of TREE that broke SCENARIO.
+
+    SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. TREE, a git checkout, is
+    not touched. Both ends are tried first, and a bad verdict is repeated before it is believed.
+    """
+    from vfio_lab.campaign import bisect as bisection
+    from vfio_lab.campaign import runs
+    from vfio_lab.kernels import gittree
+    from vfio_lab.util.cache import Cache
+
+    where = runs.folder(Path(".artifacts").absolute(), "bisect")
+    found = bisection.bisect((good, bad), tree.resolve(), scenario, where, Cache.default())
+    if len(found.commits) > 1:
+        click.echo("these could not all be judged; the first bad commit is one of:")
+    for commit in found.commits:
+        shown = gittree.git(tree, "show", "-s", "--format=%h %an, %as: %s", commit)
+        click.echo(f"{'first bad commit: ' if len(found.commits) == 1 else '  '}{shown.strip()}")
+    for verdict in found.both_sides(tree):
+        click.echo(f"{verdict}\n  evidence: {verdict.evidence}")
+    click.echo(f"replay: git bisect replay {found.log}")

@@ -1,0 +1,27 @@
+"""`vfio-lab bisect-run`: one step of a `git bisect run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("bisect-run")
+@click.argument("scenario", metavar="SCENARIO")
+@click.option("--evidence", type=click.Path(path_type=Path), help="Folder for the evidence.")
+@click.pass_context
+def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> None:
+    """Judge the kernel tree you are in, as `git bisect run` wants it.
+
+    SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. Exits with 0 (good), 1
+    (bad, three times), 125 (does not build or boot), 128 (not reproducible: git gives up).
+    """
+    from vfio_lab.campaign import bisect, runs
+    from vfio_lab.util.cache import Cache
+
+    where = evidence or runs.folder(Path(".artifacts").absolute(), "bisect")
+    found = bisect.judge(Path.cwd(), bisect.choice(scenario), where, Cache.default().open())
+    bisect.note(found, where)
+    click.echo(f"vfio-lab: {found}")
+    context.exit(found.code)

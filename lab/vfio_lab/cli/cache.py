@@ -1,0 +1,72 @@
+"""`vfio-lab cache`: what the lab has built and keeps."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from vfio_lab.util.cache import MANIFEST, Cache
+from vfio_lab.util.host import megabytes
+
+# What a minute makes again; the rest takes a download or a long build.
+CHEAP = frozenset(
+    {
+        "template",
+        "trial",
+        "modules",
+        "payload",
+        "initramfs",
+        "image",
+        "accelerator",
+        "branch",
+        "logs",
+    }
+)
+# Held by whoever builds; and without the keys no frozen guest could be reached.
+LASTING = frozenset({"locks", "keys"})
+
+
+@click.group()
+def cache() -> None:
+    """Show what the cache holds, and clean it."""
+
+
+@cache.command()
+def show() -> None:
+    """List what the cache holds and how much room it takes."""
+    root = Cache.default().open().root
+    total = 0
+    for folder in _kinds(root):
+        size = _disk_bytes(folder)
+        total += size
+        entries = len(list(folder.glob(f"*/{MANIFEST}")))
+        click.echo(f"{folder.name:12} {entries or '':>4} {megabytes(size):>9}")
+    click.echo(f"{'total':12} {'':>4} {megabytes(total):>9}  in {root}")
+
+
+@cache.command()
+@click.option("--all", "everything", is_flag=True, help="Kernels, sources and ccache too.")
+def clean(everything: bool) -> None:
+    """Delete what is quickly made again: templates, images, payloads and logs."""
+    store = Cache.default().open()
+    freed = 0
+    for folder in _kinds(store.root):
+        if folder.name in LASTING or not (everything or folder.name in CHEAP):
+            continue
+        freed += _disk_bytes(folder)
+        for key in store.keys(folder.name):
+            store.remove(folder.name, key)
+        if not any(folder.glob(".*")):  # a scratch folder belongs to a build that runs
+            shutil.rmtree(folder, ignore_errors=True)
+    click.echo(f"freed {megabytes(freed)} in {store.root}")
+
+
+def _kinds(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir())
+
+
+def _disk_bytes(folder: Path) -> int:
+    # Memory files are full of holes: what counts is the blocks.
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,124 @@
+"""`vfio-lab claims`: what is claimed about vfio, and which of it is shown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from vfio_lab.campaign import results
+from vfio_lab.spec.claims import (
+    AREAS,
+    THREADS,
+    Claim,
+    Status,
+    select,
+)
+from vfio_lab.spec.scenarios import PROJECT, by_claim
+
+NARROWEST_COLUMNS = 60
+INDENT = " " * 5
+
+
+Verdicts = Mapping[str, Mapping[str, results.Outcome]]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--thread", help=f"One thread only: {', '.join(THREADS)}.")
+@click.option("--area", help=f"One area only: {', '.join(AREAS)}.")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=PROJECT / ".artifacts",
+    show_default=".artifacts",
+    help="Where runs left their evidence, and the last verdicts.",
+)
+def claims(as_json: bool, thread: str | None, area: str | None, artifacts: Path) -> None:
+    """List the claims about vfio: sentence, thread, kernels, scenarios, last verdicts."""
+    chosen = select(thread, area)
+    verdicts = results.last_verdicts(artifacts)
+    if as_json:
+        click.echo(json.dumps([record(claim, verdicts) for claim in chosen], indent=1))
+        return
+    width = max(NARROWEST_COLUMNS, shutil.get_terminal_size().columns)
+    for line in listing(chosen, width, verdicts):
+        click.echo(line)
+
+
+def listing(chosen: list[Claim], width: int, verdicts: Verdicts) -> Iterator[str]:
+    """Yield the lines of a listing.
+
+    Args:
+        chosen: what to list, in order of areas.
+        width: columns to stay within.
+        verdicts: how each scenario ended when it last ran, by kernel and node ID.
+    """
+    area = ""
+    for claim in chosen:
+        if claim.area != area:
+            area = claim.area
+            yield f"{area}: {AREAS[area]}"
+        yield from _folded(f"{claim.id}  {claim.sentence}", width, "")
+        facts = [standing(claim), claim.thread]
+        if claim.since or claim.until:
+            facts.append(claim.kernels())
+        facts += [f"{name} {outcome.value}" for name, outcome in last(claim, verdicts).items()]
+        yield from _folded(f"[{'; '.join(facts)}]", width, INDENT)
+        for nodeid in by_claim().get(claim.id, ()):
+            yield f"{INDENT}{nodeid}"  # whole, so that it can be pasted
+    yield summary(chosen)
+
+
+def last(claim: Claim, verdicts: Verdicts) -> dict[str, results.Outcome]:
+    """Return by kernel the worst of the last verdicts of a claim's scenarios."""
+    nodeids = by_claim().get(claim.id, ())
+    found = {
+        kernel: results.worst(
+            outcome for nodeid, outcome in each.items() if nodeid.partition("[")[0] in nodeids
+        )
+        for kernel, each in verdicts.items()
+    }
+    return {kernel: outcome for kernel, outcome in found.items() if outcome}
+
+
+def _folded(text: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=INDENT, break_on_hyphens=False
+    )
+
+
+def standing(claim: Claim) -> str:
+    """Return a claim's status with the reason for it, if there is one to give."""
+    return f"{claim.status.value}: {claim.why}" if claim.why else claim.status.value
+
+
+def summary(chosen: list[Claim]) -> str:
+    """Return how many claims there are of each status."""
+    counted = Counter(claim.status for claim in chosen)
+    parts = [f"{counted[status]} {status.value}" for status in Status if counted[status]]
+    return f"{len(chosen)} claims: {', '.join(parts)}" if chosen else "no claims"
+
+
+def record(claim: Claim, verdicts: Verdicts) -> dict[str, object]:
+    """Return a claim as JSON shows it."""
+    return {
+        "id": claim.id,
+        "sentence": claim.sentence,
+        "area": claim.area,
+        "thread": claim.thread,
+        "source": claim.source,
+        "since": [change.id for change in claim.since],
+        "until": [change.id for change in claim.until],
+        "needs": list(claim.needs),
+        "where": claim.where,
+        "status": claim.status.value,
+        "why": claim.why,
+        "scenarios": by_claim().get(claim.id, ()),
+        "verdicts": {name: outcome.value for name, outcome in last(claim, verdicts).items()},
+    }

@@ -1,0 +1,34 @@
+"""`vfio-lab coverage`: which lines of vfio the scenarios run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--on", "name", help="Packaged kernel to measure; the newest by default.")
+@click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
+def coverage(name: str | None, expression: str | None) -> None:
+    """Run the scenarios on modules that count, and show which lines and branches ran.
+
+    The pages with the source are written to .artifacts/coverage-*/html/index.html.
+    """
+    from vfio_lab.campaign import coverage as counts
+    from vfio_lab.campaign import runs
+    from vfio_lab.kernels import kernel
+    from vfio_lab.util.cache import Cache
+
+    cache = Cache.default().open()
+    where = runs.folder(Path(".artifacts").absolute(), "coverage")
+    choice = runs.Choice(expression=expression, jobs=runs.jobs())
+    with counts.instrumented(name or kernel.catalogue().default, cache) as (made, bench):
+        runs.run(made.bzimage.parent, choice, where, f"Running scenarios on kernel {made.name}")
+        archives = sorted(where.glob(f"*/*/{counts.ARCHIVE}"))
+        guests = counts.merge(archives, bench.out, bench.work / "merge", where / "gcov.log")
+        found = counts.report(bench, where / "html")
+    click.echo(f"{'lines':>7}  {'':14} {'branches':>8}")
+    for each in found:
+        click.echo(str(each))
+    click.echo(f"{guests} guests; {where / 'html/index.html'}")

@@ -1,0 +1,43 @@
+"""`vfio-lab debug`: a guest to look into with gdb."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("topology")
+@click.option("--kernel", "name", help="Kernel to boot, as for `pytest --lab-kernel`.")
+@click.option("--core", is_flag=True, help="Wait for a panic and leave a core of it.")
+def debug(topology: str, name: str | None, core: bool) -> None:
+    """Start a guest with that hardware, and say how to get at it with gdb and ssh.
+
+    It runs until Ctrl-C or the end of input, with --core until it panics.
+    """
+    from vfio_lab.campaign import runs
+    from vfio_lab.hw.topology import topology as named
+    from vfio_lab.interactive import gdb as debugging
+    from vfio_lab.machine.template import Workshop
+    from vfio_lab.util.cache import Cache
+
+    chosen = named(topology)
+    cache = Cache.default().open()
+    workshop = Workshop.open(cache, name)
+    out = debugging.symbols(workshop.kernel, cache)
+    where = runs.folder(Path(".artifacts").absolute(), "debug")
+    with debugging.stubbed(workshop, chosen, where) as (guest, socket):
+        login = guest.login
+        words = ["ssh", "-p", str(login.port), "-i", str(login.key), f"{login.user}@{login.host}"]
+        click.echo(debugging.gdb(guest, socket, out))
+        click.echo(shlex.join(words))
+        click.echo(f"console: {guest.console}")
+        if core:
+            debugging.pause_on_panic(guest)
+            click.echo(f"core: {debugging.await_core(guest)}")
+        else:
+            click.echo("running; Ctrl-C or Ctrl-D ends it")
+            sys.stdin.read()

@@ -1,0 +1,170 @@
+"""`vfio-lab doctor`: what this host can do, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import click
+
+from vfio_lab.errors import HostError, LabError
+from vfio_lab.hw.topology import TOPOLOGIES
+from vfio_lab.image import rootfs
+from vfio_lab.kernels import kernel
+from vfio_lab.qemu import accelerator, capabilities
+from vfio_lab.util import host
+from vfio_lab.util.cache import Cache
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+MARKS = {OK: "  ", WARN: "! ", FAIL: "X "}
+CANNOT_RUN = 2
+GB = 1 << 30
+BUILD_BYTES = 6 * GB
+RUN_BYTES = GB
+MEMORY_BYTES = GB
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about this host.
+
+    Args:
+        name: what was looked at.
+        state: `ok`, `warn` (something will not work) or `fail` (the lab will not run).
+        seen: what was found, one line.
+        hint: the command that helps, empty if nothing needs help.
+    """
+
+    name: str
+    state: str
+    seen: str
+    hint: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Say what this host can do, and how to get what it lacks.
+
+    Exits with 0 when the lab can run here, else with 2.
+    """
+    findings = list(examine(Cache.default().open()))
+    fit = all(finding.state != FAIL for finding in findings)
+    if as_json:
+        report = {"fit": fit, "findings": [asdict(finding) for finding in findings]}
+        click.echo(json.dumps(report, indent=1))
+    else:
+        for finding in findings:
+            click.echo(f"{MARKS[finding.state]}{finding.name:12} {finding.seen}")
+            if finding.hint:
+                click.echo(f"  {'':12} -> {finding.hint}")
+        click.echo("the lab can run here" if fit else "the lab cannot run here yet")
+    if not fit:
+        sys.exit(CANNOT_RUN)
+
+
+def examine(cache: Cache) -> Iterator[Finding]:
+    """Look at everything the lab needs, trying what can only be known by trying.
+
+    Args:
+        cache: the folder whose disk, kernel and image count.
+    """
+    default = kernel.catalogue().default
+    built = kernel.find(default, cache)
+    root = rootfs.find(cache)
+    yield from _qemu(cache, built)
+    yield from _tools("run", there=False)
+    yield Finding(
+        "kernel",
+        OK,
+        f"{default} is built ({built.release})"
+        if built
+        else f"{default} is not built yet; the first run builds it, in about 8 minutes",
+    )
+    yield from _tools("kernel", there=built is not None)
+    yield from _tools("selftests", there=True)
+    yield from _tools("tree", there=True)
+    yield Finding(
+        "image",
+        OK,
+        f"Debian {root.suite} is built"
+        if root
+        else "not built yet; the first run builds it, in about a minute",
+    )
+    yield from _tools("image", there=root is not None)
+    if root is None:
+        yield from _guarded("user ids", rootfs.need_namespaces)
+    yield _disk(cache, BUILD_BYTES if built is None else RUN_BYTES)
+    yield _memory()
+    yield Finding("cores", OK, str(host.cores()))
+
+
+def _qemu(cache: Cache, built: kernel.Kernel | None) -> Iterator[Finding]:
+    try:
+        caps = capabilities.probe()
+    except HostError as error:
+        yield _failing("qemu", FAIL, error)
+        return
+    yield Finding("qemu", OK, f"{capabilities.dotted(caps.version)} at {caps.binary}")
+    lacking = {
+        name: missing
+        for name, topology in TOPOLOGIES.items()
+        if (missing := caps.missing(topology.qemu_devices))
+    }
+    for name, missing in lacking.items():
+        yield Finding(
+            "devices",
+            WARN,
+            f"topology {name} cannot run: no {', '.join(missing)}",
+            capabilities.install_hint(),
+        )
+    if not lacking:
+        yield Finding("devices", OK, f"all that the {len(TOPOLOGIES)} topologies need")
+    chosen = accelerator.choose_accelerator(caps, cache, built.bzimage if built else None)
+    yield Finding("accelerator", OK, f"{chosen.name}: {chosen.reason}")
+
+
+def _tools(purpose: str, *, there: bool) -> Iterator[Finding]:
+    lacking = host.missing(purpose)
+    if lacking:
+        yield Finding(
+            "tools",
+            WARN if there else FAIL,
+            f"no {', '.join(tool.name for tool in lacking)} ({purpose})",
+            host.install_command(tool.package for tool in lacking),
+        )
+
+
+def _guarded(name: str, check: Callable[[], None]) -> Iterator[Finding]:
+    try:
+        check()
+    except LabError as error:
+        yield _failing(name, FAIL, error)
+
+
+def _failing(name: str, state: str, error: LabError) -> Finding:
+    seen = error.what if error.seen is None else f"{error.what}: {error.seen}"
+    return Finding(name, state, seen, error.hint or "")
+
+
+def _disk(cache: Cache, wanted_bytes: int) -> Finding:
+    free = host.free_bytes(cache.root)
+    seen = f"{host.megabytes(free)} free in {cache.root}"
+    if free >= wanted_bytes:
+        return Finding("disk", OK, seen)
+    return Finding(
+        "disk",
+        FAIL,
+        f"{seen}, {host.megabytes(wanted_bytes)} are needed",
+        "vfio-lab cache clean, or point XDG_CACHE_HOME at a larger disk",
+    )
+
+
+def _memory() -> Finding:
+    total, available = host.memory_bytes()
+    seen = f"{host.megabytes(available)} of {host.megabytes(total)} available"
+    if available >= MEMORY_BYTES:
+        return Finding("memory", OK, seen)
+    return Finding("memory", FAIL, f"{seen}, {host.megabytes(MEMORY_BYTES)} are needed")

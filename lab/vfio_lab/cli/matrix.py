@@ -1,0 +1,64 @@
+"""`vfio-lab matrix`: the same claims on several kernels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import click
+
+NARROWEST_COLUMNS = 60
+
+
+@click.command()
+@click.argument("kernels", metavar="KERNEL...", nargs=-1, required=True)
+@click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a web page too.")
+@click.pass_context
+def matrix(
+    context: click.Context,
+    kernels: tuple[str, ...],
+    expression: str | None,
+    as_json: bool,
+    page: Path | None,
+) -> None:
+    """Run the scenarios on several kernels: claims down, kernels across, differences first.
+
+    A KERNEL is a packaged one or a path, as for `pytest --lab-kernel`. Exits with 1 if a claim is
+    broken on any of them.
+    """
+    from vfio_lab.campaign import compare, runs
+    from vfio_lab.campaign import matrix as tables
+    from vfio_lab.kernels import bring
+    from vfio_lab.util.cache import Cache
+
+    cache = Cache.default().open()
+    made = [bring.obtain(name, cache) for name in kernels]
+    choice = runs.Choice(expression=expression, jobs=runs.jobs())
+    where = runs.folder(Path(".artifacts").absolute(), "matrix")
+    found = [
+        runs.cached(
+            one, name if one.lasting else one.bzimage.parent, choice, where / str(number), cache
+        )
+        for number, (name, one) in enumerate(zip(kernels, made, strict=True))
+    ]
+    names = [one.name for one in made]
+    table = tables.lines(found)
+    if page is not None:
+        page.write_text(tables.page(names, table))
+    if as_json:
+        click.echo(json.dumps([tables.record(names, line) for line in table], indent=1))
+    else:
+        width = max(NARROWEST_COLUMNS, shutil.get_terminal_size().columns)
+        for line in tables.text(names, table, width):
+            click.echo(line)
+        differing = sum(line.differs for line in table)
+        click.echo(f"{len(table)} claims, {differing} differ; evidence: {where}")
+    broken = any(
+        record is not None and record.outcome in runs.BAD
+        for row in compare.rows(found)
+        for record in row.records
+    )
+    context.exit(1 if broken else 0)

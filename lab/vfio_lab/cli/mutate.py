@@ -1,0 +1,66 @@
+"""`vfio-lab mutate`: do the scenarios notice faults in vfio?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from vfio_lab.campaign.mutants import Fate
+
+
+@click.command()
+@click.argument("names", metavar="[FAULT]...", nargs=-1)
+@click.option("-n", "count", type=click.IntRange(min=1), help="So many, spread over all.")
+@click.option("--on", "kernels", multiple=True, help="Packaged kernel; all that have faults.")
+@click.option("-k", "expression", metavar="EXPR", help="Some of the covering scenarios only.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
+    context: click.Context,
+    names: tuple[str, ...],
+    count: int | None,
+    kernels: tuple[str, ...],
+    expression: str | None,
+    as_json: bool,
+) -> None:
+    """Put faults into drivers/vfio, one at a time, and run the scenarios that cover each.
+
+    Before them a rebuild without a fault, which must pass. Exits with 1 if a fault survived.
+    """
+    from vfio_lab.campaign import mutants, runs
+    from vfio_lab.kernels import kernel
+    from vfio_lab.util.cache import Cache
+    from vfio_lab.util.lookup import Named
+
+    known = kernels or tuple(path.name for path in sorted(mutants.FOLDER.iterdir()))
+    where = runs.folder(Path(".artifacts").absolute(), "mutate")
+    fates = []
+    for one in known:
+        kernel.catalogue().spec(one)
+        named = Named("fault", {fault.name: fault for fault in mutants.load(one)})
+        chosen = [named[name] for name in names] or mutants.choose(list(named.values()), count)
+        everything = [mutants.control(one), *chosen]
+        for fate in mutants.try_all(everything, expression, where, Cache.default().open()):
+            fates.append(fate)
+            click.echo(str(fate), err=as_json)
+    good = [fate for fate in fates if fate.as_it_should_be]
+    if as_json:
+        click.echo(json.dumps([record(fate) for fate in fates], indent=1))
+    else:
+        click.echo(f"{len(good)} of {len(fates)} as they should be; evidence: {where}")
+    context.exit(0 if len(good) == len(fates) else 1)
+
+
+def record(fate: Fate) -> dict[str, object]:
+    """Return a fault's fate as JSON shows it."""
+    return {
+        "fault": fate.fault.name,
+        "kernel": fate.fault.kernel,
+        "breaks": fate.fault.breaks,
+        "equivalent": fate.fault.equivalent,
+        "judged": fate.judged,
+        "killed by": fate.killer,
+        "reason": fate.reason,
+    }

@@ -1,0 +1,35 @@
+"""`vfio-lab shell`: a prompt in a pristine guest."""
+
+from __future__ import annotations
+
+import click
+
+BASH = """\
+Their addresses are in $PF0, $NIC0 and so on. `vfs N [PF]` makes VFs and sets $VF0, $VF1...;
+`driver BDF [NAME]` binds a function, `group BDF` says its IOMMU group.
+The guest is pristine, has no way out, and is thrown away when you leave."""
+
+
+@click.command()
+@click.argument("topology", default="igb")
+@click.option("--kernel", "kernel_name", metavar="KERNEL", help="As for `pytest --lab-kernel`.")
+@click.option("--python", is_flag=True, help="Python's prompt, with the objects of scenarios.")
+@click.pass_context
+def shell(context: click.Context, topology: str, kernel_name: str | None, python: bool) -> None:
+    """Give a prompt in a pristine guest with hardware TOPOLOGY (igb if none is named).
+
+    The history is kept between guests. A guest that panics takes the history of its visit along.
+    """
+    from vfio_lab.interactive import repl, session
+    from vfio_lab.util.cache import Cache
+
+    if not python:
+        session.need_terminal()
+    with session.guest(topology, kernel_name) as guest:
+        click.echo(session.greeting(guest), err=True)
+        if python:
+            repl.interact(guest, Cache.default())
+            return
+        click.echo(BASH, err=True)
+        code = session.shell(guest, Cache.default())
+    context.exit(code)

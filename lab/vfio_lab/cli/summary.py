@@ -1,0 +1,24 @@
+"""`vfio-lab summary`: a run in a paragraph, for a reply to the list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vfio_lab.spec.claims import THREADS
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option("--thread", help=f"One thread, claim by claim: {', '.join(THREADS)}.")
+@click.option("--base", type=FOLDER, help="Folder of another run: say what changed against it.")
+def summary(run: Path, thread: str | None, base: Path | None) -> None:
+    """Sum up RUN, a run's folder in .artifacts: kernel, verdicts by claim, failures."""
+    from vfio_lab.campaign import results
+    from vfio_lab.report.summary import summary as summed_up
+
+    against = results.read(base) if base else None
+    click.echo(summed_up(results.read(run), thread, against))

@@ -1,0 +1,29 @@
+"""`vfio-lab topology`: the hardware that guests can have."""
+
+from __future__ import annotations
+
+import click
+
+from vfio_lab.hw import drawing
+from vfio_lab.hw.topology import TOPOLOGIES
+from vfio_lab.hw.topology import topology as find
+
+
+@click.group()
+def topology() -> None:
+    """Show the hardware that guests can have."""
+
+
+@topology.command("list")
+def list_() -> None:
+    """List all topologies."""
+    width = max(len(name) for name in TOPOLOGIES)
+    for each in TOPOLOGIES.values():
+        click.echo(f"{each.name:{width}}  {each.summary}")
+
+
+@topology.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Draw the PCI tree of topology NAME with its IOMMU groups."""
+    click.echo(drawing.drawing(find(name)))

@@ -1,0 +1,99 @@
+"""`vfio-lab try`: what a patch series changes in behaviour."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from vfio_lab.campaign.compare import Row
+from vfio_lab.campaign.results import Outcome, Results
+from vfio_lab.campaign.runs import Heard
+from vfio_lab.errors import BuildError
+
+
+@click.command("try")
+@click.argument("patches", metavar="SERIES.mbox|PATCH|A..B...", nargs=-1, required=True)
+@click.option("--on", "name", help="Packaged kernel to apply it to; the newest by default.")
+@click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
+@click.option("-C", "repository", type=click.Path(path_type=Path), default=".", help="For ranges.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def try_(  # noqa: PLR0913, PLR0917 - the options of the command
+    context: click.Context,
+    patches: tuple[str, ...],
+    name: str | None,
+    expression: str | None,
+    repository: Path,
+    as_json: bool,
+) -> None:
+    """Apply patches to a packaged kernel, and say which scenarios then end differently.
+
+    A series below drivers/vfio alone costs the modules it touches, any other an incremental build.
+    Exits with 0 if nothing got worse, 1 if something did, 125 if a patch does not apply or compile.
+    """
+    from vfio_lab.campaign import compare, runs
+    from vfio_lab.kernels import kernel, series, trial
+    from vfio_lab.util.cache import Cache
+
+    cache = Cache.default().open()
+    chosen = name or kernel.catalogue().default
+    kernel.catalogue().spec(chosen)
+    found = series.read(patches, repository)
+    base = kernel.obtain(chosen, cache)
+    made = trial.patched(chosen, found, cache)
+    choice = runs.Choice(expression=expression, jobs=runs.jobs())
+    where = runs.folder(Path(".artifacts").absolute(), "try")
+    before = runs.cached(base, chosen, choice, where / "before", cache)
+    title = f"Running scenarios on kernel {made.name}"
+    after = runs.run(made.bzimage.parent, choice, where / "after", title, at_once(before))
+    if not after.scenarios:
+        raise BuildError("no scenario could be judged", where=where)
+    rows = compare.rows([before, after])
+    differing = [row for row in rows if row.differs]
+    if as_json:
+        click.echo(json.dumps([record(row) for row in differing], indent=1))
+    else:
+        click.echo(f"{chosen} with {'; '.join(patch.name for patch in found)}:")
+        for row in differing:
+            tell(row)
+        click.echo(f"{len(rows)} scenarios, {len(differing)} differ; evidence: {where}")
+    context.exit(1 if any(row.worsened for row in rows) else 0)
+
+
+def at_once(before: Results) -> Heard:
+    """Return what tells of each scenario that ends otherwise than before, as it does."""
+    from rich.text import Text
+
+    from vfio_lab.util import progress
+
+    expected = {one.nodeid: one.outcome for one in before.scenarios}
+
+    def heard(nodeid: str, outcome: Outcome) -> None:
+        was = expected.get(nodeid, outcome)
+        if outcome is not was:
+            line = f"{nodeid}: {was.value} before, {outcome.value} now"
+            progress.display().say(Text(line))
+
+    return heard
+
+
+def tell(row: Row) -> None:
+    """Print a scenario that ends differently."""
+    from vfio_lab.campaign import compare
+    from vfio_lab.spec import claims
+
+    click.echo(f"\n{row.nodeid}")
+    for claim in row.claims:
+        click.echo(f"  {claim}     {claims.load()[claim].sentence}")
+    for when, one in zip(("before", "after"), row.records, strict=True):
+        click.echo(f"  {when:7} {compare.told(one)}")
+
+
+def record(row: Row) -> dict[str, object]:
+    """Return a difference as JSON shows it."""
+    from vfio_lab.campaign import compare
+
+    before, after = (compare.told(one) for one in row.records)
+    return {"scenario": row.nodeid, "claims": row.claims, "before": before, "after": after}

@@ -1,0 +1,91 @@
+"""A system call of a user as values: its arguments, its answer, its refusal."""
+
+from __future__ import annotations
+
+import errno as errno_module
+import os
+from dataclasses import dataclass
+from typing import Any
+
+# Python knows these by their other names.
+KERNEL_NAMES = {errno_module.EOPNOTSUPP: "EOPNOTSUPP", errno_module.EDEADLK: "EDEADLK"}
+
+
+class Refusal(OSError):
+    """The kernel under test refused a user's system call.
+
+    Args:
+        number: the errno.
+        user: name of the user that called.
+        call: system call or ioctl, by its kernel name.
+        arguments: the arguments in words.
+        out: what the call left in its `out` buffers all the same.
+    """
+
+    def __init__(
+        self, number: int, user: str, call: str, arguments: str, out: tuple[bytes, ...] = ()
+    ) -> None:
+        super().__init__(number, os.strerror(number))
+        self.user = user
+        self.call = call
+        self.arguments = arguments
+        self.out = out
+
+    def __str__(self) -> str:
+        """Return `pf_user: VFIO_SET_IOMMU(3): EINVAL (Invalid argument)`."""
+        return (
+            f"{self.user}: {self.call}({self.arguments}): {name_of(self.errno)} ({self.strerror})"
+        )
+
+
+def name_of(number: int | None) -> str:
+    """Return the kernel's name of an errno."""
+    if number in KERNEL_NAMES:
+        return KERNEL_NAMES[number]
+    return errno_module.errorcode.get(number or 0, f"errno {number}")
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory for a system call.
+
+    Args:
+        data: its content before the call.
+        out: whether its content after the call is wanted.
+        pointers: (offset in `data`, buffer whose address is stored there as u64).
+    """
+
+    data: bytes
+    out: bool = False
+    pointers: tuple[tuple[int, Buffer], ...] = ()
+
+    def wire(self) -> dict[str, Any]:
+        """Return the agent's form of it."""
+        return {
+            "data": self.data.hex(),
+            "out": self.out,
+            "pointers": [[offset, inner.wire()] for offset, inner in self.pointers],
+        }
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a system call returned.
+
+    Args:
+        value: its return value.
+        out: content of the `out` buffers, outer before inner, in order of the arguments.
+    """
+
+    value: int
+    out: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command in the guest left."""
+
+    argv: tuple[str, ...]
+    exit: int
+    stdout: str
+    stderr: str

@@ -1,0 +1,226 @@
+"""Requests and answers with a guest's agent, over any carrier of bytes.
+
+Two carriers speak it: the guest's virtio-serial port and an SSH channel. One thread uses a
+channel. A request may be left pending while others are made, because a user may block in the
+kernel for as long as another holds a device.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from vfio_lab.errors import AgentError, DeadlineExceeded, GuestLost
+from vfio_lab.util.deadline import Deadline
+
+ROUTER = 0
+READ_BYTES = 1 << 16
+SEND_TIMEOUT_S = 20.0
+SHOWN_CHARACTERS = 200
+Answer = dict[str, Any]
+
+
+class UserGone(AgentError):
+    """A user's process ended while it was asked for something.
+
+    Args:
+        about: the request in words.
+        guest: the guest's name.
+        code: the process's exit code, -N for signal N, None if another process has it.
+    """
+
+    def __init__(self, about: str, guest: str, code: int | None, log: Path | None = None) -> None:
+        super().__init__(
+            f"the user died at: {about}",
+            guest=guest,
+            expected="an answer",
+            seen=f"exit {code}",
+            where=log,
+            hint="a negative exit is the number of the signal that killed it",
+        )
+        self.exit = code
+
+
+class Carrier(Protocol):
+    """What a channel needs of a stream: a socket or a paramiko channel."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, empty at the end; TimeoutError when none come in time."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of `data`."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """Bound the calls above."""
+
+    def close(self) -> None:
+        """Close both directions."""
+
+
+@dataclass
+class Pending:
+    """A request whose answer has not been taken yet."""
+
+    channel: Channel
+    pid: int
+    id: int
+    about: str
+    began: float = field(default_factory=time.time)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is there, without waiting for it."""
+        self.channel.pump(Deadline.after(0), once=True)
+        return self.id in self.channel.answers
+
+    def wait(self, deadline: Deadline) -> Answer:
+        """Return the answer.
+
+        Raises:
+            DeadlineExceeded: no answer in time; the request stays pending.
+            GuestLost: the carrier closed.
+            UserGone: the user ended without answering.
+            AgentError: the agent failed at the request.
+        """
+        while self.id not in self.channel.answers:
+            if self.pid in self.channel.ended:
+                channel = self.channel
+                raise UserGone(self.about, channel.name, channel.ended[self.pid], channel.log)
+            if not self.channel.pump(deadline):
+                raise self.channel.late(f"no answer to: {self.about}")
+        answer = self.channel.answers.pop(self.id)
+        if "error" in answer:
+            raise AgentError(
+                f"the agent failed at: {self.about}",
+                guest=self.channel.name,
+                expected="a result or an errno",
+                seen="an exception in the agent",
+                tail=answer["error"],
+                where=self.channel.log,
+            )
+        return {**answer, "began": self.began}
+
+
+@dataclass
+class Channel:
+    """One agent's stream.
+
+    Args:
+        carrier: the connected stream.
+        name: the guest's name, for errors.
+        circumstances: more fields for errors, gathered when one is raised: what the console
+            said, how QEMU ended.
+        log: the file with what the guest said.
+    """
+
+    carrier: Carrier
+    name: str
+    circumstances: Callable[[], dict[str, Any]] = field(default=dict)
+    log: Path | None = None
+    answers: dict[int, Answer] = field(default_factory=dict)
+    ended: dict[int, int | None] = field(default_factory=dict)
+    ready: bool = False
+    last_seen: str = ""
+    _partial: bytes = b""
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def start(self, pid: int, op: str, about: str, /, **args: object) -> Pending:
+        """Send a request and return without waiting.
+
+        Args:
+            pid: the user to ask, or `ROUTER`.
+            op: the agent's operation.
+            about: the request in words, for errors.
+            args: the operation's arguments.
+
+        Raises:
+            DeadlineExceeded: the guest takes in nothing any more.
+            GuestLost: the carrier closed.
+        """
+        number = next(self._ids)
+        body = json.dumps({"id": number, "op": op, "args": args}, separators=(",", ":"))
+        try:
+            self.carrier.settimeout(SEND_TIMEOUT_S)
+            self.carrier.sendall(f"{pid} {body}\n".encode())
+        except TimeoutError as error:
+            raise self.late(f"the guest does not listen to: {about}") from error
+        except OSError as error:
+            raise self._lost(f"the guest went away before: {about}") from error
+        return Pending(self, pid, number, about)
+
+    def call(
+        self, pid: int, op: str, about: str, /, *, deadline: Deadline, **args: object
+    ) -> Answer:
+        """Send a request and return its answer; raises like `Pending.wait`."""
+        return self.start(pid, op, about, **args).wait(deadline)
+
+    def await_ready(self, deadline: Deadline) -> None:
+        """Wait until a freshly booted agent has announced itself."""
+        while not self.ready:
+            if not self.pump(deadline):
+                raise self.late("the agent never announced itself")
+
+    def pump(self, deadline: Deadline, *, once: bool = False) -> bool:
+        """Take in what has arrived; return whether anything did before the deadline.
+
+        Raises:
+            GuestLost: the carrier closed.
+            AgentError: what arrived is no answer.
+        """
+        try:
+            # A timeout of zero would make the socket non-blocking and raise another error.
+            self.carrier.settimeout(max(0.0005, deadline.remaining_s))
+            data = self.carrier.recv(READ_BYTES)
+        except TimeoutError:
+            return False
+        except OSError as error:
+            raise self._lost("the guest's agent port broke") from error
+        if not data:
+            raise self._lost("the guest went away")
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        strange = [line for line in lines if not self._take(line)]
+        if strange:
+            seen = repr(strange[0][:SHOWN_CHARACTERS])
+            raise AgentError(
+                "the agent's port says what is no answer",
+                guest=self.name,
+                expected="a line of JSON with the id of a request",
+                seen=seen,
+                where=self.log,
+            )
+        return bool(lines) or once or not deadline.passed
+
+    def close(self) -> None:
+        """Hang up; an agent on a virtio port then ends its guest."""
+        self.carrier.close()
+
+    def late(self, what: str) -> DeadlineExceeded:
+        """Return the error for a wait that ran out, with the last thing seen."""
+        facts = self.circumstances()
+        last = f"last answer: {self.last_seen or '<none>'}"
+        facts["seen"] = "; ".join(filter(None, [last, facts.get("seen")]))
+        return DeadlineExceeded(what, guest=self.name, **facts)
+
+    def _lost(self, what: str) -> GuestLost:
+        return GuestLost(what, guest=self.name, **self.circumstances())
+
+    def _take(self, line: bytes) -> bool:
+        """Take in one message; return whether it is one."""
+        try:
+            message = json.loads(line)
+            match message.get("event"):
+                case "ready":
+                    self.ready = True
+                case "exit":
+                    self.ended[message["pid"]] = message["exit"]
+                case _:
+                    self.answers[message["id"]] = {**message, "ended": time.time()}
+        except (ValueError, AttributeError, KeyError):
+            return False
+        self.last_seen = line[:SHOWN_CHARACTERS].decode(errors="replace")
+        return True

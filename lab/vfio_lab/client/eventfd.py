@@ -1,0 +1,36 @@
+"""Eventfds: what vfio rings when there is something to tell, and what it can be rung with."""
+
+from __future__ import annotations
+
+from vfio_lab.client.user import User
+
+PROMPTLY_S = 10.0
+COUNT_BYTES = 8
+
+
+class Eventfd:
+    """An eventfd of a user.
+
+    Args:
+        user: who makes it.
+    """
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+        self.fd = user.eventfd()
+
+    def wait(self) -> int:
+        """Wait for a signal and return how many there were, taking them; 0 if none came."""
+        return self.user.await_event(self.fd, PROMPTLY_S)
+
+    def count(self) -> int:
+        """Return how many signals there were up to now, taking them."""
+        return self.user.await_event(self.fd, 0)
+
+    def ring(self, times: int = 1) -> None:
+        """Signal it."""
+        self.user.write(self.fd, times.to_bytes(COUNT_BYTES, "little"))
+
+    def close(self) -> None:
+        """Close it."""
+        self.user.close(self.fd)

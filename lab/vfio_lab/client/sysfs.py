@@ -1,0 +1,145 @@
+"""A PCI function of a guest, seen and steered through sysfs by the guest's administrator."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+
+from vfio_lab.client.call import Refusal
+from vfio_lab.client.user import PendingCall, User
+from vfio_lab.hw.pci import Bdf
+from vfio_lab.util.deadline import Deadline, wait_until
+
+DRIVERS = "/sys/bus/pci/drivers"
+ENABLE_SRIOV = "/sys/module/vfio_pci/parameters/enable_sriov"
+CHANGE_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class PciFunction:
+    """One PCI function; every property is read from the guest when asked for.
+
+    Args:
+        bdf: its address.
+        root: the administrator who reads and writes its attributes.
+    """
+
+    bdf: Bdf
+    root: User = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the address."""
+        return str(self.bdf)
+
+    @property
+    def path(self) -> str:
+        """Its folder in sysfs."""
+        return f"/sys/bus/pci/devices/{self.bdf}"
+
+    def read(self, attribute: str) -> str:
+        """Return a sysfs attribute."""
+        return self.root.read_file(f"{self.path}/{attribute}")
+
+    def write(self, attribute: str, value: object) -> None:
+        """Write a sysfs attribute; raises `Refusal` when the kernel does not take it."""
+        self.root.write_file(f"{self.path}/{attribute}", str(value))
+
+    def start_write(self, attribute: str, value: object, by: User) -> PendingCall:
+        """Have `by` begin a write that may block, without waiting for it."""
+        return by.start_write_file(f"{self.path}/{attribute}", str(value))
+
+    def await_value(self, attribute: str, value: str) -> None:
+        """Wait for an attribute that changes by itself, such as `power_state`, to have a value.
+
+        Raises:
+            DeadlineExceeded: it never had it.
+        """
+        wait_until(
+            f"{attribute} of {self} to be {value}",
+            lambda: self.read(attribute) == value,
+            Deadline.after(CHANGE_TIMEOUT_S),
+        )
+
+    @property
+    def present(self) -> bool:
+        """Whether the function exists."""
+        return self.root.exists(self.path)
+
+    @property
+    def driver(self) -> str | None:
+        """The bound driver's name, None if unbound."""
+        return self._link("driver")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it is in an IOMMU group."""
+        return self._link("iommu_group") is not None
+
+    @property
+    def group(self) -> int:
+        """Number of its IOMMU group.
+
+        Raises:
+            Refusal: ENOENT, it has none.
+        """
+        return int(self.root.readlink(f"{self.path}/iommu_group").rpartition("/")[2])
+
+    @property
+    def cdev(self) -> str:
+        """Path of its vfio character device.
+
+        Raises:
+            Refusal: ENOENT, it is not bound to a vfio driver.
+        """
+        (name,) = self.root.listdir(f"{self.path}/vfio-dev")
+        return f"/dev/vfio/devices/{name}"
+
+    @property
+    def numvfs(self) -> int:
+        """How many VFs are enabled."""
+        return int(self.read("sriov_numvfs"))
+
+    def enable_vfs(self, count: int) -> list[PciFunction]:
+        """Enable `count` VFs (0 disables) and return them in order."""
+        self.write("sriov_numvfs", count)
+        return self.vfs()
+
+    def vfs(self) -> list[PciFunction]:
+        """Return the VFs that exist, in order."""
+        names = [name for name in self.root.listdir(self.path) if name.startswith("virtfn")]
+        ordered = sorted(names, key=lambda name: int(name.removeprefix("virtfn")))
+        links = [self.root.readlink(f"{self.path}/{name}") for name in ordered]
+        return [PciFunction(Bdf.parse(link.rpartition("/")[2]), self.root) for link in links]
+
+    def bind(self, driver: str) -> None:
+        """Bind to `driver` and no other, unbinding what holds it.
+
+        Raises:
+            Refusal: the driver does not take the function.
+        """
+        self.unbind()
+        self.write("driver_override", driver)
+        self.root.write_file(f"{DRIVERS}/{driver}/bind", str(self.bdf))
+
+    def with_sriov(self) -> PciFunction:
+        """Bind to vfio-pci, told to allow VFs, and return itself."""
+        self.root.write_file(ENABLE_SRIOV, "Y")
+        self.bind("vfio-pci")
+        return self
+
+    def unbind(self) -> None:
+        """Take the function from its driver, if it has one."""
+        if (driver := self.driver) is not None:
+            self.root.write_file(f"{DRIVERS}/{driver}/unbind", str(self.bdf))
+
+    def start_unbind(self, by: User) -> PendingCall:
+        """Have `by` begin an unbind that may block."""
+        return by.start_write_file(f"{DRIVERS}/{self.driver}/unbind", str(self.bdf))
+
+    def _link(self, name: str) -> str | None:
+        try:
+            return self.root.readlink(f"{self.path}/{name}").rpartition("/")[2]
+        except Refusal as refusal:
+            if refusal.errno != errno.ENOENT:
+                raise
+            return None

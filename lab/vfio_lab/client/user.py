@@ -1,0 +1,322 @@
+"""Users: the processes of a guest that own file descriptors, a uid and capabilities."""
+
+from __future__ import annotations
+
+import contextlib
+import errno as errno_module
+import os
+import signal as signals
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from vfio_lab.client.call import Buffer, CommandResult, Refusal, Reply, name_of
+from vfio_lab.client.channel import (
+    ROUTER,
+    Answer,
+    Channel,
+    Pending,
+)
+from vfio_lab.client.transcript import Entry
+from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.uapi.syscalls import (
+    AT_FDCWD,
+    CAPABILITY_VERSION_3,
+    EFD_CLOEXEC,
+    EFD_NONBLOCK,
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    NUMBERS,
+    O_CLOEXEC,
+    O_RDWR,
+    POLLIN,
+    PROT_READ,
+    PROT_WRITE,
+)
+from vfio_lab.util.deadline import Deadline
+
+CAPABILITY_HEADER = struct.pack("<Ii", CAPABILITY_VERSION_3, 0)  # of the caller itself
+WORD_BITS = 32
+CAPABILITY_SETS = "<6I"  # effective, permitted, inheritable; low words, high words
+CALL_TIMEOUT_S = 20.0
+RUN_TIMEOUT_S = 60.0
+LARGEST_FILE_BYTES = 1 << 22
+
+
+@dataclass
+class PendingCall:
+    """A system call that a user has entered and not yet left."""
+
+    user: User
+    pending: Pending
+    call: str
+    arguments: str
+
+    @property
+    def returned(self) -> bool:
+        """Whether the call has come back."""
+        return self.pending.answered
+
+    def wait(self, timeout_s: float = CALL_TIMEOUT_S) -> Reply:
+        """Return the call's result; raises `Refusal` like the call itself."""
+        answer = self.pending.wait(Deadline.after(timeout_s))
+        return self.user.settle(answer, self.call, self.arguments)
+
+
+@dataclass
+class User:
+    """A process in the guest; its methods are system calls made by that process.
+
+    Every refusal is raised as `Refusal`; a call the agent could not make as `AgentError`.
+    """
+
+    channel: Channel
+    pid: int
+    name: str
+    record: Callable[[Entry], None] = field(default=lambda _entry: None, repr=False)
+
+    def start(
+        self, call: str, *args: int | Buffer, label: str = "", about: str = ""
+    ) -> PendingCall:
+        """Enter a system call without waiting for it to return."""
+        wire = [arg if isinstance(arg, int) else arg.wire() for arg in args]
+        words = about or ", ".join(_in_words(args))
+        pending = self.channel.start(
+            self.pid,
+            "syscall",
+            f"{self.name}: {label or call}({words})",
+            number=NUMBERS[call],
+            args=wire,
+        )
+        return PendingCall(self, pending, label or call, words)
+
+    def syscall(self, call: str, *args: int | Buffer, label: str = "", about: str = "") -> Reply:
+        """Make a system call.
+
+        Args:
+            call: its name, as in `vfio_lab.uapi.syscalls.NUMBERS`.
+            args: numbers and buffers.
+            label: the name to record it under, e.g. that of the ioctl.
+            about: the arguments in words; made from `args` when empty.
+        """
+        return self.start(call, *args, label=label, about=about).wait()
+
+    def ioctl(
+        self, fd: int, request: int, arg: int | Buffer = 0, *, name: str, about: str = ""
+    ) -> Reply:
+        """Make an ioctl, recorded under its kernel `name`."""
+        return self.syscall("ioctl", fd, request, arg, label=name, about=about)
+
+    def open_path(self, path: str, flags: int = O_RDWR) -> int:
+        """Open a file and return its descriptor."""
+        return self.syscall(
+            "openat", AT_FDCWD, _text(path), flags | O_CLOEXEC, 0, label="open", about=path
+        ).value
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        self.syscall("close", fd)
+
+    def dup(self, fd: int) -> int:
+        """Duplicate a descriptor."""
+        return self.syscall("dup", fd).value
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        reply = self.syscall("read", fd, Buffer(bytes(size), out=True), size, about=f"{fd}, {size}")
+        return reply.out[0][: reply.value]
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write and return how many bytes were taken."""
+        about = f"{fd}, {data.hex()}"
+        return self.syscall("write", fd, Buffer(data), len(data), about=about).value
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to `size` bytes at `offset`."""
+        about = f"{fd}, {size}, {offset:#x}"
+        reply = self.syscall(
+            "pread64", fd, Buffer(bytes(size), out=True), size, offset, about=about
+        )
+        return reply.out[0][: reply.value]
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Write at `offset` and return how many bytes were taken."""
+        about = f"{fd}, {data.hex()}, {offset:#x}"
+        return self.syscall("pwrite64", fd, Buffer(data), len(data), offset, about=about).value
+
+    def mmap(
+        self,
+        fd: int,
+        size: int,
+        offset: int = 0,
+        *,
+        protection: int = PROT_READ | PROT_WRITE,
+        flags: int = MAP_SHARED,
+    ) -> int:
+        """Map a descriptor, shared if not told otherwise, and return the address."""
+        return self.syscall("mmap", 0, size, protection, flags, fd, offset).value
+
+    def allocate(self, size: int) -> int:
+        """Map `size` bytes of fresh memory and return the page-aligned address."""
+        flags = MAP_PRIVATE | MAP_ANONYMOUS
+        return self.syscall("mmap", 0, size, PROT_READ | PROT_WRITE, flags, -1, 0).value
+
+    def munmap(self, address: int, size: int) -> None:
+        """Unmap memory."""
+        self.syscall("munmap", address, size)
+
+    def peek(self, address: int, size: int, width: int = 0) -> bytes:
+        """Load bytes from mapped memory, in accesses of `width` bytes if given."""
+        answer = self._ask("peek", f"{address:#x}", address=address, size=size, width=width)
+        return bytes.fromhex(answer["data"])
+
+    def poke(self, address: int, data: bytes, width: int = 0) -> None:
+        """Store bytes to mapped memory, in accesses of `width` bytes if given."""
+        self._ask("poke", f"{address:#x}", address=address, data=data.hex(), width=width)
+
+    def touch(self, address: int) -> signals.Signals | None:
+        """Load a byte in a forked child; return the signal that killed it, None if it lived."""
+        number = self._ask("touch", f"{address:#x}", address=address)["value"]
+        return signals.Signals(number) if number else None
+
+    def eventfd(self) -> int:
+        """Make an eventfd and return its descriptor."""
+        return self.syscall("eventfd2", 0, EFD_NONBLOCK | EFD_CLOEXEC).value
+
+    def await_event(self, fd: int, timeout_s: float) -> int:
+        """Wait for an eventfd to be signalled and return its count, 0 if it never was."""
+        poll = struct.pack("<ihh", fd, POLLIN, 0)
+        waiting = self.start("poll", Buffer(poll, out=True), 1, int(timeout_s * 1000))
+        ready = waiting.wait(timeout_s + CALL_TIMEOUT_S).value
+        return int.from_bytes(self.read(fd, 8), "little") if ready else 0
+
+    @contextlib.contextmanager
+    def without(self, capability: int) -> Iterator[None]:
+        """Act without a capability, by number, for a block; the user keeps the right to it."""
+        room = Buffer(bytes(struct.calcsize(CAPABILITY_SETS)), out=True)
+        (before,) = self.syscall("capget", Buffer(CAPABILITY_HEADER), room).out
+        sets = list(struct.unpack(CAPABILITY_SETS, before))
+        sets[0 if capability < WORD_BITS else 3] &= ~(1 << capability % WORD_BITS)
+        self._set_capabilities(struct.pack(CAPABILITY_SETS, *sets))
+        try:
+            yield
+        finally:
+            self._set_capabilities(before)
+
+    def fork(self) -> Self:
+        """Fork: the child shares every open file description."""
+        answer = self._ask("fork", "")
+        return type(self)(self.channel, answer["value"], f"{self.name}'s child", self.record)
+
+    def kill(self, signal: int = signals.SIGKILL, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        """Send a signal and wait until the process, and all it held, is gone."""
+        self.start_kill(signal).wait(Deadline.after(timeout_s))
+
+    def start_kill(self, signal: int = signals.SIGKILL) -> Pending:
+        """Send a signal without waiting for the process to end."""
+        now = time.time()
+        self.record(Entry(now, now, self.name, "kill", signals.Signals(signal).name, "sent"))
+        about = f"kill {self.name} (pid {self.pid})"
+        return self.channel.start(ROUTER, "kill", about, pid=self.pid, signal=int(signal))
+
+    def read_file(self, path: str, size: int = LARGEST_FILE_BYTES) -> str:
+        """Return a text file's content without the newlines at its end."""
+        answer = self._ask("read_file", path, path=path, size=size)
+        return bytes.fromhex(answer["data"]).decode(errors="replace").rstrip("\n")
+
+    def write_file(self, path: str, text: str) -> None:
+        """Write `text` to an existing file in one write, as the shell's echo does."""
+        data = f"{text}\n".encode().hex()
+        self._ask("write_file", f"{path}, {text}", path=path, data=data)
+
+    def start_write_file(self, path: str, text: str) -> PendingCall:
+        """Begin such a write without waiting for it."""
+        words = f"{path}, {text}"
+        about = f"{self.name}: write_file({words})"
+        data = f"{text}\n".encode().hex()
+        pending = self.channel.start(self.pid, "write_file", about, path=path, data=data)
+        return PendingCall(self, pending, "write_file", words)
+
+    def readlink(self, path: str) -> str:
+        """Return what a symbolic link points to."""
+        return str(self._ask("readlink", path, path=path)["text"])
+
+    def listdir(self, path: str) -> list[str]:
+        """Return a folder's names, sorted."""
+        return list(self._ask("listdir", path, path=path)["names"])
+
+    def exists(self, path: str) -> bool:
+        """Whether a path can be looked up."""
+        try:
+            self.syscall("access", _text(path), 0, about=path)
+        except Refusal as refusal:
+            if refusal.errno not in (errno_module.ENOENT, errno_module.ENOTDIR):
+                raise
+            return False
+        return True
+
+    def run(
+        self, *argv: str, timeout_s: float = RUN_TIMEOUT_S, last_words: Sequence[str] = ()
+    ) -> CommandResult:
+        """Run a command as this user and return what it left, whatever its exit code.
+
+        Args:
+            argv: the command.
+            timeout_s: how long it may take.
+            last_words: it is killed within a second or two of saying one, as it never ends then.
+
+        Raises:
+            DeadlineExceeded: it did not end; carries what it said.
+        """
+        words = " ".join(argv)
+        about = f"{self.name}: run {words}"
+        deadline = Deadline.after(timeout_s + CALL_TIMEOUT_S)
+        args = {"argv": argv, "timeout_s": timeout_s, "last_words": last_words}
+        answer = self.channel.call(self.pid, "run", about, deadline=deadline, **args)
+        self.settle(answer, "run", words)
+        done = CommandResult(argv, answer["value"], answer["stdout"], answer["stderr"])
+        if answer["late"]:
+            raise DeadlineExceeded(
+                f"it did not end: {about}",
+                guest=self.channel.name,
+                expected=f"its end within {timeout_s:g} s",
+                tail=done.stdout + done.stderr,
+                where=self.channel.log,
+            )
+        return done
+
+    def settle(self, answer: Answer, call: str, arguments: str) -> Reply:
+        """Record an answer and turn it into a reply or a refusal."""
+        out = tuple(bytes.fromhex(part) for part in answer.get("out", ()))
+        if answer["errno"]:
+            self._note(answer, call, arguments, name_of(answer["errno"]))
+            raise Refusal(answer["errno"], self.name, call, arguments, out)
+        shown = " ".join([str(answer["value"]), *(part[:64].hex() for part in out)])
+        self._note(answer, call, arguments, shown)
+        return Reply(answer["value"], out)
+
+    def _set_capabilities(self, sets: bytes) -> None:
+        self.syscall("capset", Buffer(CAPABILITY_HEADER), Buffer(sets))
+
+    def _ask(self, op: str, words: str, **args: object) -> Answer:
+        about = f"{self.name}: {op}({words})"
+        deadline = Deadline.after(CALL_TIMEOUT_S)
+        answer = self.channel.call(self.pid, op, about, deadline=deadline, **args)
+        self.settle(answer, op, words)
+        return answer
+
+    def _note(self, answer: Answer, call: str, arguments: str, result: str) -> None:
+        entry = Entry(answer["began"], answer["ended"], self.name, call, arguments, result)
+        self.record(entry)
+
+
+def _text(path: str) -> Buffer:
+    return Buffer(os.fsencode(path) + b"\0")
+
+
+def _in_words(args: tuple[int | Buffer, ...]) -> Iterator[str]:
+    for arg in args:
+        yield f"{arg:#x}" if isinstance(arg, int) else arg.data[:64].hex()

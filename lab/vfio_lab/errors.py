@@ -1,0 +1,133 @@
+"""Everything the lab can say went wrong, as one tree.
+
+    LabError            125  cannot judge
+    |- UsageError         2  the caller asked for what does not exist
+    |- HostError          2  this host lacks something, and the hint says what to install or free
+    |- BuildError       125  a kernel, image or template could not be made
+    |- LaunchError      125  QEMU refused its command line or died before it ran
+    |- BootError        125  the guest started and never became ready
+    |- GuestLost          1  a running guest panicked, reset or lost its QEMU
+    |- DeadlineExceeded   1  a wait ran out; carries the last thing it saw
+    `- AgentError         1  the resident agent answered with a failure of its own
+
+A refusal by the kernel under test is not a failure of the lab: see `vfio_lab.client.user.Refusal`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TAIL_LINES = 40
+
+
+class LabError(Exception):
+    """Says what was tried, where, what was expected and seen, and what to do.
+
+    Args:
+        what: the attempt that failed, one sentence.
+        guest: name of the guest, as in its evidence folder.
+        device: BDF or node the attempt was about.
+        expected: what should have been there.
+        seen: what was there instead.
+        tail: last lines of the console or build log; empty text is shown as such.
+        where: the file with the rest.
+        hint: what the reader can do; without one, what usually helps with its kind.
+    """
+
+    exit_code = 125
+    usual_hint = "docs/errors.md says what it may be"
+
+    def __init__(  # noqa: PLR0913 - the fields of a report, all optional and named
+        self,
+        what: str,
+        *,
+        guest: str | None = None,
+        device: str | None = None,
+        expected: str | None = None,
+        seen: str | None = None,
+        tail: str | None = None,
+        where: Path | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.guest = guest
+        self.device = device
+        self.expected = expected
+        self.seen = seen
+        self.tail = tail
+        self.where = where
+        self.hint = hint or self.usual_hint
+
+    def __str__(self) -> str:
+        """Return the report, the hint last."""
+        lines = [self.what]
+        fields = {
+            "guest": self.guest,
+            "device": self.device,
+            "expected": self.expected,
+            "seen": self.seen,
+        }
+        lines += [f"  {name}: {value}" for name, value in fields.items() if value is not None]
+        if self.tail is not None:
+            lines.append("  last output:")
+            lines += [f"    | {line}" for line in self.tail.splitlines()[-TAIL_LINES:]] or [
+                "    | <empty>"
+            ]
+        if self.where is not None:
+            lines.append(f"  the rest: {self.where}")
+        lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(LabError):
+    """The caller asked for something that does not exist."""
+
+    exit_code = 2
+    usual_hint = "`vfio-lab --help` says what there is, docs/errors.md more"
+
+
+class HostError(LabError):
+    """This host lacks something the lab needs."""
+
+    exit_code = 2
+    usual_hint = "`vfio-lab doctor` says what this host lacks and how to get it"
+
+
+class BuildError(LabError):
+    """A kernel, image or template could not be made."""
+
+    usual_hint = "the log has all of it; `vfio-lab doctor` says whether it is this host"
+
+
+class LaunchError(LabError):
+    """QEMU refused its command line or died before the guest ran."""
+
+    usual_hint = "`vfio-lab doctor` tries this QEMU"
+
+
+class BootError(LabError):
+    """The guest started and never became ready."""
+
+    usual_hint = "the console says how far it came; with --lab-cold it boots where a clone failed"
+
+
+class GuestLost(LabError):
+    """A running guest panicked, reset or lost its QEMU."""
+
+    exit_code = 1
+    usual_hint = "the console has its last words; command.sh, if there is one, boots the same guest"
+
+
+class DeadlineExceeded(LabError):
+    """A wait ran out of time."""
+
+    exit_code = 1
+    usual_hint = "does it wait for something that cannot come, or is this host overloaded?"
+
+
+class AgentError(LabError):
+    """The resident agent failed at something that is not a system call's verdict."""
+
+    exit_code = 1
+    usual_hint = "the last output is the guest's own; look into it with `vfio-lab shell`"

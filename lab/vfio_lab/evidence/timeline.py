@@ -1,0 +1,103 @@
+"""What users did, what the kernel said and what QEMU reported, on one clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from vfio_lab.client.transcript import Entry
+from vfio_lab.qemu.console import LEVELS
+
+KERNEL = "kernel"
+QEMU = "qemu"
+
+
+class Woken(Protocol):
+    """One moment on two clocks."""
+
+    @property
+    def at(self) -> float:
+        """The host's, seconds since the epoch."""
+
+    @property
+    def log_us(self) -> int:
+        """The guest's kernel log's, microseconds."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One thing that happened.
+
+    Args:
+        at: seconds since the guest woke.
+        took: seconds until it was over, 0 for what has no duration.
+        who: a user's name, `kernel` or `qemu`.
+        what: the call, the log line, the monitor's message.
+        result: of a call, an errno by its name; of a log line its level.
+    """
+
+    at: float
+    took: float
+    who: str
+    what: str
+    result: str
+
+
+def timeline(
+    awake: Woken | None, entries: Iterable[Entry], records: Iterable[str], qmp_log: Path
+) -> list[Moment]:
+    """Return everything in the order it happened.
+
+    Args:
+        awake: when the guest woke; without it there is no common clock, and nothing to return.
+        entries: the users' calls.
+        records: the kernel log, in /dev/kmsg form.
+        qmp_log: the monitor's messages, a line each; it need not exist.
+    """
+    if awake is None:
+        return []
+    found = [*_calls(awake, entries), *_log(awake, records), *_monitor(awake, qmp_log)]
+    return sorted(found, key=lambda moment: moment.at)
+
+
+def _calls(awake: Woken, entries: Iterable[Entry]) -> Iterator[Moment]:
+    for entry in entries:
+        what = f"{entry.call}({entry.arguments})"
+        took = round(entry.ended - entry.began, 6)
+        yield Moment(round(entry.began - awake.at, 6), took, entry.user, what, entry.result)
+
+
+def _log(awake: Woken, records: Iterable[str]) -> Iterator[Moment]:
+    for record in records:
+        prefix, _, text = record.partition(";")
+        level, _, microseconds, *_ = prefix.split(",")
+        first, *_ = text.splitlines() or [""]
+        at = (int(microseconds) - awake.log_us) / 1e6
+        yield Moment(at, 0.0, KERNEL, first, LEVELS[int(level) & 7])
+
+
+def _monitor(awake: Woken, path: Path) -> Iterator[Moment]:
+    """Yield commands with their answers, and events; not what woke the guest."""
+    command: dict[str, Any] = {}
+    lines = path.read_text().splitlines() if path.exists() else []
+    for message in map(json.loads, lines):
+        at = round(message["at"] - awake.at, 6)
+        if "execute" in message:
+            command = message
+        elif "event" in message:
+            stamp = message["timestamp"]  # its own: it may have lain unread for long
+            at = round(stamp["seconds"] + stamp["microseconds"] / 1e6 - awake.at, 6)
+            what = " ".join(filter(None, [message["event"], _plain(message.get("data"))]))
+            yield Moment(at, 0.0, QEMU, what, "")
+        elif at > 0 and command:
+            began = round(command["at"] - awake.at, 6)
+            what = f"{command['execute']} {_plain(command['arguments'])}".rstrip()
+            result = message.get("error") or _plain(message.get("return"))
+            yield Moment(began, round(at - began, 6), QEMU, what, result)
+
+
+def _plain(data: object) -> str:
+    return json.dumps(data) if data else ""

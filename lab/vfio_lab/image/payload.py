@@ -1,0 +1,77 @@
+"""What the lab puts into every guest beside image and modules: agent, boot script, keys.
+
+It travels as a plain tar on a block device, so that editing the agent rebuilds no image.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from vfio_lab.util import resources
+from vfio_lab.util.cache import Cache, digest
+
+AGENT = resources.PACKAGE / "agent"
+MODULES = ("vfio-pci", "vfio_iommu_type1")
+NETWORK = """\
+link set lo up
+link set eth0 up
+address add 10.0.2.15/24 dev eth0
+"""
+EXECUTABLE = ("boot", "selftests/")
+
+
+def keys(cache: Cache) -> Path:
+    """Return the folder with this cache's SSH keys (`host`, `user`, each with `.pub`)."""
+    return cache.obtain("keys", "ssh", _make_keys)
+
+
+def files(cache: Cache) -> dict[str, bytes]:
+    """Return the payload's files by their names below /run/vfio-lab."""
+    pairs = keys(cache)
+    found = {f"agent/{path.name}": path.read_bytes() for path in sorted(AGENT.glob("*.py"))}
+    return {
+        **found,
+        "boot": (AGENT / "boot").read_bytes(),
+        "settings": f"MODULES='{' '.join(MODULES)}'\n".encode(),
+        "network": NETWORK.encode(),
+        "ssh_host_ed25519_key": (pairs / "host").read_bytes(),
+        "authorized_keys": (pairs / "user.pub").read_bytes(),
+    }
+
+
+def pack(content: Mapping[str, bytes], path: Path) -> None:
+    """Write files as a tar whose bytes depend on nothing but them."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in sorted(content.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            member.mode = 0o700 if name.startswith(EXECUTABLE) else 0o600
+            archive.addfile(member, io.BytesIO(data))
+    path.chmod(0o600)
+
+
+def payload_digest(content: Mapping[str, bytes]) -> str:
+    """Return the digest of a payload's files."""
+    return digest({name: data.hex() for name, data in content.items()})
+
+
+def _make_keys(folder: Path) -> None:
+    for name in ("host", "user"):
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_bytes(private)
+        (folder / f"{name}.pub").write_bytes(public + b" vfio-lab\n")

@@ -1,0 +1,348 @@
+"""The guests' root file systems: from a list of packages to a read-only squashfs, without root.
+
+Source: images/rootfs.toml says what is in them and why; mmdebstrap(1) does the work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shlex
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vfio_lab.errors import HostError, UsageError
+from vfio_lab.util import apt, host, progress, resources
+from vfio_lab.util.cache import Cache, digest, file_digest
+from vfio_lab.util.process import environment, pipeline
+
+IMAGES = resources.root() / "images"
+KIND = "image"
+BASE = "base"
+SQUASHFS = "root.squashfs"
+FACTS = "image.json"
+SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
+STEP_WORDS = ("Get:", "Unpacking ", "Setting up ")
+KEPT_VARIABLES = frozenset({"HOME", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TMPDIR", "USER"})
+SCRATCH_FACTOR = 3.5  # what a build takes on the way, in terms of what it makes
+# Hash randomization orders constant sets, and an unchecked hash spares the guest a comparison.
+COMPILE = (
+    'PYTHONHASHSEED=0 chroot "$1" sh -c "python3 -m compileall -q -f'
+    ' --invalidation-mode unchecked-hash /usr/lib/python3*"'
+)
+# TCG would decompress in software what the host's page cache can simply hand over; of the
+# kernel's decompressors only lz4 is built in, and the superblock must name one.
+SQUASHFS_OPTIONS = (
+    *("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs"),
+    # Looking for duplicates sqfstar 4.5.1 reads back what it wrote, now and then before it did:
+    # "Failed to checksum data from output filesystem". There are 64 KiB of them.
+    "-no-duplicates",
+    *("-root-mode", "0755"),  # sqfstar takes the root's own entry from no tar: it would be 0777
+    *("-no-progress", "-quiet"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what an image is like.
+
+    Args:
+        name: `base`, or what the catalogue calls it.
+        suite: the Debian suite, and its `components`.
+        variant: mmdebstrap's set of base packages.
+        packages: what comes on top.
+        drop: globs of paths that are removed at the end.
+        files: files put into the image, by their absolute path there.
+        epoch: the newest time stamp a file may have, seconds since 1970.
+        steps: lines a build is known to print, for its progress.
+        size_mib: disk space for the image, in MiB.
+        cargo: what its guests find in the payload besides: `kernel`, `selftests`.
+    """
+
+    name: str
+    suite: str
+    components: tuple[str, ...]
+    variant: str
+    packages: tuple[str, ...]
+    drop: tuple[str, ...]
+    files: Mapping[str, Path]
+    epoch: int
+    steps: int
+    size_mib: int
+    cargo: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Digest of the recipe and of every file it names."""
+        return digest(
+            {
+                "suite": self.suite,
+                "components": self.components,
+                "variant": self.variant,
+                "packages": self.packages,
+                "drop": self.drop,
+                "files": {name: file_digest(path) for name, path in self.files.items()},
+                "epoch": self.epoch,
+                "hooks": [COMPILE],
+                "squashfs": SQUASHFS_OPTIONS,
+            }
+        )[:16]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built root file system.
+
+    Args:
+        name: of its recipe.
+        path: the squashfs.
+        fstype: its type, as the kernel calls it.
+        digest: of its content.
+        suite: the Debian suite it comes from.
+        cargo: what its recipe wants in the payload.
+    """
+
+    name: str
+    path: Path
+    fstype: str
+    digest: str
+    suite: str
+    cargo: tuple[str, ...]
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The version of every package in it."""
+        facts = json.loads((self.path.parent / FACTS).read_text())
+        return dict(facts["packages"])
+
+
+def recipes(folder: Path = IMAGES) -> dict[str, Recipe]:
+    """Read all recipes.
+
+    Args:
+        folder: the folder of rootfs.toml and the files it names.
+    """
+    data = tomllib.loads((folder / "rootfs.toml").read_text())
+    others: dict[str, dict[str, Any]] = data.pop("images")
+    merged = {name: {**data, **other, **_both(data, other)} for name, other in others.items()}
+    return {name: _recipe(name, each, folder) for name, each in {BASE: data, **merged}.items()}
+
+
+def _both(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {table: base[table] | other.get(table, {}) for table in ("packages", "drop", "files")}
+
+
+def _recipe(name: str, data: Mapping[str, Any], folder: Path) -> Recipe:
+    return Recipe(
+        name=name,
+        suite=data["suite"],
+        components=tuple(data["components"]),
+        variant=data["variant"],
+        packages=tuple(sorted(data["packages"])),
+        drop=tuple(sorted(data["drop"])),
+        files={f"/{target}": folder / file for file, target in sorted(data["files"].items())},
+        epoch=data["epoch"],
+        steps=data["steps"],
+        size_mib=data["size_mib"],
+        cargo=tuple(data["cargo"]),
+    )
+
+
+def recipe(name: str = BASE, folder: Path = IMAGES) -> Recipe:
+    """Return a recipe.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    known = recipes(folder)
+    if name not in known:
+        raise UsageError(f"there is no image {name!r}", expected=f"one of {', '.join(known)}")
+    return known[name]
+
+
+def find(cache: Cache, name: str = BASE) -> Image | None:
+    """Return an image if it is in the cache and current, else None.
+
+    Raises:
+        UsageError: there is no recipe of that name.
+    """
+    made = recipe(name)
+    entry = cache.find(KIND, made.key)
+    return None if entry is None else _load(entry, made)
+
+
+def obtain(cache: Cache, name: str = BASE) -> Image:
+    """Return an image, building it if need be.
+
+    Raises:
+        UsageError: there is no recipe of that name.
+        HostError: a tool, a permission or disk space is missing.
+        BuildError: a package could not be had or set up.
+    """
+    made = recipe(name)
+    title = f"guest image {name} (Debian {made.suite})"
+
+    def build(scratch: Path) -> None:
+        with progress.task(title, made.steps) as task:
+            _build(made, scratch, cache.open().root / "logs" / f"image-{made.key}.log", task)
+
+    return _load(cache.obtain(KIND, made.key, build), made)
+
+
+def remove(cache: Cache) -> list[str]:
+    """Delete every image in the cache and return their keys."""
+    keys = cache.keys(KIND)
+    for key in keys:
+        cache.remove(KIND, key)
+    return keys
+
+
+def command(
+    made: Recipe, mirror: apt.Mirror, scratch: Path, network: Sequence[str] = ()
+) -> list[str]:
+    """Return mmdebstrap's command line; it writes a tar to stdout.
+
+    Args:
+        made: the recipe.
+        mirror: where packages come from.
+        network: apt settings that it takes to get there.
+        scratch: where the list of installed packages is put.
+    """
+    signed = "" if mirror.keyring is None else f"[signed-by={mirror.keyring}] "
+    source = f"deb {signed}{mirror.uri} {made.suite} {' '.join(made.components)}"
+    uploads = [shlex.join(["upload", os.fspath(path), name]) for name, path in made.files.items()]
+    folders = sorted({str(Path(name).parent) for name in made.files})
+    hooks = [
+        "mkdir -p" + "".join(f' "$1"{folder}' for folder in folders),
+        *uploads,
+        "chmod 0755" + "".join(f' "$1"{name}' for name in _programs(made)),
+        COMPILE,
+        shlex.join(["download", "/var/lib/dpkg/status", os.fspath(scratch / "status")]),
+    ]
+    return [
+        "mmdebstrap",
+        "--mode=unshare",
+        f"--variant={made.variant}",
+        "--format=tar",
+        "--verbose",
+        f"--include={','.join(made.packages)}",
+        *(f"--aptopt={setting}" for setting in network),
+        *(f"--customize-hook={hook}" for hook in hooks),
+        made.suite,
+        "-",
+        source,
+    ]
+
+
+def _programs(made: Recipe) -> list[str]:
+    return [name for name, path in made.files.items() if path.read_bytes().startswith(b"#!")]
+
+
+def _load(entry: Path, made: Recipe) -> Image:
+    facts = json.loads((entry / FACTS).read_text())
+    path = entry / SQUASHFS
+    return Image(made.name, path, "squashfs", facts["digest"], facts["suite"], made.cargo)
+
+
+def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
+    host.need("image")
+    need_namespaces()
+    size_bytes = made.size_mib << 20
+    work = Path(tempfile.gettempdir())
+    host.need_space(work, int(SCRATCH_FACTOR * size_bytes), "a guest image's scratch folder")
+    host.need_space(scratch, size_bytes, "a guest image")
+    squashfs = scratch / SQUASHFS
+    steps = 0
+
+    def follow(line: str) -> None:
+        nonlocal steps
+        if line.startswith(STEP_WORDS):
+            steps += 1
+        task.update(steps, note=line)
+
+    pipeline(
+        "build the guest image",
+        command(made, apt.mirror(), scratch, _network()),
+        [*_as_root(), "sqfstar", *SQUASHFS_OPTIONS, os.fspath(squashfs), *made.drop],
+        log=log,
+        on_line=follow,
+        env=_environment(made),
+    )
+    status = scratch / "status"
+    facts = {
+        "digest": file_digest(squashfs),
+        "suite": made.suite,
+        "packages": installed(status.read_text()),
+    }
+    status.unlink()
+    (scratch / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
+
+
+def _network() -> list[str]:
+    # mmdebstrap starts apt without the host's configuration: proxies and certificates go along.
+    question = ["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n']
+    answer = subprocess.run(
+        [*question, "Acquire::http", "Acquire::https"], check=True, capture_output=True, text=True
+    )
+    return answer.stdout.splitlines()
+
+
+def _environment(made: Recipe) -> dict[str, str]:
+    # Maintainer scripts inherit it, and a stray PYTHON* or DPKG_* would show in what they make.
+    return {
+        name: value
+        for name, value in environment(SOURCE_DATE_EPOCH=str(made.epoch)).items()
+        if name in KEPT_VARIABLES or name.lower().endswith("_proxy")
+    }
+
+
+def _as_root() -> list[str]:
+    # sqfstar 4.5 gives the root folder to whoever runs it, whatever -root-uid says.
+    return [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--"]
+
+
+def installed(status: str) -> dict[str, str]:
+    """Return the packages of a dpkg status file, and their versions."""
+    return dict(re.findall(r"^Package: (\S+)$.*?^Version: (\S+)$", status, re.M | re.S))
+
+
+def need_namespaces() -> None:
+    """Check that this user can build a root file system whose files belong to root.
+
+    Raises:
+        HostError: with the command that allows it.
+    """
+    if os.geteuid() == 0:
+        return
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for table in SUBORDINATE:
+        owners = {line.split(":")[0] for line in _lines(table)}
+        if not owners & {user, str(os.geteuid())}:
+            raise HostError(
+                f"building the guest image without root takes a range of ids for {user}",
+                seen=f"none in {table}",
+                hint=f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+            )
+    command = ["unshare", "--user", "true"]
+    probe = subprocess.run(command, check=False, capture_output=True, text=True)
+    if probe.returncode != 0:
+        raise HostError(
+            "this host lets no plain user make a user namespace",
+            seen=probe.stderr.strip(),
+            hint=(
+                "sudo sysctl kernel.unprivileged_userns_clone=1"
+                " kernel.apparmor_restrict_unprivileged_userns=0 (whichever exists),"
+                " or build the image as root"
+            ),
+        )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []

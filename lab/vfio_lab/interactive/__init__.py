@@ -1,0 +1,1 @@
+"""People in a guest: a shell, a command, a Python prompt, gdb."""

@@ -1,0 +1,121 @@
+"""A guest to look into: QEMU's gdbstub on a clone, and its memory as a core when it panics."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from vfio_lab.errors import BuildError, LabError, UsageError
+from vfio_lab.hw.topology import Topology
+from vfio_lab.kernels import export, kernel, ktree
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.machine.guest import Guest
+from vfio_lab.machine.template import Workshop
+from vfio_lab.util.cache import Cache
+from vfio_lab.util.deadline import Deadline
+
+QMP_TIMEOUT_S = 20.0
+DUMP_TIMEOUT_S = 120.0
+FOREVER_S = 10 * 365 * 86400.0
+CORE = "vmcore"
+TELLS_QEMU = "FW_CFG_SYSFS"
+SECTIONS = "/sys/module/{}/sections/.text"
+
+
+@contextlib.contextmanager
+def stubbed(workshop: Workshop, topology: Topology, folder: Path) -> Iterator[tuple[Guest, Path]]:
+    """Give a guest and the socket on which QEMU listens for gdb.
+
+    Args:
+        workshop: kernel and image.
+        topology: its hardware.
+        folder: for its console and logs.
+    """
+    machine = workshop.template(topology) if topology.freezable else workshop.machine(topology)
+    start = Guest.clone if machine.files.state else Guest.boot
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a socket's path is limited
+        socket = Path(short) / "gdb"
+        guest = start("debug", machine, folder)
+        try:
+            command = f"gdbserver unix:{socket},server=on,wait=off"
+            deadline = Deadline.after(QMP_TIMEOUT_S)
+            guest.qmp.execute("human-monitor-command", deadline=deadline, command_line=command)
+            yield guest, socket
+        finally:
+            guest.close()
+
+
+def symbols(built: Kernel, cache: Cache) -> Path | None:
+    """Return the build folder with a kernel's vmlinux and unstripped modules, if there is one.
+
+    A packaged kernel's is built if need be.
+    """
+    if built.name in kernel.catalogue().specs:
+        return ktree.obtain(built.name, cache).bench.out
+    tree = kernel.facts(built).get("tree")
+    return None if tree is None else export.build_folder(Path(str(tree)), cache)
+
+
+def gdb(guest: Guest, socket: Path, out: Path | None) -> str:
+    """Return the command line of a gdb that knows the kernel's and the loaded modules' symbols."""
+    words = ["gdb", "-ex", f"target remote {socket}"]
+    if out is not None:
+        loaded = {PurePath(path).stem.replace("-", "_"): path for path in _modules(out)}
+        for name in guest.root.listdir("/sys/module"):
+            with contextlib.suppress(LabError, KeyError, OSError):
+                address = guest.root.read_file(SECTIONS.format(name)).strip()
+                words += ["-ex", f"add-symbol-file {loaded[name]} {address}"]
+        words.append(str(out / "vmlinux"))
+    return shlex.join(words)
+
+
+def pause_on_panic(guest: Guest) -> None:
+    """Have QEMU keep a guest that panics, instead of ending, and know what its core is of.
+
+    Raises:
+        UsageError: the kernel has no way to tell QEMU.
+
+    Source: drivers/firmware/qemu_fw_cfg.c, write_vmcoreinfo().
+    """
+    booted = guest.machine.kernel
+    if booted.option(TELLS_QEMU) is None:
+        raise UsageError(
+            f"no core of kernel {booted.name} could be opened",
+            guest=guest.name,
+            expected=f"CONFIG_{TELLS_QEMU}, by which it tells QEMU what is where",
+            seen="a kernel built without",
+            hint="bring its source tree instead: the lab builds it with that option",
+        )
+    guest.load("qemu_fw_cfg")
+    guest.qmp.execute("set-action", deadline=Deadline.after(QMP_TIMEOUT_S), panic="pause")
+
+
+def await_core(guest: Guest, timeout_s: float = FOREVER_S) -> Path:
+    """Wait until the guest panics, and write its memory as a core that drgn opens.
+
+    Args:
+        guest: one told to `pause_on_panic`; it stays stopped.
+        timeout_s: how long to wait for the panic, seconds.
+
+    Raises:
+        DeadlineExceeded: it did not panic.
+        BuildError: QEMU could not write the core.
+    """
+    guest.qmp.await_event("GUEST_PANICKED", deadline=Deadline.after(timeout_s))
+    core = guest.folder / CORE
+    guest.qmp.execute(
+        "dump-guest-memory",
+        deadline=Deadline.after(DUMP_TIMEOUT_S),
+        paging=False,
+        protocol=f"file:{core}",
+    )
+    if not core.exists():
+        raise BuildError("QEMU wrote no core", guest=guest.name, where=guest.folder)
+    return core
+
+
+def _modules(out: Path) -> list[str]:
+    return [str(path) for path in out.rglob("*.ko")]

@@ -1,0 +1,167 @@
+"""Pristine guests for people and scripts: a command in one, or a prompt."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vfio_lab.campaign import runs
+from vfio_lab.client.call import Refusal
+from vfio_lab.errors import LabError, UsageError
+from vfio_lab.hw.topology import Topology
+from vfio_lab.hw.topology import topology as named_topology
+from vfio_lab.interactive import terminal
+from vfio_lab.machine.guest import SSH_TIMEOUT_S, Guest
+from vfio_lab.machine.ssh import SshError, Terminal
+from vfio_lab.machine.template import Workshop
+from vfio_lab.util.cache import Cache
+from vfio_lab.util.deadline import Deadline
+
+VISITS = "visits"
+HISTORY = "shell-history"
+HISTORY_LINES = 500
+RC = Path(__file__).parent / "shell.bash"
+GUESTS_HISTORY = "/run/vfio-lab/history"
+# A shell in between turns death by a signal into an exit code, as shells do.
+COMMAND = ("sh", "-c", '"$@"; exit $?', "sh")
+# Nothing of the guest's files is touched for the prompt but the one that history goes to.
+PROMPT = (
+    f'printf %s "$2" >{GUESTS_HISTORY}; exec bash --rcfile /proc/self/fd/3 -i 3<<<"$1"'  # no file
+)
+
+
+@contextlib.contextmanager
+def guest(topology_name: str, kernel_name: str | None) -> Iterator[Guest]:
+    """Give a guest nobody has touched, thrown away at the end.
+
+    Its console and logs go with it, unless an error of the lab's tells where they are.
+
+    Args:
+        topology_name: its hardware.
+        kernel_name: as for `Workshop.open`.
+
+    Raises:
+        UsageError: there is no such topology or kernel.
+        HostError: this host cannot run it.
+        BootError: it did not become ready.
+    """
+    wanted = named_topology(topology_name)
+    workshop = Workshop.open(Cache.default(), kernel_name)
+    machine = (workshop.template if wanted.freezable else workshop.machine)(wanted)
+    folder = runs.folder(workshop.cache.root / VISITS, wanted.name)
+    start = Guest.clone if wanted.freezable else Guest.boot
+    failed = False
+    try:
+        with contextlib.closing(start(folder.name, machine, folder)) as made:
+            yield made
+    except LabError:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def variables(topology: Topology) -> dict[str, str]:
+    """Return the addresses of what is under test, by role as a shell names it: PF0, NIC0."""
+    return {function.role.upper(): str(function.bdf) for function in topology.under_test}
+
+
+def run(guest: Guest, command: Sequence[str]) -> int:
+    """Run a command in a guest with our own streams; return its exit code, 128+N for signal N.
+
+    Raises:
+        GuestLost: the guest went away under it.
+        SshError: the connection broke.
+    """
+    words = ["env", *_assignments(guest), *COMMAND, *command]
+    deadline = Deadline.after(SSH_TIMEOUT_S)
+    return _ended(guest, terminal.streams(guest.ssh.carrier(*words, deadline=deadline)), command[0])
+
+
+def need_terminal() -> None:
+    """Check that somebody is there to type.
+
+    Raises:
+        UsageError: nobody is.
+    """
+    if not (os.isatty(terminal.STDIN) and os.isatty(terminal.STDOUT)):
+        raise UsageError(
+            "a shell needs a terminal",
+            expected="a terminal on stdin and stdout",
+            seen="a pipe or a file",
+            hint="for scripts: `vfio-lab run TOPOLOGY -- COMMAND...`",
+        )
+
+
+def shell(guest: Guest, cache: Cache) -> int:
+    """Give the person at our terminal a prompt in a guest; return the shell's exit code.
+
+    Args:
+        guest: the guest.
+        cache: where the history is kept between guests.
+
+    Raises:
+        GuestLost: the guest went away under it; takes the history of this visit along.
+        SshError: the connection broke.
+    """
+    history = _recalled(cache)
+    words = ["env", *_assignments(guest), "bash", "-c", PROMPT, "bash", rc(guest), history]
+    deadline = Deadline.after(SSH_TIMEOUT_S)
+    remote = guest.ssh.carrier(*words, deadline=deadline, terminal=Terminal.current())
+    code = _ended(guest, terminal.terminal(remote), "the shell")
+    with contextlib.suppress(Refusal):  # someone has cleaned up there
+        _remember(cache, guest.root.read_file(GUESTS_HISTORY).removeprefix(history.rstrip()))
+    return code
+
+
+def rc(guest: Guest) -> str:
+    """Return what the guest's bash reads before its first prompt."""
+    name = f"{guest.machine.topology.name}/{guest.machine.kernel.name}"
+    return f"LAB={name}\nHISTFILE={GUESTS_HISTORY}\n{RC.read_text()}"
+
+
+def greeting(guest: Guest) -> str:
+    """Return what a visitor of a guest should know first."""
+    topology, kernel = guest.machine.topology, guest.machine.kernel
+    lines = [f"{topology.name} on kernel {kernel.name} ({kernel.release}): {topology.summary}"]
+    for function in topology.under_test:
+        model = f"{function.model.qemu} [{function.model.vendor:04x}:{function.model.device:04x}]"
+        lines.append(f"  {function.role:8} {function.bdf}  {model}")
+    return "\n".join(lines)
+
+
+def _assignments(guest: Guest) -> list[str]:
+    return [f"{name}={bdf}" for name, bdf in variables(guest.machine.topology).items()]
+
+
+def _ended(guest: Guest, code: int | None, what: str) -> int:
+    if code is not None:
+        return code
+    guest.kernel_log()  # a guest that is gone says here how
+    raise SshError(
+        f"the SSH connection to the guest broke during {what}",
+        guest=guest.name,
+        expected="its exit code",
+        seen="the end of the connection; the guest itself runs on",
+        where=guest.console,
+    )
+
+
+def _recalled(cache: Cache) -> str:
+    """Return the end of the history that earlier guests left."""
+    path = cache.open().root / HISTORY
+    if not path.exists():
+        return ""
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    return "".join(lines[-HISTORY_LINES:])
+
+
+def _remember(cache: Cache, lines: str) -> None:
+    path = cache.open().root / HISTORY
+    path.touch(mode=0o600)
+    with path.open("a") as file:
+        file.write(lines.strip("\n") + "\n" if lines.strip() else "")

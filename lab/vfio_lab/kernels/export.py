@@ -1,0 +1,195 @@
+"""A user's source tree, built with the lab's options in a mirror of its own.
+
+The tree is never written to, and may be dirty, configured or built in place. The mirror stays, so
+that the next state of the tree costs what it changed: below drivers/vfio alone, a few objects.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePath
+
+import click
+
+from vfio_lab.errors import BuildError
+from vfio_lab.kernels import (
+    gittree,
+    kbuild,
+    kconfig,
+    khistory,
+    kmodules,
+    ktree,
+)
+from vfio_lab.kernels import kernel as kernels
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.util import host, progress
+from vfio_lab.util.cache import Cache, digest
+
+KIND = "foreign"  # the products
+MIRRORS = "mirror"
+STATE = "state.json"
+# A product is some 12 MB; a mirror shares the tree's files where it can, its objects are 300 MB.
+PRODUCTS_KEPT = 24
+MIRRORS_KEPT = 4
+IDLE_S = 900.0
+RECIPE = 1
+LABEL_DIGITS = 8
+
+
+@dataclass
+class State:
+    """What is known of a mirror.
+
+    Args:
+        tree: what it mirrors.
+        files: what it holds, and the stamps that the tree's own files had.
+        asked: digest of the options it is configured with.
+        base: the product of its last whole build, empty if there was none.
+        pending: what has changed since then.
+        targets: the modules below drivers/vfio and those they need.
+    """
+
+    tree: str
+    files: dict[str, str] = field(default_factory=dict)
+    asked: str = ""
+    base: str = ""
+    pending: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+
+    @property
+    def modules_suffice(self) -> bool:
+        """Whether an earlier image will do."""
+        inside = (PurePath(name).is_relative_to(ktree.VFIO) for name in self.pending)
+        return bool(self.base) and all(inside)
+
+
+def obtain(tree: Path, cache: Cache) -> Kernel:
+    """Return the kernel of a source tree as it is now, building what has changed.
+
+    Args:
+        tree: top of the sources.
+        cache: where mirrors and products are kept.
+
+    Raises:
+        UsageError: its sources cannot be told from what a build in place left.
+        HostError: a tool or disk space is missing.
+        BuildError: it does not compile.
+    """
+    tree = tree.resolve()
+    version = kbuild.version(tree)
+    asked = options(version)
+    with progress.task(f"Looking for changes in {tree}"):
+        files = gittree.stamps(tree, gittree.files(tree))
+    wanted = {option.name: option.value for option in asked}
+    key = digest({"recipe": RECIPE, "tree": str(tree), "files": files, "asked": wanted})[:16]
+    job = kbuild.Job(f"{tree.name}+{key[:LABEL_DIGITS]}", asked, (), 0)
+
+    def build(scratch: Path) -> None:
+        host.need("kernel")
+        with _mirror(tree, cache) as folder:
+            bench = kbuild.Bench(job, folder, cache)
+            state = _update(bench, tree, files)
+            _make(bench, scratch, state, key)
+        facts = asdict(bench.made()) | {"history": khistory.known(tree)}
+        kernels.note(scratch, {"name": job.name, "lasting": False, "tree": str(tree), **facts})
+        bench.forget_logs()
+
+    entry = cache.obtain(KIND, key, build)
+    cache.prune(KIND, PRODUCTS_KEPT, IDLE_S)
+    return kernels.load(entry)
+
+
+def build_folder(tree: Path, cache: Cache) -> Path:
+    """Return where a tree's kernel is compiled: unstripped modules and vmlinux are there."""
+    return cache.root / MIRRORS / _mirror_key(tree) / "src" / kbuild.OUT
+
+
+def options(version: kconfig.Series) -> tuple[kconfig.Option, ...]:
+    """Return what every kernel of a version is asked for."""
+    known = kernels.catalogue()
+    return kconfig.merge(known.spec(known.default).options, (), version)
+
+
+@contextmanager
+def _mirror(tree: Path, cache: Cache) -> Iterator[Path]:
+    """Give the folder of a tree's mirror, locked."""
+    key = _mirror_key(tree)
+    folder = cache.root / MIRRORS / key
+    with cache.lock(MIRRORS, key):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.utime(folder)
+        yield folder
+    others = sorted(folder.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
+    for old in others[MIRRORS_KEPT:]:
+        with cache.lock(MIRRORS, old.name):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _mirror_key(tree: Path) -> str:
+    return digest(str(tree))[:16]
+
+
+def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> State:
+    """Bring the mirror to the tree's state, and configure it if it asks for something else."""
+    state = _read(bench.work, tree)
+    # Interrupted in the middle, nobody would know what has changed since the last whole build.
+    _write(bench.work, replace(state, base=""))
+    with progress.task(f"Mirroring {tree}"):
+        changed = gittree.mirror(tree, files, bench.tree, state.files)
+    state.files = files
+    state.pending = sorted({*state.pending, *changed})
+    asked = digest({option.name: option.value for option in bench.job.asked})
+    if state.asked != asked:
+        state.base = ""
+        _write(bench.work, state)
+        bench.configure()
+        state.asked = asked
+        if lacking := bench.refused():
+            click.echo(f"{bench.job.name} has no CONFIG_{', CONFIG_'.join(lacking)}", err=True)
+    _write(bench.work, state)
+    return state
+
+
+def _make(bench: kbuild.Bench, product: Path, state: State, key: str) -> None:
+    base = bench.cache.find(KIND, state.base) if state.base else None
+    if base is not None and state.modules_suffice and _make_modules(bench, base, product, state):
+        return
+    bench.compile()
+    bench.pack(product)
+    state.base, state.pending = key, []
+    state.targets = ktree.Tree(bench.job.name, bench).modules()
+    _write(bench.work, state)
+
+
+def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: State) -> bool:
+    """Build the modules below drivers/vfio alone; return whether that was enough."""
+    try:
+        bench.compile(*state.targets)
+    except BuildError as error:
+        if "modpost" not in (error.tail or ""):
+            raise
+        return False  # they need a module that they did not need before
+    kernel = kernels.load(base)
+    made = [bench.out / name for name in state.targets]
+    kmodules.product(kernel, made, product, bench.log("pack"))
+    return True
+
+
+def _read(folder: Path, tree: Path) -> State:
+    try:
+        return State(**json.loads((folder / STATE).read_text()))
+    except (OSError, ValueError, TypeError):  # none yet, or an older lab's
+        for stale in folder.iterdir():
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+        return State(str(tree))
+
+
+def _write(folder: Path, state: State) -> None:
+    scratch = folder / f".{STATE}"
+    scratch.write_text(json.dumps(asdict(state)))
+    scratch.replace(folder / STATE)

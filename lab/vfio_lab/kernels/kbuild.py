@@ -1,0 +1,386 @@
+"""From a source package and a list of options to a kernel that guests can boot."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.errors import BuildError, HostError
+from vfio_lab.kernels import kconfig
+from vfio_lab.util import host, progress
+from vfio_lab.util.cache import Cache
+from vfio_lab.util.process import environment, pipeline
+
+Follow = Callable[[str], None]
+
+BZIMAGE = "bzImage"
+MODULES = "modules.squashfs"
+CONFIG = "config"
+SYSTEM_MAP = "System.map"
+KEPT = {"arch/x86/boot/bzImage": BZIMAGE, ".config": CONFIG, "System.map": SYSTEM_MAP}
+# A child of the source tree: then every path on a compiler's command line is relative, and both
+# ccache and the product are blind to where the tree was unpacked.
+OUT = "lab-out"
+SCRATCH_BYTES = 4 << 30
+CCACHE_SIZE = "1G"
+TAR_RECORD_BYTES = 10240
+TAR_RECORDS_A_NOTE = 2000
+# What one make prints for a step of work: "  CC [M]  drivers/vfio/vfio_main.o".
+STEP = re.compile(r"  ([A-Z][A-Z_0-9]*)(?: \[M\])? +(\S+)")
+COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
+LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
+# The guest maps modules straight from the host's page cache; decompressing would cost it time.
+SQUASHFS_OPTIONS = (
+    "-comp",
+    "lz4",
+    "-noI",
+    "-noD",
+    "-noF",
+    "-noX",
+    "-no-xattrs",
+    "-all-root",
+    "-no-progress",
+)
+SQUASHFS_TIMES = ("-mkfs-time", "0", "-all-time", "0")
+IDENTITY = {
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+    "KBUILD_BUILD_USER": "vfio",
+    "KBUILD_BUILD_HOST": "lab",
+    "KBUILD_BUILD_VERSION": "1",
+}
+
+
+# Variables that steer kbuild from outside, or that a `make` above us hands down.
+STEERING = frozenset(
+    [
+        "ARCH",
+        "CROSS_COMPILE",
+        "LLVM",
+        "LOCALVERSION",
+        "KCFLAGS",
+        "KCPPFLAGS",
+        "KAFLAGS",
+        "MAKEFLAGS",
+        "MFLAGS",
+        "GNUMAKEFLAGS",
+        "MAKELEVEL",
+        "MAKEFILES",
+    ]
+)
+STEERING_PREFIXES = ("KBUILD_", "KCONFIG_", "INSTALL_")
+# The kernel's configuration notes which of these the host has, and the image carries it along.
+ABSENT = ("RUSTC=false", "BINDGEN=false", "PAHOLE=false")
+DISK_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a build found out about its product.
+
+    Args:
+        release: as `uname -r` will say it.
+        version: as the source's Makefile says it.
+        compiler: first line of what the compiler says of itself.
+    """
+
+    release: str
+    version: kconfig.Series
+    compiler: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to build.
+
+    Args:
+        name: of the kernel, for people.
+        asked: the options to ask for.
+        unasked: options whose marks keep them from this series.
+        steps: lines that `make` is known to print, 0 if nobody knows.
+    """
+
+    name: str
+    asked: tuple[kconfig.Option, ...]
+    unasked: tuple[kconfig.Option, ...]
+    steps: int
+
+
+def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
+    """Build a kernel into `scratch`.
+
+    Args:
+        job: what to build.
+        archive: Debian source package of the kernel.
+        scratch: folder for the product; the work is done below it and leaves nothing.
+        cache: where ccache and the logs live.
+
+    Raises:
+        HostError: a tool or disk space is missing.
+        BuildError: a step failed, or an option was not granted; the full log stays.
+    """
+    bench = Bench(job, scratch / "work", cache)
+    try:
+        bench.prepare(archive)
+        bench.pack(scratch)
+        return bench.made()
+    finally:
+        shutil.rmtree(scratch / "work", ignore_errors=True)
+
+
+def compiler() -> str:
+    """Return the first line of what the compiler says of itself."""
+    return _said("gcc", "--version").splitlines()[0]
+
+
+def version(tree: Path) -> kconfig.Series:
+    """Return the version that a source tree's Makefile states, `(6, 12, 107)`.
+
+    Raises:
+        BuildError: it states none.
+    """
+    makefile = tree / "Makefile"
+    text = makefile.read_text() if makefile.is_file() else ""
+    fields = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL) *= *(\d+)$", text, re.MULTILINE))
+    try:
+        return tuple(int(fields[name]) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
+    except KeyError as error:
+        raise BuildError(
+            f"{tree} is no kernel source", expected=f"{error.args[0]} in its Makefile"
+        ) from error
+
+
+def step(line: str) -> str | None:
+    """Return what a line of make's output is about if it tells of a step done, else None."""
+    match = STEP.match(line)
+    return None if match is None else match[2]
+
+
+def complaint(log: str) -> str | None:
+    """Return the first error in a compiler's or linker's output, with file and line."""
+    if (match := COMPLAINT.search(log)) is not None:
+        return f"{match[1]}: {match[2]}"
+    match = LINKING.search(log)
+    return None if match is None else match[1] or match[2]
+
+
+def _ignore(_line: str) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The place where one kernel is built.
+
+    Args:
+        job: what to build.
+        work: folder to work in.
+        cache: where ccache and the logs live.
+    """
+
+    job: Job
+    work: Path
+    cache: Cache
+
+    @property
+    def tree(self) -> Path:
+        """The source tree."""
+        return self.work / "src"
+
+    @property
+    def out(self) -> Path:
+        """The build tree."""
+        return self.tree / OUT
+
+    @property
+    def release(self) -> str:
+        """What `uname -r` will say."""
+        return (self.out / "include/config/kernel.release").read_text().strip()
+
+    @property
+    def version(self) -> kconfig.Series:
+        """What the source's Makefile says."""
+        return version(self.tree)
+
+    def prepare(self, archive: Path) -> None:
+        """Unpack, configure and compile.
+
+        Raises:
+            HostError: a tool or disk space is missing.
+            BuildError: a step failed, or an option was not granted; the full log stays.
+        """
+        host.need("kernel")
+        self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        host.need_space(self.work, SCRATCH_BYTES, f"building kernel {self.job.name}")
+        self.unpack(archive)
+        self.configure()
+        self.check()
+        self.compile()
+
+    def unpack(self, archive: Path) -> None:
+        """Unpack the source tree out of the package, and out of the tarball in that."""
+        self.tree.mkdir(parents=True)
+        package = self.work / "package"
+        with progress.task(f"Unpacking the source of kernel {self.job.name}") as task:
+            self.run("unpack", ["dpkg-deb", "--extract", os.fspath(archive), os.fspath(package)])
+            tarball = next(package.glob("usr/src/linux-source-*.tar.xz"), None)
+            if tarball is None:
+                raise BuildError(f"{archive} is no kernel source", expected="a tarball in usr/src")
+            task.update(0, _records(tarball))
+            self._untar(tarball, task)
+        shutil.rmtree(package)
+
+    def _untar(self, tarball: Path, task: progress.Task) -> None:
+        def follow(line: str) -> None:
+            done = line.removeprefix("tar: ")
+            if done.isdecimal():
+                task.update(int(done))
+
+        command = [
+            "tar",
+            "--extract",
+            f"--file={tarball}",
+            "--use-compress-program=xz --threads=0",
+            f"--directory={self.tree}",
+            "--strip-components=1",
+            "--no-same-owner",
+            f"--checkpoint={TAR_RECORDS_A_NOTE}",
+            "--checkpoint-action=echo=%u",
+        ]
+        self.run("unpack", command, follow)
+
+    def configure(self) -> None:
+        """Make the configuration from nothing but what was asked for."""
+        self.out.mkdir(exist_ok=True)
+        wanted = self.work / "asked.config"
+        wanted.write_text(kconfig.seed(self.job.asked))
+        with progress.task(f"Configuring kernel {self.job.name}"):
+            self.make("configure", f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
+
+    def check(self) -> None:
+        """Compare the configuration that came out with what was asked for.
+
+        Raises:
+            BuildError: an option was not granted, or could be had against its mark.
+        """
+        final = kconfig.read((self.out / ".config").read_text())
+        kconfig.check(self.job.asked, self.job.unasked, final, kconfig.symbols(self.tree))
+
+    def refused(self) -> list[str]:
+        """Return the names of the options that were asked for and are not there."""
+        final = kconfig.read((self.out / ".config").read_text())
+        return [each.name for each in self.job.asked if final.get(each.name, "n") != each.value]
+
+    def compile(self, *targets: str) -> None:
+        """Compile the image and the modules, or only certain targets.
+
+        Raises:
+            BuildError: it does not compile; names file and line.
+        """
+        done = 0
+        with progress.task(f"Compiling kernel {self.job.name}", self.job.steps or None) as task:
+
+            def follow(line: str) -> None:
+                nonlocal done
+                if (note := step(line)) is not None:
+                    done += 1
+                    task.update(done, note=note)
+
+            try:
+                self.make("compile", *(targets or ("bzImage", "modules")), follow=follow)
+            except BuildError as error:
+                log = error.where.read_text(errors="replace") if error.where else ""
+                raise BuildError(
+                    f"kernel {self.job.name} does not compile",
+                    seen=complaint(log) or error.seen,
+                    tail=error.tail,
+                    where=error.where,
+                ) from error
+
+    def pack(self, product: Path) -> None:
+        """Put what guests need into the product's folder."""
+        stage = self.work / "stage"
+        folder = stage / "lib/modules"
+        shutil.rmtree(stage, ignore_errors=True)  # a kept tree may have been of another release
+        with progress.task(f"Packing kernel {self.job.name}"):
+            self.make(
+                "install", f"INSTALL_MOD_PATH={stage}", "INSTALL_MOD_STRIP=1", "modules_install"
+            )
+            for link in ("build", "source"):
+                (folder / self.release / link).unlink(missing_ok=True)
+            self.squash(folder, product / MODULES)
+            for made, kept in KEPT.items():
+                shutil.copyfile(self.out / made, product / kept)
+
+    def squash(self, folder: Path, target: Path) -> None:
+        """Pack what belongs into /lib/modules."""
+        command = ["mksquashfs", os.fspath(folder), os.fspath(target)]
+        self.run("pack", [*command, *SQUASHFS_OPTIONS, *SQUASHFS_TIMES])
+
+    def made(self) -> Made:
+        """Return what the build found out about its product."""
+        return Made(self.release, self.version, compiler())
+
+    def make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
+        """Run kbuild's make for a stage, which names the log."""
+        command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"-j{host.cores()}"]
+        self.run(stage, [*command, f"CC={self._cc()}", *ABSENT, *arguments], follow)
+
+    def _cc(self) -> str:
+        return "gcc" if host.which("ccache") is None else "ccache gcc"
+
+    def log(self, stage: str) -> Path:
+        """Return where a stage's output goes."""
+        name = self.job.name.replace(":", "-")
+        return self.cache.open().root / "logs" / f"kernel-{name}-{stage}.log"
+
+    def forget_logs(self) -> None:
+        """Delete the logs of a kernel that nobody will ask for by name."""
+        for path in self.log("x").parent.glob(self.log("*").name):
+            path.unlink()
+
+    def run(self, stage: str, command: list[str], follow: Follow = _ignore) -> None:
+        """Run a tool for a stage, which names the log."""
+        log = self.log(stage)
+        what = f"{stage} kernel {self.job.name}"
+        try:
+            pipeline(what, command, log=log, on_line=follow, env=self._environment())
+        except BuildError as error:
+            if not any(words in (error.tail or "") for words in DISK_FULL):
+                raise
+            raise HostError(
+                f"the disk filled up: cannot {what}",
+                seen=error.seen,
+                where=log,
+                hint=f"free some space below {self.cache.root}, or move XDG_CACHE_HOME",
+            ) from error
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in environment().items()
+            if name not in STEERING and not name.startswith(STEERING_PREFIXES)
+        }
+        ccache = {
+            "CCACHE_DIR": os.fspath(self.cache.root / "ccache"),
+            "CCACHE_MAXSIZE": CCACHE_SIZE,
+            # Without debug information an object does not know where it was made.
+            "CCACHE_BASEDIR": os.fspath(self.work),
+            "CCACHE_NOHASHDIR": "1",
+        }
+        return inherited | IDENTITY | ccache
+
+
+def _records(tarball: Path) -> int:
+    listing = _said("xz", "--robot", "--list", os.fspath(tarball)).splitlines()
+    totals = next(line for line in listing if line.startswith("totals"))
+    return int(totals.split("\t")[4]) // TAR_RECORD_BYTES
+
+
+def _said(*command: str) -> str:
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+    return done.stdout

@@ -1,0 +1,199 @@
+"""Kernel configuration fragments: what is asked for, why, and whether the kernel agreed.
+
+A fragment line is `CONFIG_NAME=value  # reason`, the reason optionally led by the series that
+have the option: `# since 6.6: reason`, `# until 6.1: reason`, `# since 6.2, until 6.12: reason`.
+kconfig drops what it cannot grant without a word, so the result is always checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.errors import BuildError
+
+Series = tuple[int, ...]
+
+LINE = re.compile(r'CONFIG_(?P<name>\w+)=(?P<value>"[^"]*"|[^\s"#]+)\s*(?:#\s*(?P<reason>.*))?$')
+MARKS = re.compile(
+    r"(?:since (?P<since>\d+\.\d+))?(?:, )?(?:until (?P<until>\d+\.\d+))?:\s+(?P<rest>.*)$"
+)
+SYMBOL = re.compile(rb"^[ \t]*(?:menu)?config[ \t]+(\w+)", re.MULTILINE)
+SET = re.compile(r"CONFIG_(\w+)=(.*)$")
+UNSET = re.compile(r"# CONFIG_(\w+) is not set$")
+
+
+def series(text: str) -> Series:
+    """Return `6.12` or `6.12.107` as a tuple that compares as versions do."""
+    return tuple(int(part) for part in text.split("."))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One line of a fragment.
+
+    Args:
+        name: without `CONFIG_`.
+        value: as written: `y`, `m`, `n`, a number, or a quoted string.
+        reason: why the lab asks for it.
+        where: fragment and line number.
+        since: first series that has the option.
+        until: last series that has the option.
+    """
+
+    name: str
+    value: str
+    reason: str
+    where: str
+    since: Series | None = None
+    until: Series | None = None
+
+    def applies(self, to: Series) -> bool:
+        """Return whether a series has the option, by the line's own marks."""
+        short = to[:2]
+        return (self.since is None or self.since <= short) and (
+            self.until is None or short <= self.until
+        )
+
+
+def parse(text: str, name: str) -> tuple[Option, ...]:
+    """Return the options of one fragment.
+
+    Args:
+        text: the fragment's content.
+        name: what to call it in errors.
+
+    Raises:
+        BuildError: a line is malformed or has no reason.
+    """
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found.append(_option(line, f"{name}:{number}"))
+    return tuple(found)
+
+
+def _option(line: str, where: str) -> Option:
+    match = LINE.match(line)
+    if match is None:
+        raise BuildError(
+            f"{where} is no configuration line",
+            expected="CONFIG_NAME=value  # reason",
+            seen=line,
+        )
+    reason = match["reason"] or ""
+    since = until = None
+    marks = MARKS.match(reason)
+    if marks is not None and (marks["since"] or marks["until"]):
+        since = series(marks["since"]) if marks["since"] else None
+        until = series(marks["until"]) if marks["until"] else None
+        reason = marks["rest"]
+    elif re.match(r"(since|until)\b", reason):
+        raise BuildError(f"{where} has a mark that cannot be read", seen=reason)
+    if not reason.strip():
+        raise BuildError(f"{where} asks for CONFIG_{match['name']} without a reason", seen=line)
+    return Option(match["name"], match["value"], reason.strip(), where, since, until)
+
+
+def merge(base: Iterable[Option], flavour: Iterable[Option], to: Series) -> tuple[Option, ...]:
+    """Return the options that a kernel of a series is asked for, sorted by name.
+
+    Args:
+        base: options of every kernel; none may be asked for twice.
+        flavour: options on top; these may overrule the base.
+        to: the series.
+
+    Raises:
+        BuildError: two lines of one layer ask for the same option.
+    """
+    chosen: dict[str, Option] = {}
+    for layer in (base, flavour):
+        seen: dict[str, Option] = {}
+        for option in layer:
+            if not option.applies(to):
+                continue
+            if option.name in seen:
+                raise BuildError(
+                    f"CONFIG_{option.name} is asked for twice",
+                    seen=f"{seen[option.name].where} and {option.where}",
+                )
+            seen[option.name] = option
+        chosen |= seen
+    return tuple(chosen[name] for name in sorted(chosen))
+
+
+def seed(options: Iterable[Option]) -> str:
+    """Return the text that kconfig takes as `KCONFIG_ALLCONFIG`."""
+    lines = (
+        f"# CONFIG_{option.name} is not set"
+        if option.value == "n"
+        else f"CONFIG_{option.name}={option.value}"
+        for option in options
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def read(text: str) -> dict[str, str]:
+    """Return the options of a finished `.config`; those not set are `n`."""
+    values = {}
+    for line in text.splitlines():
+        if (match := SET.match(line)) is not None:
+            values[match[1]] = match[2]
+        elif (match := UNSET.match(line)) is not None:
+            values[match[1]] = "n"
+    return values
+
+
+def symbols(tree: Path) -> frozenset[str]:
+    """Return the names of all options that a source tree defines for x86."""
+    foreign = [path for path in (tree / "arch").iterdir() if path.is_dir() and path.name != "x86"]
+    names: set[str] = set()
+    for path in tree.rglob("Kconfig*"):
+        if path.is_file() and not any(path.is_relative_to(other) for other in foreign):
+            names |= {name.decode() for name in SYMBOL.findall(path.read_bytes())}
+    return frozenset(names)
+
+
+def check(
+    asked: Iterable[Option],
+    unasked: Iterable[Option],
+    final: Mapping[str, str],
+    known: frozenset[str],
+) -> None:
+    """Compare what was asked for with what came out.
+
+    Args:
+        asked: the merged options.
+        unasked: options whose marks keep them from this series.
+        final: the finished configuration.
+        known: all options that the source tree defines.
+
+    Raises:
+        BuildError: naming every option that was not granted, and every mark that is wrong.
+    """
+    complaints = []
+    for option in asked:
+        got = final.get(option.name, "n")
+        if option.name not in known:
+            complaints.append(f"{option.where}: CONFIG_{option.name} does not exist here")
+        elif got != option.value:
+            complaints.append(
+                f"{option.where}: CONFIG_{option.name}={option.value} became {got}"
+                " (what it depends on is missing, or another option forces it)"
+            )
+    # What nothing can switch on, because a series lacks it or lacks what it depends on, kconfig
+    # leaves out of the result.
+    complaints += [
+        f"{option.where}: CONFIG_{option.name} could be had here, against its mark"
+        for option in unasked
+        if option.name in final
+    ]
+    if complaints:
+        raise BuildError(
+            "the kernel's configuration is not the one that was asked for",
+            seen="; ".join(complaints),
+            hint="mark options that come or go with a series: `# since 6.6: reason`",
+        )

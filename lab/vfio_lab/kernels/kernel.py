@@ -1,0 +1,305 @@
+"""Kernels that guests boot: which there are, and how to have one.
+
+Source: images/kernels.toml names them, images/config/ says what they are asked for and why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vfio_lab.errors import BuildError, UsageError
+from vfio_lab.kernels import kbuild, kconfig, ksource
+from vfio_lab.spec.changes import Change
+from vfio_lab.util import progress, resources
+from vfio_lab.util.cache import (
+    MANIFEST,
+    Cache,
+    digest,
+    file_digest,
+)
+
+IMAGES = resources.root() / "images"
+KIND = "kernel"
+FACTS = "kernel.json"
+# Part of every product's key: raise it when the product is laid out or made differently.
+RECIPE = 1
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A built kernel.
+
+    Args:
+        name: `7.3`, or `7.3:debug` for a flavour.
+        release: as `uname -r` says it.
+        version: as the source's Makefile says it, `(7, 3, 4)`.
+        bzimage: what QEMU boots.
+        modules: squashfs whose root is what belongs into /lib/modules.
+        config: the final configuration.
+        digest: of the product's content.
+        lasting: whether it will be wanted again: what is frozen on it is kept for long.
+        history: what is known of single changes, by ID; the version table knows the others.
+    """
+
+    name: str
+    release: str
+    version: tuple[int, ...]
+    bzimage: Path
+    modules: Path
+    config: Path
+    digest: str
+    lasting: bool = True
+    history: tuple[tuple[str, bool], ...] = ()
+
+    @cached_property
+    def options(self) -> Mapping[str, str]:
+        """The final configuration; options that are not set are `n` or not there."""
+        return kconfig.read(self.config.read_text())
+
+    @property
+    def slowness(self) -> float:
+        """How much longer than a plain kernel it may take: sanitizers cost a multiple."""
+        return 6.0 if self.option("KASAN") else 1.0
+
+    def option(self, name: str) -> str | None:
+        """Return `y`, `m` or the value of an option, None if it is not set.
+
+        Args:
+            name: with or without `CONFIG_`.
+        """
+        value = self.options.get(name.removeprefix("CONFIG_"), "n")
+        return None if value == "n" else value.strip('"')
+
+    def carries(self, change: Change) -> bool:
+        """Return whether it has a change of the registry."""
+        return dict(self.history).get(change.id, change.in_version(self.version))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A kernel as the catalogue has it.
+
+    Args:
+        name: `7.3`, or `7.3:debug` for a flavour.
+        about: what it is here for.
+        series: `(7, 3)`.
+        source: its source package.
+        steps: lines its build prints.
+        options: of every kernel.
+        extra: of the flavour, on top.
+    """
+
+    name: str
+    about: str
+    series: kconfig.Series
+    source: ksource.Wanted
+    steps: int
+    options: tuple[kconfig.Option, ...]
+    extra: tuple[kconfig.Option, ...]
+
+    @cached_property
+    def asked(self) -> tuple[kconfig.Option, ...]:
+        """What this kernel is asked for."""
+        return kconfig.merge(self.options, self.extra, self.series)
+
+    @cached_property
+    def unasked(self) -> tuple[kconfig.Option, ...]:
+        """What only other series are asked for."""
+        every = (*self.options, *self.extra)
+        names = {option.name for option in self.asked}
+        return tuple(option for option in every if option.name not in names)
+
+    def key(self, source_digest: str) -> str:
+        """Return the cache key of this kernel built from a certain source.
+
+        Args:
+            source_digest: SHA-256 of the source package.
+        """
+        return digest(
+            {
+                "recipe": RECIPE,
+                "name": self.name,
+                "source": source_digest,
+                "options": {option.name: option.value for option in self.asked},
+            }
+        )[:16]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All kernels that the lab knows to build.
+
+    Args:
+        default: name of the one that is used unless told otherwise.
+        specs: by name, flavours included, in the order of the file.
+    """
+
+    default: str
+    specs: Mapping[str, Spec]
+
+    def spec(self, name: str) -> Spec:
+        """Return what the catalogue says of a kernel.
+
+        Raises:
+            UsageError: it has none of that name.
+        """
+        if name not in self.specs:
+            raise UsageError(
+                f"there is no kernel {name!r}", expected=f"one of {', '.join(self.specs)}"
+            )
+        return self.specs[name]
+
+
+def catalogue(folder: Path = IMAGES) -> Catalogue:
+    """Read the catalogue and the fragments it names.
+
+    Args:
+        folder: the folder of kernels.toml.
+
+    Raises:
+        BuildError: a fragment is malformed.
+    """
+    data = tomllib.loads((folder / "kernels.toml").read_text())
+    base = tuple(option for name in data["fragments"] for option in _fragment(folder, name))
+    flavours = {PLAIN: ("", ())} | {
+        name: (entry["about"], _fragment(folder, entry["fragment"]))
+        for name, entry in data["flavours"].items()
+    }
+    specs = {}
+    for series, entry in data["kernels"].items():
+        for flavour, (about, extra) in flavours.items():
+            name = series if flavour == PLAIN else f"{series}:{flavour}"
+            specs[name] = Spec(
+                name=name,
+                about=about or entry["about"],
+                series=kconfig.series(series),
+                source=ksource.Wanted(entry["package"], tuple(entry["suites"])),
+                steps=entry["steps"][flavour],
+                options=base,
+                extra=extra,
+            )
+    return Catalogue(data["default"], specs)
+
+
+def find(name: str, cache: Cache) -> Kernel | None:
+    """Return a kernel if it is built and current, else None.
+
+    Raises:
+        UsageError: there is no such kernel.
+    """
+    return _find(catalogue().spec(name), cache)
+
+
+def obtain(name: str, cache: Cache) -> Kernel:
+    """Return a kernel, building it if need be.
+
+    Args:
+        name: as in the catalogue; a flavour follows a colon.
+        cache: where kernels are kept.
+
+    Raises:
+        UsageError: there is no such kernel.
+        HostError: a tool, disk space or the network is missing.
+        BuildError: it does not compile, or not as it was asked for.
+    """
+    spec = catalogue().spec(name)
+    if (kernel := _find(spec, cache)) is not None:
+        return kernel
+    package, archive = ksource.obtain(cache, spec.source)
+    waiting = contextlib.ExitStack()
+
+    def wait() -> None:
+        title = f"Waiting for another run that builds kernel {name}"
+        waiting.enter_context(progress.task(title))
+
+    def build(scratch: Path) -> None:
+        waiting.close()
+        job = kbuild.Job(spec.name, spec.asked, spec.unasked, spec.steps)
+        made = kbuild.build(job, archive, scratch, cache)
+        facts = {
+            "name": spec.name,
+            "release": made.release,
+            "version": made.version,
+            "package": package.name,
+            "package_version": package.version,
+            "package_sha256": package.sha256,
+            "suite": package.suite,
+            "compiler": made.compiler,
+        }
+        note(scratch, facts)
+
+    with waiting:
+        return load(cache.obtain(KIND, spec.key(package.sha256), build, on_wait=wait))
+
+
+def remove(name: str, cache: Cache) -> int:
+    """Delete every build of a kernel, outdated ones too, and return how many there were.
+
+    Raises:
+        UsageError: there is no such kernel.
+    """
+    catalogue().spec(name)
+    keys = [key for key in cache.keys(KIND) if _facts(cache.path(KIND, key)).get("name") == name]
+    for key in keys:
+        cache.remove(KIND, key)
+    return len(keys)
+
+
+def facts(kernel: Kernel) -> dict[str, Any]:
+    """Return what was written down when a kernel was built."""
+    return _facts(kernel.bzimage.parent)
+
+
+def _fragment(folder: Path, name: str) -> tuple[kconfig.Option, ...]:
+    path = folder / "config" / f"{name}.config"
+    return kconfig.parse(path.read_text(), path.name)
+
+
+def note(folder: Path, facts: Mapping[str, object]) -> None:
+    """Write down beside a product what was found out when it was made."""
+    (folder / FACTS).write_text(json.dumps(facts, indent=1))
+
+
+def load(entry: Path) -> Kernel:
+    """Return the kernel in a folder that a build made.
+
+    Raises:
+        BuildError: the folder is not what a build left.
+    """
+    known = _facts(entry)
+    try:
+        return Kernel(
+            name=str(known["name"]),
+            release=str(known["release"]),
+            version=tuple(int(part) for part in known["version"]),
+            bzimage=entry / kbuild.BZIMAGE,
+            modules=entry / kbuild.MODULES,
+            config=entry / kbuild.CONFIG,
+            digest=file_digest(entry / MANIFEST),
+            lasting=bool(known.get("lasting", True)),
+            history=tuple(dict(known.get("history", {})).items()),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BuildError(f"{entry / FACTS} is not what a build wrote", seen=repr(error)) from error
+
+
+def _find(spec: Spec, cache: Cache) -> Kernel | None:
+    package = ksource.pinned(cache, spec.source)
+    entry = None if package is None else cache.find(KIND, spec.key(package.sha256))
+    return None if entry is None else load(entry)
+
+
+def _facts(entry: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((entry / FACTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,152 @@
+"""A kernel with some of its modules replaced: same image, another /lib/modules."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from vfio_lab.errors import UsageError
+from vfio_lab.kernels import kbuild
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.util import progress
+from vfio_lab.util.cache import Cache, digest, file_digest
+from vfio_lab.util.process import pipeline
+
+KIND = "modules"
+# Some 5 MB each. Another run may still boot guests from one that it asked for a while ago.
+KEPT = 32
+IDLE_S = 900.0
+LABEL_DIGITS = 8
+
+
+def found_in(folder: Path) -> list[Path]:
+    """Return the modules in a folder, however deep, in order.
+
+    Raises:
+        UsageError: there is no such folder, there are none, or two have the same name.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} with modules", expected="*.ko files")
+    found = sorted(folder.rglob("*.ko"))
+    if not found:
+        raise UsageError(f"there are no modules in {folder}", expected="files named *.ko")
+    names = [path.name for path in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{folder} has more than one {twice[0]}", expected="one of each name")
+    return found
+
+
+def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
+    """Return a kernel whose modules of those names are replaced.
+
+    Args:
+        kernel: whose image, configuration and other modules stay.
+        modules: `.ko` files, debugging symbols and all.
+        cache: where the outcome is kept, a few at a time.
+
+    Raises:
+        UsageError: the kernel has no module of such a name, or one is for another kernel.
+        BuildError: a tool failed.
+    """
+    given = list(modules)
+    sums = {path.name: file_digest(path) for path in given}
+    key = digest({"kernel": kernel.digest, "modules": sums})[:16]
+    label = f"{kernel.name}+{key[:LABEL_DIGITS]}"
+
+    def build(scratch: Path) -> None:
+        with progress.task(f"Replacing modules of kernel {kernel.name}"):
+            pack(kernel, given, scratch, cache.root / "logs" / f"modules-{key}.log")
+
+    entry = cache.obtain(KIND, key, build)
+    cache.prune(KIND, KEPT, IDLE_S)
+    return replace(
+        kernel,
+        name=label,
+        modules=entry / kbuild.MODULES,
+        digest=digest({"kernel": kernel.digest, "modules": key}),
+        lasting=False,
+    )
+
+
+def pack(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
+    """Make the squashfs of a kernel's modules, some of them replaced.
+
+    Args:
+        kernel: whose modules to start from.
+        modules: what replaces those of the same names.
+        scratch: gets the squashfs.
+        log: what the tools say.
+
+    Raises:
+        UsageError: the kernel has no module of such a name, or one is for another kernel.
+    """
+    stage = scratch / "stage"
+    folder = stage / "lib/modules"
+    folder.parent.mkdir(parents=True)
+    _run(log, "unsquashfs", "-no-progress", "-dest", folder, kernel.modules)
+    there = {path.name: path for path in (folder / kernel.release).rglob("*.ko")}
+    for path in modules:
+        if path.name not in there:
+            raise UsageError(
+                f"kernel {kernel.name} has no module {path.name}",
+                expected=f"one of its own, such as {', '.join(sorted(there)[-3:])}",
+            )
+        _check_release(path, kernel)
+        shutil.copyfile(path, there[path.name])
+    squash(stage, kernel.release, scratch / kbuild.MODULES, log)
+    shutil.rmtree(stage)
+
+
+def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
+    """Make a product like a kernel's, some of its modules replaced.
+
+    Args:
+        kernel: a product of the cache.
+        modules: what replaces those of the same names.
+        scratch: the new product's folder.
+        log: what the tools say.
+
+    Raises:
+        UsageError: the kernel has no module of such a name, or one is for another kernel.
+    """
+    pack(kernel, modules, scratch, log)
+    for name in kbuild.KEPT.values():
+        os.link(kernel.bzimage.parent / name, scratch / name)
+
+
+def squash(root: Path, release: str, target: Path, log: Path) -> None:
+    """Strip the modules below `root`/lib/modules, index them and pack them for guests.
+
+    Args:
+        root: stands for a guest's root folder.
+        release: the folder in lib/modules.
+        target: the squashfs to make.
+        log: what the tools say.
+
+    Raises:
+        BuildError: a tool failed.
+    """
+    folder = root / "lib/modules"
+    _run(log, "strip", "--strip-debug", *sorted(folder.rglob("*.ko")))
+    _run(log, "depmod", "--basedir", root, release)
+    _run(log, "mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS, *kbuild.SQUASHFS_TIMES)
+
+
+def _run(log: Path, *command: str | Path) -> None:
+    pipeline("pack modules", [os.fspath(word) for word in command], log=log)
+
+
+def _check_release(module: Path, kernel: Kernel) -> None:
+    mark = b"\0vermagic="
+    _before, found, after = module.read_bytes().partition(mark)
+    release = after.partition(b"\0")[0].decode(errors="replace").partition(" ")[0]
+    if not found or release != kernel.release:
+        raise UsageError(
+            f"{module} is not for kernel {kernel.name}",
+            expected=kernel.release,
+            seen=release or "no vermagic: this is no kernel module",
+        )

@@ -1,0 +1,165 @@
+"""Packaged kernels as built source trees, kept so that a change costs only what it touches.
+
+A tree is never written to once it is built. Who wants to change it gets a *branch*: sources and
+objects are hard links, which whoever replaces a file breaks (git, and binutils, which unlink what
+they are about to write), and folders off the changed path are links too. The rest of the build
+folder is copied, since kbuild writes it in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from vfio_lab.kernels import kbuild, kernel, ksource
+from vfio_lab.util import progress
+from vfio_lab.util.cache import Cache
+
+KIND = "tree"
+READY = "ready.json"
+BRANCHES = "branch"
+WHOLE = PurePath()
+VFIO = PurePath("drivers/vfio")
+DEPENDS = re.compile(r'^MODULE_INFO\(depends, "(.*)"\);$', re.MULTILINE)
+OBJECTS = (".o", ".a")
+# What linking the image leaves; modules are linked against vmlinux.o alone.
+IMAGE_ONLY = ("vmlinux", "vmlinux.unstripped", ".tmp_vmlinux*", "bzImage", "compressed", "*.bin")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A built source tree.
+
+    Args:
+        name: the kernel it is of.
+        bench: where it was built.
+    """
+
+    name: str
+    bench: kbuild.Bench
+
+    def modules(self, area: PurePath = VFIO) -> list[str]:
+        """Return the modules of a folder and those they depend on, as targets of make."""
+        out = self.bench.out
+        order = (out / "modules.order").read_text().split()
+        paths = {_module(path): PurePath(path).with_suffix("") for path in order}
+        wanted = [name for name, path in paths.items() if path.is_relative_to(area)]
+        for name in wanted:
+            found = DEPENDS.search((out / f"{paths[name]}.mod.c").read_text())
+            depends = found[1].split(",") if found else []
+            wanted += [_module(each) for each in depends if each and _module(each) not in wanted]
+        return [f"{paths[name]}.ko" for name in wanted]
+
+
+def obtain(name: str, cache: Cache) -> Tree:
+    """Return the built tree of a packaged kernel, making it first if need be.
+
+    Args:
+        name: as in the catalogue.
+        cache: where trees are kept.
+
+    Raises:
+        UsageError: there is no such kernel.
+        HostError: a tool, disk space or the network is missing.
+        BuildError: it does not compile.
+    """
+    spec = kernel.catalogue().spec(name)
+    package, archive = ksource.obtain(cache.open(), spec.source)
+    key = spec.key(package.sha256)
+    folder = cache.path(KIND, key)
+    job = kbuild.Job(spec.name, spec.asked, spec.unasked, spec.steps)
+    with cache.lock(KIND, key):
+        if not (folder / READY).exists():
+            _drop_outdated(name, cache)
+            shutil.rmtree(folder, ignore_errors=True)
+            kbuild.Bench(job, folder, cache).prepare(archive)
+            (folder / READY).write_text(json.dumps({"name": name}))
+    return Tree(name, kbuild.Bench(job, folder, cache))
+
+
+@contextlib.contextmanager
+def branch(tree: Tree, label: str, area: PurePath = VFIO) -> Iterator[kbuild.Bench]:
+    """Give a copy of a tree to change and build in, thrown away in the end.
+
+    Args:
+        tree: what to copy.
+        label: what to call the kernel that comes out.
+        area: the folder in which sources will change; `WHOLE` if not known.
+    """
+    base = tree.bench
+    folder = base.cache.open().root / BRANCHES
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _sweep(folder)
+    work = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", dir=folder))
+    job = replace(base.job, name=label, steps=0)
+    made = kbuild.Bench(job, work, base.cache)
+    try:
+        with progress.task(f"Branching off kernel {tree.name}"):
+            _link(base.tree, made.tree, area)
+            spared = shutil.ignore_patterns(*(() if area == WHOLE else IMAGE_ONLY))
+            shutil.copytree(
+                base.out, made.out, symlinks=True, copy_function=_copy_or_link, ignore=spared
+            )
+            _move_tools(base, made)
+        yield made
+        made.forget_logs()
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _link(source: Path, target: Path, area: PurePath) -> None:
+    """Make `target` look like `source`, with files of its own in `area` and the way there."""
+    if area == WHOLE:
+        skip = shutil.ignore_patterns(kbuild.OUT)
+        shutil.copytree(source, target, symlinks=True, copy_function=os.link, ignore=skip)
+        return
+    first = area.parts[0]
+    target.mkdir()
+    for entry in os.scandir(source):
+        if entry.name not in (first, kbuild.OUT):
+            (target / entry.name).symlink_to(entry.path)
+    _link(source / first, target / first, area.relative_to(first))
+
+
+def _copy_or_link(source: str, target: str) -> None:
+    if PurePath(source).suffix in OBJECTS:
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def _move_tools(base: kbuild.Bench, made: kbuild.Bench) -> None:
+    """Rewrite where objtool was built, or it is built again, and then all that it looked at."""
+    moved = {base.out: made.out}
+    if not (made.tree / "tools").is_symlink():  # through a link make sees where it leads
+        moved[base.tree] = made.tree
+    for path in (made.out / "tools").rglob(".*.cmd"):
+        text = path.read_text()
+        for before, after in moved.items():
+            text = text.replace(os.fspath(before), os.fspath(after))
+        path.write_text(text)
+
+
+def _module(path: str) -> str:
+    return PurePath(path).stem.replace("-", "_")
+
+
+def _drop_outdated(name: str, cache: Cache) -> None:
+    for mark in (cache.root / KIND).glob(f"*/{READY}"):
+        if json.loads(mark.read_text()).get("name") == name:
+            with cache.lock(KIND, mark.parent.name):
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Delete the branches of processes that were killed."""
+    for work in folder.iterdir():
+        if not Path("/proc", work.name.strip(".").partition("-")[0]).exists():
+            shutil.rmtree(work, ignore_errors=True)

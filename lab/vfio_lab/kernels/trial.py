@@ -1,0 +1,88 @@
+"""A packaged kernel with a patch series on top, rebuilt only where the series touches it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vfio_lab.kernels import (
+    export,
+    kbuild,
+    kmodules,
+    ktree,
+    series,
+)
+from vfio_lab.kernels import kernel as kernels
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.series import Patch
+from vfio_lab.util.cache import Cache, digest
+
+
+def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:
+    """Return a packaged kernel with patches applied.
+
+    Args:
+        name: as in the catalogue.
+        patches: in order.
+        cache: where it is kept for a while.
+
+    Raises:
+        UsageError: there is no such kernel.
+        BuildError: a patch does not apply or compile; names file and line.
+    """
+    base = kernels.obtain(name, cache)
+    key = _key(base, patches)
+    if (entry := cache.find(export.KIND, key)) is not None:
+        return kernels.load(entry)
+    tree = ktree.obtain(name, cache)
+    area = ktree.VFIO if modules_suffice(patches) else ktree.WHOLE
+    with ktree.branch(tree, _label(name, key), area) as bench:
+        return patched_in(bench, tree, patches, cache)
+
+
+def patched_in(
+    bench: kbuild.Bench, tree: ktree.Tree, patches: Sequence[Patch], cache: Cache
+) -> Kernel:
+    """Return a packaged kernel with patches applied, using a branch that others may use next.
+
+    Args:
+        bench: a branch of the tree; its sources are left as they were.
+        tree: the packaged kernel's.
+        patches: in order.
+        cache: where the kernel is kept for a while.
+
+    Raises:
+        BuildError: a patch does not apply or compile; names file and line.
+    """
+    base = kernels.obtain(tree.name, cache)
+    key = _key(base, patches)
+
+    def build(scratch: Path) -> None:
+        with series.applied(patches, bench.tree, f"kernel {tree.name}"):
+            if modules_suffice(patches):
+                bench.compile(*tree.modules())
+                made = [bench.out / each for each in tree.modules()]
+                kmodules.product(base, made, scratch, bench.log("pack"))
+            else:
+                bench.compile()
+                bench.pack(scratch)
+        facts = {"release": base.release, "version": base.version, "lasting": False}
+        kernels.note(scratch, {"name": _label(tree.name, key), **facts})
+
+    entry = cache.obtain(export.KIND, key, build)
+    cache.prune(export.KIND, export.PRODUCTS_KEPT, export.IDLE_S)
+    return kernels.load(entry)
+
+
+def _key(base: Kernel, patches: Sequence[Patch]) -> str:
+    inputs = {"base": base.digest, "patches": [patch.text for patch in patches]}
+    return digest({"recipe": export.RECIPE, **inputs})[:16]
+
+
+def _label(name: str, key: str) -> str:
+    return f"{name}+{key[: export.LABEL_DIGITS]}"
+
+
+def modules_suffice(patches: Sequence[Patch]) -> bool:
+    """Return whether a series touches nothing but drivers/vfio."""
+    return all(path.is_relative_to(ktree.VFIO) for path in series.touched(patches))

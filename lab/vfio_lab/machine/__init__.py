@@ -1,0 +1,1 @@
+"""Test machines: guests, the templates they are cloned from, and remote machines."""

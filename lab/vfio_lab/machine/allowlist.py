@@ -1,0 +1,100 @@
+"""What may be done to a machine that is not ours: everything to one device, nothing to the rest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from vfio_lab.client.channel import Channel, Pending
+from vfio_lab.errors import LabError
+from vfio_lab.uapi.syscalls import (
+    NUMBERS,
+    O_CREAT,
+    O_RDWR,
+    O_WRONLY,
+)
+
+# What changes nothing but the process that calls, and what it has open.
+HARMLESS = frozenset(NUMBERS) - {"chown", "sethostname", "openat", "prctl"}
+CALLS = {number: name for name, number in NUMBERS.items()}
+NODES = re.compile(r"/dev/(vfio/\S+|iommu|null)")
+BINDING = re.compile(r"/sys/bus/pci/(drivers/(vfio-pci|pci-stub)/(bind|unbind)|drivers_probe)")
+PARAMETERS = "/sys/module/vfio_pci/parameters/"
+UNBIND = re.compile(r"/sys/bus/pci/drivers/[^/]+/unbind")
+ATTRIBUTE = re.compile(r"/sys/bus/pci/devices/([^/]+)/(?:power/)?([^/]+)")
+# Attributes that take a device away, or do something to its neighbours.
+FOREIGN = frozenset({"remove", "rescan", "reset_subordinate"})
+MODULES = frozenset({"vfio", "vfio-pci", "vfio_iommu_type1", "iommufd"})
+
+
+class Unsuited(LabError):
+    """This machine cannot be asked that; a guest can."""
+
+    usual_hint = "run the scenario without --lab-host"
+
+
+@dataclass(frozen=True)
+class Fence:
+    """The device that is lent to us, and its VFs.
+
+    Args:
+        functions: their addresses.
+    """
+
+    functions: frozenset[str]
+
+    def objection(self, op: str, args: dict[str, Any]) -> str | None:
+        """Return what is wrong with a request to the agent, None if it may be made."""
+        match op:
+            case "write_file":
+                text = bytes.fromhex(args["data"]).decode(errors="replace").strip()
+                path = args["path"]
+                return None if self.writable(path, text) else f"writes {text!r} to {path}"
+            case "run":
+                return None if _loads_vfio(args["argv"]) else f"runs {' '.join(args['argv'])}"
+            case "syscall":
+                return self._call(CALLS[args["number"]], args["args"])
+        return None
+
+    def writable(self, path: str, text: str) -> bool:
+        """Whether a file may be written: one of the device's, or one that names it."""
+        if BINDING.fullmatch(path) or UNBIND.fullmatch(path):
+            return text in self.functions
+        return path.startswith(PARAMETERS) or self.owned(path)
+
+    def owned(self, path: str) -> bool:
+        """Whether a file is an attribute of the device itself that concerns nobody else."""
+        match = ATTRIBUTE.fullmatch(path)
+        return match is not None and match[1] in self.functions and match[2] not in FOREIGN
+
+    def _call(self, name: str, args: list[Any]) -> str | None:
+        if name in HARMLESS:
+            return None
+        if name != "openat":
+            return f"calls {name}"
+        path = bytes.fromhex(args[1]["data"]).rstrip(b"\0").decode(errors="replace")
+        reads = not args[2] & (O_WRONLY | O_RDWR | O_CREAT)
+        allowed = reads or NODES.fullmatch(path) or self.owned(path)
+        return None if allowed else f"opens {path} to write"
+
+
+@dataclass
+class FencedChannel(Channel):
+    """An agent's stream that takes no request beyond its fence."""
+
+    fence: Fence = field(default_factory=lambda: Fence(frozenset()))
+
+    def start(self, pid: int, op: str, about: str, /, **args: object) -> Pending:
+        """Send a request and return without waiting.
+
+        Raises:
+            Unsuited: the machine is not to be asked that.
+        """
+        if (objection := self.fence.objection(op, args)) is not None:
+            raise Unsuited(f"it {objection}, which is not the device that was named")
+        return super().start(pid, op, about, **args)
+
+
+def _loads_vfio(argv: list[str]) -> bool:
+    return argv[0] == "modprobe" and MODULES.issuperset(argv[1:])

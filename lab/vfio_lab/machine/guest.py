@@ -1,0 +1,266 @@
+"""Guests: a running QEMU, its agent, its monitor, and the users in it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vfio_lab.client.channel import ROUTER, Channel
+from vfio_lab.client.transcript import Entry
+from vfio_lab.errors import BootError, LabError
+from vfio_lab.hw.topology import Topology
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.machine.base import CALL_TIMEOUT_S, Awake, Subject
+from vfio_lab.machine.ssh import Login, Ssh
+from vfio_lab.qemu import console
+from vfio_lab.qemu.accelerator import Accelerator
+from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
+from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.qemu.process import Qemu
+from vfio_lab.qemu.qmp import Qmp
+from vfio_lab.util.deadline import Deadline, wait_until
+from vfio_lab.vfio import VfioUser
+
+WAKE_TIMEOUT_S = 20.0
+BOOT_TIMEOUT_S = 60.0
+ENDING_TIMEOUT_S = 1.0
+SSH_TIMEOUT_S = 30.0
+SEED_BYTES = 64
+MANAGEMENT_NIC = "eth0"
+AGENT_BY_HAND = "cd /run/vfio-lab && exec python3 -S -m agent --stdio"
+SETTLED = "/run/vfio-lab/settled"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """All that a guest is started from.
+
+    Args:
+        topology: its hardware.
+        kernel: what it boots.
+        caps: what this QEMU can do.
+        accelerator: kvm or tcg.
+        files: disks, and for clones the frozen memory and state.
+        keys: folder with the cache's SSH keys.
+    """
+
+    topology: Topology
+    kernel: Kernel
+    caps: QemuCaps
+    accelerator: Accelerator
+    files: BootFiles
+    keys: Path
+
+
+@dataclass
+class Guest(Subject):
+    """A pristine machine for one scenario; `close` throws it away.
+
+    Args:
+        name: unique in the run, also its evidence folder's.
+        machine: what it was started from.
+        folder: where console, logs and transcript go.
+        qemu: the process.
+        channel: the agent.
+        monitor: our end of QEMU's monitor.
+        agent: our end of the agent's port.
+    """
+
+    name: str
+    machine: Machine
+    folder: Path
+    qemu: Qemu
+    channel: Channel
+    monitor: socket.socket = field(repr=False)
+    agent: socket.socket = field(repr=False)
+    transcript: list[Entry] = field(default_factory=list, repr=False)
+    users: list[VfioUser] = field(default_factory=list, repr=False)
+    awake: Awake | None = None
+    kept: bool = False
+    _log: list[str] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def launch(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
+        """Start QEMU; the guest is not awake yet.
+
+        Raises:
+            LaunchError: the binary cannot be executed.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        monitor, monitor_end = socket.socketpair()
+        agent, agent_end = socket.socketpair()
+        with monitor_end, agent_end:
+            run = RunFiles(folder, name, qmp_fd=monitor_end.fileno(), agent_fd=agent_end.fileno())
+            command = argv(
+                machine.topology, machine.caps, machine.accelerator.name, machine.files, run
+            )
+            inherit = (monitor_end.fileno(), agent_end.fileno())
+            qemu = Qemu.launch(command, folder / "qemu.log", inherit, keepable=keepable)
+        guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
+        guest.channel.circumstances, guest.channel.log = guest.circumstances, guest.console
+        return guest
+
+    @classmethod
+    def clone(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
+        """Return an awake clone of a template.
+
+        Raises:
+            BootError: the clone did not wake; carries what QEMU said.
+        """
+        guest = cls.launch(name, machine, folder, keepable=keepable)
+        guest.become_clone()
+        return guest
+
+    @classmethod
+    def boot(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
+        """Return a guest booted from power-on, as soon as its agent answers.
+
+        Raises:
+            BootError: the agent did not announce itself; carries the console's tail.
+        """
+        guest = cls.launch(name, machine, folder, keepable=keepable)
+        with guest._delivery("boot"):
+            guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * machine.kernel.slowness))
+            guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
+        return guest
+
+    def become_clone(self) -> None:
+        """Make a launched guest a clone of its template, and wake it.
+
+        Raises:
+            BootError: it did not wake; carries what QEMU said.
+        """
+        with self._delivery("clone"):
+            self._load(Deadline.after(WAKE_TIMEOUT_S))
+            self._wake(Deadline.after(WAKE_TIMEOUT_S * self.machine.kernel.slowness))
+
+    @cached_property
+    def qmp(self) -> Qmp:
+        """QEMU's monitor, connected on first use."""
+        return Qmp(self.monitor, self.name, self.folder / "qmp.jsonl", self.circumstances)
+
+    @cached_property
+    def ssh(self) -> Ssh:
+        """An SSH connection into the guest, opened on first use."""
+        return Ssh(self.login, Deadline.after(SSH_TIMEOUT_S))
+
+    def agent_over_ssh(self) -> Channel:
+        """Start a second agent behind SSH and return its channel: the same protocol.
+
+        Raises:
+            SshError: sshd does not let us in.
+        """
+        deadline = Deadline.after(SSH_TIMEOUT_S)
+        carrier = self.ssh.carrier("sh", "-c", AGENT_BY_HAND, deadline=deadline)
+        channel = Channel(carrier, f"{self.name} over SSH")
+        channel.await_ready(deadline)
+        return channel
+
+    @cached_property
+    def login(self) -> Login:
+        """Where this guest's sshd listens, on the host's loopback."""
+        return Login(
+            "127.0.0.1",
+            self.qmp.forwarded_port(deadline=Deadline.after(CALL_TIMEOUT_S)),
+            key=self.machine.keys / "user",
+            host_key=self.machine.keys / "host.pub",
+        )
+
+    def settled(self, deadline: Deadline) -> None:
+        """Wait until boot's last step, sshd, is done."""
+        wait_until("the end of boot", lambda: self.root.exists(SETTLED), deadline)
+
+    def circumstances(self) -> dict[str, Any]:
+        """Return what an error about this guest should carry, gathered now."""
+        self.qemu.await_end(Deadline.after(ENDING_TIMEOUT_S))
+        seen = self.qemu.how_it_ended()
+        if (headline := console.headline(self.console)) is not None:
+            seen = f"{headline} ({seen})"
+        return {"seen": seen, "tail": console.tail(self.console), "where": self.console}
+
+    def close(self) -> None:
+        """Throw the guest away, or let go of a kept one; idempotent."""
+        if "ssh" in self.__dict__:
+            self.ssh.close()
+        if "qmp" in self.__dict__:
+            self.qmp.close()
+        if not self.kept:
+            self.qemu.kill()
+        self.channel.close()
+        self.monitor.close()
+
+    def keep(self) -> str:
+        """Have a guest started as keepable outlive this process; return how to get in and end it.
+
+        Raises:
+            GuestLost: there is nothing left to keep.
+        """
+        inside = shlex.join(self.login.command())
+        self.qemu.keep(self.agent.fileno(), self.monitor.fileno())
+        self.kept = True
+        return f"to get in:  {inside}\nto end it:  kill {self.qemu.process.pid}"
+
+    def paste(self) -> str:
+        """Return a command line that boots the same machine at a person's terminal."""
+        files = self.machine.files.without_state()
+        by_hand = RunFiles(self.folder, self.name, interactive=True)
+        command = argv(
+            self.machine.topology, self.machine.caps, self.machine.accelerator.name, files, by_hand
+        )
+        return shlex.join(command)
+
+    def _load(self, deadline: Deadline) -> None:
+        """Load the template's state; the guest then runs by itself."""
+        ignore_shared = [{"capability": "x-ignore-shared", "state": True}]
+        self.qmp.execute("migrate-set-capabilities", deadline=deadline, capabilities=ignore_shared)
+        uri = f"file:{self.machine.files.state}"
+        self.qmp.execute("migrate-incoming", deadline=deadline, uri=uri)
+
+    def _wake(self, deadline: Deadline) -> None:
+        """Make the guest differ from its siblings: clock, random state, MAC."""
+        seed = secrets.token_bytes(SEED_BYTES)
+        answer = self.channel.call(
+            ROUTER,
+            "wake",
+            "wake the agent",
+            deadline=deadline,
+            now_ns=time.time_ns(),
+            seed=seed.hex(),
+            mac=_random_mac(seed),
+            interface=MANAGEMENT_NIC,
+        )
+        # Set to the moment of asking, the guest's clock is late by the request's way; the answer
+        # is late by its own.
+        self.awake = Awake((answer["now_ns"] / 1e9 + answer["ended"]) / 2, answer["log_us"])
+
+    @contextlib.contextmanager
+    def _delivery(self, how: str) -> Iterator[None]:
+        """Throw the guest away, and say why, if it does not become ready."""
+        try:
+            yield
+        except LabError as error:
+            self.close()
+            raise BootError(
+                f"the {how} of {self.name} never became ready",
+                guest=f"{self.machine.topology.name} on kernel {self.machine.kernel.name}",
+                expected="an answer from the agent",
+                seen=error.seen or error.what,
+                tail=error.tail,
+                where=self.folder,
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+
+def _random_mac(seed: bytes) -> str:
+    # Locally administered, unicast; QEMU's own prefix says what it is in a packet dump.
+    return "525400" + seed[:3].hex()

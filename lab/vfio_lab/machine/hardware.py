@@ -1,0 +1,56 @@
+"""Whether a guest's hardware is what its topology promised."""
+
+from __future__ import annotations
+
+from vfio_lab.client.sysfs import PciFunction
+from vfio_lab.errors import BuildError
+from vfio_lab.hw.topology import Viommu
+from vfio_lab.machine.guest import Guest
+
+
+def check(guest: Guest) -> None:
+    """Compare the guest's PCI functions and IOMMU groups with its topology.
+
+    Raises:
+        BuildError: they differ; names every difference.
+    """
+    wrong = [*_functions(guest), *_groups(guest)]
+    if wrong:
+        raise BuildError(
+            f"the guest does not have the hardware of topology {guest.machine.topology.name}",
+            guest=guest.name,
+            seen="; ".join(wrong),
+            where=guest.console,
+            hint="compare with `vfio-lab topology show " + guest.machine.topology.name + "`",
+        )
+
+
+def _functions(guest: Guest) -> list[str]:
+    wrong = []
+    for promised in guest.machine.topology.functions:
+        function = PciFunction(promised.bdf, guest.root)
+        if not function.present:
+            wrong.append(f"{promised.role} {promised.bdf} is missing")
+            continue
+        found = f"{int(function.read('vendor'), 16):04x}:{int(function.read('device'), 16):04x}"
+        if found != (expected := f"{promised.vendor:04x}:{promised.device:04x}"):
+            wrong.append(f"{promised.role} {promised.bdf} is {found}, not {expected}")
+    return wrong
+
+
+def _groups(guest: Guest) -> list[str]:
+    """Return the promised groups that the guest split, merged or lacks."""
+    topology = guest.machine.topology
+    if topology.viommu is Viommu.NONE or topology.groups_follow_boot_words:
+        return []
+    wrong = []
+    for promised in topology.groups:
+        expected = {str(function.bdf) for function in promised}
+        leader = PciFunction(promised[0].bdf, guest.root)
+        if topology.groups_wait_for_drivers and not leader.grouped:
+            continue
+        number = leader.group
+        found = set(guest.root.listdir(f"/sys/kernel/iommu_groups/{number}/devices"))
+        if found != expected:
+            wrong.append(f"group {number} holds {sorted(found)}, not {sorted(expected)}")
+    return wrong

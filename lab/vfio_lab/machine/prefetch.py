@@ -1,0 +1,73 @@
+"""The next scenario's guest, cloned while the one before it runs.
+
+Of a short scenario nearly half is the wait for its clone, and a guest that resets a device sleeps:
+the next clone starts in the gaps. It is as pristine as one that was waited for.
+"""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.machine.guest import Guest, Machine
+
+
+@dataclass(frozen=True)
+class Coming:
+    """A guest that is not awake yet, maybe.
+
+    Args:
+        guest: launched; QEMU dies with the thread that starts it, so that was the main one.
+        awake: done when it is.
+    """
+
+    guest: Guest
+    awake: Future[None]
+
+    def discard(self) -> None:
+        """Throw the guest away, and its folder: no scenario had it."""
+        self.guest.qemu.kill()
+        self.awake.exception()
+        self.guest.close()
+        shutil.rmtree(self.guest.folder, ignore_errors=True)
+
+
+class Ahead:
+    """At most one guest that is cloned for a scenario to come: `coming`."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clone-ahead")
+        self.coming: Coming | None = None
+
+    def start(self, name: str, template: Machine, folder: Path, *, keepable: bool) -> None:
+        """Begin to clone a guest; one that was not taken is thrown away.
+
+        Args:
+            name: whoever takes it must ask for that name.
+            template: what it is cloned from.
+            folder: its evidence folder.
+            keepable: whether it may outlive the run.
+        """
+        self.discard()
+        guest = Guest.launch(name, template, folder, keepable=keepable)
+        self.coming = Coming(guest, self._thread.submit(guest.become_clone))
+
+    def take(self, name: str) -> Guest | None:
+        """Return the guest that was cloned for that name, once it is awake.
+
+        Raises:
+            BootError: it did not wake.
+        """
+        if self.coming is None or self.coming.guest.name != name:
+            return None
+        self.coming.awake.result()
+        coming, self.coming = self.coming, None
+        return coming.guest
+
+    def discard(self) -> None:
+        """Throw away the guest that nobody took, if there is one."""
+        if self.coming is not None:
+            self.coming.discard()
+            self.coming = None

@@ -1,0 +1,309 @@
+"""Real machines: one device of theirs lent to scenarios over SSH, and put back after each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from vfio_lab.client.channel import Channel
+from vfio_lab.client.transcript import Entry
+from vfio_lab.errors import AgentError, HostError, LabError
+from vfio_lab.hw.pci import Bdf
+from vfio_lab.hw.topology import Topology
+from vfio_lab.hw.tree import Function, Model, Sriov
+from vfio_lab.image import rootfs
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.machine.allowlist import Fence, FencedChannel, Unsuited
+from vfio_lab.machine.base import Awake, Subject
+from vfio_lab.machine.ssh import Login, Ssh
+from vfio_lab.spec.changes import Version, parse_version
+from vfio_lab.util import resources
+from vfio_lab.util.deadline import Deadline, wait_until
+from vfio_lab.vfio import VfioUser
+
+AGENT = resources.PACKAGE / "agent"
+KEEPER = AGENT / "lease"
+TIMEOUT_S = 60.0
+PF = "pf0"
+TOPOLOGY = "igb"  # the one whose scenarios ask for no more than a PF
+DEBIAN = re.compile(r"Debian (\d+\.\d+\.\d+)")
+
+
+class Session(Protocol):
+    """A started command, as paramiko has it."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return what it wrote."""
+
+    def recv_stderr(self, size: int, /) -> bytes:
+        """Return what it complained about."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Write to it."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """Bound the calls above."""
+
+    def shutdown_write(self) -> None:
+        """Tell it that there is no more."""
+
+    def exit_status_ready(self) -> bool:
+        """Whether it has ended."""
+
+    def recv_exit_status(self) -> int:
+        """Return its exit code."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+@dataclass(frozen=True)
+class Found(Topology):
+    """A topology that was found, not made.
+
+    Args:
+        found: the functions that were named.
+    """
+
+    found: tuple[Function, ...] = ()
+
+    @cached_property
+    def functions(self) -> tuple[Function, ...]:
+        """The functions that were named."""
+        return self.found
+
+
+@dataclass(frozen=True)
+class RealMachine:
+    """A machine that was looked at, and the device that it lends.
+
+    Args:
+        login: where it is.
+        pf: the device.
+        kernel: what it runs.
+        topology: the device, as `pf0`.
+        fence: what may be touched.
+        ssh: the connection.
+    """
+
+    login: Login
+    pf: Bdf
+    kernel: Kernel
+    topology: Topology
+    fence: Fence
+    ssh: Ssh = field(repr=False)
+
+    @classmethod
+    def reach(cls, login: Login, pf: Bdf, folder: Path) -> RealMachine:
+        """Look at a machine without touching anything.
+
+        Args:
+            login: where it is.
+            pf: the device that scenarios may use.
+            folder: where to keep its kernel's configuration.
+
+        Raises:
+            SshError: no connection.
+            HostError: the device is in use, is no PF, or cannot be used.
+        """
+        ssh = Ssh(login, Deadline.after(TIMEOUT_S))
+        facts = _look(ssh, pf)
+        if facts["objections"]:
+            ssh.close()
+            raise _refusal(login, pf, "; ".join(facts["objections"]))
+        function = Function(PF, _model(facts["pf"]), pf)
+        vfs = [function.vf(index) for index in range(facts["pf"]["total_vfs"])]
+        return cls(
+            login,
+            pf,
+            _kernel(facts, folder),
+            Found(login.host, "a real machine", (), found=(function,)),
+            Fence(frozenset(map(str, (pf, *vfs)))),
+            ssh,
+        )
+
+    @property
+    def host(self) -> dict[str, str]:
+        """What a run's results say of it."""
+        machine = f"{self.login.user}@{self.login.host}, {self.pf}"
+        return {"qemu": "none", "accelerator": "real hardware", "machine": machine}
+
+    def lacks(self, topology: Topology, image_name: str) -> str:
+        """Return what a scenario's machine has and this one has not, empty if nothing."""
+        if image_name != rootfs.BASE:
+            return f"the image {image_name}"
+        roles = [each.role for each in topology.under_test if each.model.qemu and not each.is_slot]
+        missing = sorted(role for role in roles if role != PF)
+        if missing:
+            return ", ".join(missing)
+        return "" if topology.name == TOPOLOGY else f"hardware like topology {topology.name}"
+
+
+@dataclass
+class RealGuest(Subject):
+    """A real machine for the time of one scenario; `close` puts everything back."""
+
+    name: str
+    machine: RealMachine
+    folder: Path
+    channel: Channel
+    session: Session = field(repr=False)
+    transcript: list[Entry] = field(default_factory=list, repr=False)
+    users: list[VfioUser] = field(default_factory=list, repr=False)
+    awake: Awake | None = None
+    _log: list[str] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def borrow(cls, name: str, machine: RealMachine, folder: Path) -> RealGuest:
+        """Start an agent on the machine, which lends it the device.
+
+        Raises:
+            HostError: the device has come into use.
+            AgentError: the machine cannot run the agent.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        session = _start(machine.ssh, machine.pf, "lend")
+        channel = FencedChannel(session, name, fence=machine.fence)
+        guest = cls(name, machine, folder, channel, session)
+        channel.circumstances = guest.circumstances
+        try:
+            channel.await_ready(Deadline.after(TIMEOUT_S))
+            stamp = guest.ask("mark", "mark the kernel log")
+        except BaseException:
+            guest.close()
+            raise
+        guest.awake = Awake((stamp["began"] + stamp["ended"]) / 2, stamp["log_us"])
+        return guest
+
+    def taints(self) -> frozenset[int]:
+        """Taints stay for ever: only a machine of the scenario's own can tell whose they are."""
+        raise Unsuited("it has been up for long: whose its taints are cannot be told")
+
+    def unload(self, module: str) -> None:
+        """Others may use a module."""
+        raise Unsuited(f"its module {module} may be in others' use")
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what only guests have: a monitor, a process, a power button."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise Unsuited(f"it is no guest of ours: it has no {name}")
+
+    def circumstances(self) -> dict[str, Any]:
+        """Return what an error about this machine should carry."""
+        return {"seen": _complaint(self.session)} if self.session.exit_status_ready() else {}
+
+    def close(self) -> None:
+        """Have the device put back, and wait for it; idempotent.
+
+        Raises:
+            HostError: it was not put back; says what was not.
+        """
+        for user in reversed(self.users):  # the agent's end is theirs too, but in no order
+            with contextlib.suppress(LabError):
+                user.kill()
+        self.session.shutdown_write()
+        try:
+            deadline = Deadline.after(TIMEOUT_S)
+            wait_until("the device to be put back", self.session.exit_status_ready, deadline)
+            code, said = self.session.recv_exit_status(), _complaint(self.session)
+        finally:
+            self.channel.close()
+        if code:
+            raise _refusal(self.machine.login, self.machine.pf, said or f"exit code {code}")
+
+    def paste(self) -> str:
+        """Return the command line that a person would reach the machine by."""
+        return shlex.join(self.machine.login.command())
+
+
+def _look(ssh: Ssh, pf: Bdf) -> dict[str, Any]:
+    session = _start(ssh, pf, "look")
+    parts: list[bytes] = []
+    read = _reader(session.recv, parts)
+    wait_until(f"{ssh.login.host} to say what it is", read, Deadline.after(TIMEOUT_S))
+    try:
+        return dict(json.loads(b"".join(parts)))
+    except ValueError as error:
+        raise AgentError(
+            f"{ssh.login.host} cannot say what it is",
+            expected="python3 there, and root or sudo without a password",
+            tail=_complaint(session),
+        ) from error
+
+
+def _reader(receive: Callable[[int], bytes], parts: list[bytes]) -> Callable[[], bool]:
+    """Return a probe that takes in what there is, and says whether the stream has ended."""
+
+    def probe() -> bool:
+        try:
+            parts.append(receive(1 << 16))
+        except TimeoutError:
+            return False
+        return not parts[-1]
+
+    return probe
+
+
+def _start(ssh: Ssh, pf: Bdf, mode: str) -> Session:
+    """Send the agent with its keeper and start them."""
+    paths = [*AGENT.glob("*.py"), *KEEPER.glob("*.py")]
+    files = {f"agent/{path.relative_to(AGENT)}": path.read_text() for path in paths}
+    data = json.dumps(files).encode()
+    program = (KEEPER / "bootstrap.py").read_text()
+    sudo = [] if ssh.login.user == "root" else ["sudo", "-n"]
+    command = [*sudo, "python3", "-S", "-c", program, str(len(data)), str(pf), mode]
+    session: Session = ssh.carrier(*command, deadline=Deadline.after(TIMEOUT_S))
+    session.settimeout(TIMEOUT_S)
+    session.sendall(data)
+    return session
+
+
+def _complaint(session: Session) -> str:
+    parts: list[bytes] = []
+    session.settimeout(1.0)
+    wait_until("stderr", _reader(session.recv_stderr, parts), Deadline.after(TIMEOUT_S))
+    return b"".join(parts).decode(errors="replace").strip()
+
+
+def _refusal(login: Login, pf: Bdf, seen: str) -> HostError:
+    return HostError(
+        f"{pf} of {login.host} is not to be had, or not as it was",
+        device=str(pf),
+        expected="an SR-IOV PF that nobody uses",
+        seen=seen,
+        hint="name another with --lab-pf, or free this one yourself: the lab never does",
+    )
+
+
+def _model(facts: dict[str, int]) -> Model:
+    sriov = Sriov(facts["total_vfs"], facts["offset"], facts["stride"], facts["vf_device"])
+    return Model("real", facts["vendor"], facts["device"], sriov=sriov)
+
+
+def _kernel(facts: dict[str, Any], folder: Path) -> Kernel:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = folder / "kernel-config"
+    config.write_text(facts["config"])
+    release = facts["release"]
+    nowhere = Path("/nonexistent")
+    version = _version(release, facts["built"])
+    return Kernel(release, release, version, nowhere, nowhere, config, release, lasting=False)
+
+
+def _version(release: str, built: str) -> Version:
+    """Return a kernel's version; Debian's release string has no stable number.
+
+    Args:
+        release: as `uname -r` says it.
+        built: as `uname -v` says it.
+    """
+    debian = DEBIAN.search(built)
+    return parse_version(debian[1] if debian else release)

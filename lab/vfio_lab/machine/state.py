@@ -1,0 +1,104 @@
+"""What a guest looks like at one moment: PCI functions, drivers, groups, and who holds what."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vfio_lab.client.transcript import Entry
+
+DEVICE_FILE = "anon_inode:[vfio-device]"
+GET_DEVICE_FD = "VFIO_GROUP_GET_DEVICE_FD"
+NAME = re.compile(r'"([^" ]+)')
+# What a process has open because it is a process of the agent.
+OWN = ("socket:", "pipe:", "anon_inode:[pidfd]", "/dev/null", "/dev/console", "/dev/vport")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A PCI function as the guest has it.
+
+    Args:
+        bdf: its address.
+        vendor: four hex digits.
+        device: four hex digits.
+        driver: the bound driver's name, empty if unbound.
+        iommu_group: its group's number, empty if it has none.
+        physfn: its PF's address, empty if it is no VF.
+        cdev: its vfio character device's name, empty if it has none.
+    """
+
+    bdf: str
+    vendor: str
+    device: str
+    driver: str
+    iommu_group: str
+    physfn: str
+    cdev: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A descriptor of a user.
+
+    Args:
+        user: its name.
+        fd: the descriptor.
+        what: the file; for a device that came from a group, its address.
+    """
+
+    user: str
+    fd: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A guest at one moment."""
+
+    functions: tuple[Seen, ...]
+    held: tuple[Held, ...]
+
+
+def load(path: Path) -> Snapshot | None:
+    """Return the snapshot in an evidence folder's file, None if there is none."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    functions = tuple(Seen(**one) for one in data["functions"])
+    return Snapshot(functions, tuple(Held(**one) for one in data["held"]))
+
+
+def snapshot(
+    answer: Mapping[str, Any], names: Mapping[int, str], transcript: Iterable[Entry]
+) -> Snapshot:
+    """Return what the agent saw, with users by their names.
+
+    Args:
+        answer: the agent's.
+        names: of users, by pid.
+        transcript: tells which device a descriptor is, which the kernel does before 7.x not.
+    """
+    devices = _devices(transcript)
+    held = []
+    for pid, descriptors in answer["descriptors"].items():
+        user = names.get(int(pid), f"pid {pid}")
+        for fd, file in descriptors.items():
+            if file and not file.startswith(OWN):
+                what = devices.get((user, fd), file) if file == DEVICE_FILE else file
+                held.append(Held(user, int(fd), what))
+    return Snapshot(tuple(Seen(**one) for one in answer["functions"]), tuple(held))
+
+
+def _devices(transcript: Iterable[Entry]) -> dict[tuple[str, str], str]:
+    """Return the address of each device that came from a group, by user and descriptor."""
+    return {
+        (entry.user, entry.result): name[1]
+        for entry in transcript
+        if entry.call == GET_DEVICE_FD and (name := NAME.search(entry.arguments))
+    }

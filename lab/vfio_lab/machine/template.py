@@ -1,0 +1,244 @@
+"""Templates: a guest booted once, frozen on disk, cloned in a fraction of a second.
+
+Memory lives in a shared file while the template boots. Its devices are then migrated to a small
+state file with the memory left where it is (`x-ignore-shared`). A clone maps the same file
+privately and loads the state: the kernel copies pages only as they are written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import click
+
+from vfio_lab.errors import BuildError
+from vfio_lab.hw.topology import Topology
+from vfio_lab.image import initramfs, payload, rootfs
+from vfio_lab.image.rootfs import Image
+from vfio_lab.kernels import bring, kernel, kmodules
+from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.machine.guest import Guest, Machine
+from vfio_lab.machine.hardware import check
+from vfio_lab.qemu import capabilities, console
+from vfio_lab.qemu.accelerator import Accelerator, choose_accelerator
+from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
+from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.util import progress
+from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.deadline import Deadline
+from vfio_lab.vfio import VfioUser
+from vfio_lab.workloads import selftests
+
+SETTLE_TIMEOUT_S = 60.0
+FREEZE_TIMEOUT_S = 60.0
+USERS_IN_RESERVE = 4
+# Where templates are kept, how many (some 85 MB each; three kernels with all topologies are 51),
+# and how many seconds one must have been idle to go: other runs may be at those of trial kernels.
+LASTING = ("template", 96, 0.0)
+PASSING = ("trial", 16, 600.0)
+RECIPE = 1  # raise when this module freezes differently
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a guest has on its disks beside the kernel's modules.
+
+    Args:
+        image: the root file system.
+        payload: the tar with what the lab puts into it.
+    """
+
+    image: Image
+    payload: Path
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every template of a run is made with.
+
+    Args:
+        cache: where templates live.
+        kernel: what they boot.
+        caps: what this QEMU can do.
+        accelerator: kvm or tcg.
+    """
+
+    cache: Cache
+    kernel: Kernel
+    caps: QemuCaps
+    accelerator: Accelerator
+    _loads: dict[str, Load] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(
+        cls, cache: Cache, kernel_name: str | None = None, modules: Path | None = None
+    ) -> Workshop:
+        """Return the workshop for a kernel, building what the cache lacks.
+
+        Args:
+            cache: where everything built lives.
+            kernel_name: of a packaged one, the newest by default, or a path that
+                `vfio_lab.kernels.bring` takes.
+            modules: folder of modules that replace the kernel's own.
+
+        Raises:
+            HostError: this host cannot run or build it.
+            UsageError: there is no kernel of that name, or the modules are not for it.
+        """
+        replacing = kmodules.found_in(modules) if modules else []
+        caps = capabilities.probe()
+        built = bring.obtain(kernel_name or kernel.catalogue().default, cache.open())
+        if replacing:
+            built = kmodules.replaced(built, replacing, cache)
+        workshop = cls(cache, built, caps, choose_accelerator(caps, cache, built.bzimage))
+        workshop.load(rootfs.BASE)
+        return workshop
+
+    def load(self, image_name: str) -> Load:
+        """Return the disks of guests with that root file system, building what is missing.
+
+        Raises:
+            UsageError: there is no image of that name.
+            HostError: this host cannot build it.
+        """
+        if image_name not in self._loads:
+            root_fs = rootfs.obtain(self.cache, image_name)
+            content = payload.files(self.cache) | self._cargo(root_fs)
+            key = payload.payload_digest(content)[:16]
+            folder = self.cache.obtain(
+                "payload", key, lambda scratch: payload.pack(content, scratch / "payload.tar")
+            )
+            self._loads[image_name] = Load(root_fs, folder / "payload.tar")
+        return self._loads[image_name]
+
+    def machine(self, topology: Topology, image_name: str = rootfs.BASE) -> Machine:
+        """Return what a guest with that hardware and root file system boots from, cold."""
+        load = self.load(image_name)
+        files = BootFiles(
+            kernel=self.kernel.bzimage,
+            image=load.image.path,
+            fstype=load.image.fstype,
+            modules=self.kernel.modules,
+            payload=load.payload,
+        )
+        keys = payload.keys(self.cache)
+        return Machine(topology, self.kernel, self.caps, self.accelerator, files, keys)
+
+    def template(self, topology: Topology, image_name: str = rootfs.BASE) -> Machine:
+        """Return what a clone with that hardware and image starts from, freezing it if need be.
+
+        Raises:
+            BuildError: the guest could not be frozen, or is not what the topology says.
+            BootError: it did not boot.
+        """
+        cold = self.machine(topology, image_name)
+        title = f"Freezing template {topology.name} on kernel {self.kernel.name}"
+        kind, kept, idle_s = LASTING if self.kernel.lasting else PASSING
+        entry = self.cache.obtain(
+            kind,
+            self._key(cold, self.load(image_name).image),
+            lambda scratch: _freeze(cold, scratch, self.cache.root / "logs", title),
+            on_wait=lambda: click.echo(f"{title}: another run is at it; waiting", err=True),
+        )
+        self.cache.prune(kind, kept, idle_s)
+        files = replace(cold.files, ram=entry / "ram", state=entry / "state")
+        return replace(cold, files=files)
+
+    def _cargo(self, root_fs: Image) -> dict[str, bytes]:
+        """Return what an image's recipe wants carried along, by names in the payload."""
+        found: dict[str, bytes] = {}
+        if "kernel" in root_fs.cargo:
+            found["inner/bzImage"] = self.kernel.bzimage.read_bytes()
+            archive = initramfs.obtain(self.cache, root_fs, self.kernel)
+            found["inner/initramfs"] = archive.read_bytes()
+        if "selftests" in root_fs.cargo:
+            found |= selftests.files(selftests.obtain(self.cache))
+        return found
+
+    def _key(self, cold: Machine, root_fs: Image) -> str:
+        """Return the digest of all that goes into a template."""
+        nowhere = RunFiles(Path("/run"), "guest", qmp_fd=3, agent_fd=4)
+        command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
+        inputs = {
+            "recipe": RECIPE,
+            "argv": wherever(self.cache.root, command),
+            "qemu": self.caps.digest,
+            "kernel": self.kernel.digest,
+            "image": root_fs.digest,
+            "payload": cold.files.payload.parent.name,
+        }
+        return f"{cold.topology.name}-{digest(inputs)[:16]}"
+
+
+def wherever(root: Path, command: Sequence[str]) -> list[str]:
+    """Return a command line as it is in any cache: they are copied from host to host."""
+    return [word.replace(os.fspath(root), "") for word in command]
+
+
+def _freeze(cold: Machine, scratch: Path, logs: Path, title: str) -> None:
+    ram, state = scratch / "ram", scratch / "state"
+    booting = replace(cold, files=replace(cold.files, ram=ram))
+    with progress.task(title):
+        name = f"template-{cold.topology.name}-{cold.kernel.name.replace(':', '-')}"
+        guest = Guest.boot(name, booting, logs / name)
+        try:
+            guest.settled(Deadline.after(SETTLE_TIMEOUT_S * cold.kernel.slowness))
+            check(guest)
+            _check_log(guest)
+            _warm_up(guest)
+            _save(guest, state)
+        finally:
+            guest.close()
+    if not cold.kernel.lasting:
+        shutil.rmtree(logs / name, ignore_errors=True)
+    facts = {"topology": cold.topology.name, "kernel": cold.kernel.name}
+    (scratch / "template.json").write_text(json.dumps(facts))
+
+
+def _check_log(guest: Guest) -> None:
+    """Refuse to freeze a guest whose kernel complained while it booted."""
+    found = console.complaints(console.read(guest.console))
+    if found:
+        raise BuildError(
+            f"the kernel complained while {guest.name} booted: {found[0].headline}",
+            tail=found[0].report,
+            where=guest.console,
+        )
+
+
+def _warm_up(guest: Guest) -> None:
+    """Walk once through what every scenario does, so that clones find it in memory."""
+    guest.user("warm-up").run("true")
+    for user in guest.users:
+        user.kill()
+    for pid in guest.ask("reserve", "fork users ahead of need", count=USERS_IN_RESERVE)["pids"]:
+        user = VfioUser(guest.channel, pid, "reserve")
+        user.close(user.open_path("/dev/vfio/vfio"))
+        user.read_file("/proc/sys/kernel/tainted")
+    guest.kernel_log()
+
+
+def _save(guest: Guest, state: Path) -> None:
+    # The guest runs until the migration itself stops it: saved as running, a clone needs no
+    # `cont` when its state is loaded.
+    deadline = Deadline.after(FREEZE_TIMEOUT_S)
+    qmp = guest.qmp
+    capabilities = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
+    qmp.execute("migrate-set-capabilities", deadline=deadline, capabilities=capabilities)
+    qmp.execute("migrate", deadline=deadline, uri=f"file:{state}")
+    while True:
+        status = qmp.await_event("MIGRATION", deadline=deadline)["data"]["status"]
+        if status == "completed":
+            return
+        if status == "failed":
+            raise BuildError(
+                f"QEMU could not freeze {guest.name}",
+                seen=str(qmp.execute("query-migrate", deadline=deadline)),
+                where=qmp.log_path,
+                hint="a device of this topology cannot be migrated: mark it not freezable",
+            )

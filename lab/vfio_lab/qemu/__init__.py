@@ -1,0 +1,1 @@
+"""QEMU: what it can do, its command line, its process, its monitor and console."""

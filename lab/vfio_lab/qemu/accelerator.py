@@ -1,0 +1,164 @@
+"""KVM or TCG: chosen by booting a kernel, since a /dev/kvm that opens may still run nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.deadline import Deadline
+from vfio_lab.util.process import how_it_ended
+
+KVM = Path("/dev/kvm")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT = Path("/boot")
+# A kernel speaks within a second on most hosts; nested KVM under TCG has taken seven.
+TRIAL_S = 30.0
+# The earliest line that only a running kernel can print, past the decompressor.
+ALIVE = b"Linux version"
+# QEMU's report of a guest it cannot go on with; it then waits for ever.
+STUCK = (b"KVM internal error", b"KVM: entry failed", b"error: kvm run failed")
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """How guests run.
+
+    Args:
+        name: `kvm` or `tcg`.
+        reason: why this one, one line.
+    """
+
+    name: str
+    reason: str
+
+
+def choose_accelerator(caps: QemuCaps, cache: Cache, bzimage: Path | None = None) -> Accelerator:
+    """Return how guests run here, having tried it once since this machine booted.
+
+    Args:
+        caps: the QEMU.
+        cache: where the answer is kept, and where a kernel to try may be.
+        bzimage: what to boot for a trial; else one of the cache, else one of /boot.
+    """
+    if platform.machine() != "x86_64":
+        return Accelerator(
+            "tcg", f"KVM runs x86 guests on x86 hosts only, not {platform.machine()}"
+        )
+    if not KVM.exists():
+        return Accelerator("tcg", f"there is no {KVM}")
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return Accelerator("tcg", f"{KVM} is closed to uid {os.geteuid()}: join the group kvm")
+    bzimage = bzimage or _trial_kernel(cache)
+    if bzimage is None:
+        return Accelerator("tcg", f"{KVM} opens, but there is no kernel yet to try it with")
+    key = _trial_key(caps, bzimage)
+
+    def judge(scratch: Path) -> None:
+        for stale in cache.keys("accelerator"):
+            cache.remove("accelerator", stale)
+        (scratch / "verdict.json").write_text(json.dumps(asdict(try_kvm(caps.binary, bzimage))))
+
+    entry = cache.obtain("accelerator", key, judge)
+    return Accelerator(**json.loads((entry / "verdict.json").read_text()))
+
+
+def _trial_kernel(cache: Cache) -> Path | None:
+    ours = sorted((cache.root / "kernel").glob("*/bzImage"))
+    theirs = sorted(BOOT.glob("vmlinuz*"), key=lambda path: path.stat().st_mtime)
+    readable = [path for path in [*theirs, *ours] if os.access(path, os.R_OK)]
+    return readable[-1] if readable else None
+
+
+def _trial_key(caps: QemuCaps, bzimage: Path) -> str:
+    stat = bzimage.stat()
+    return digest(
+        {
+            "qemu": caps.digest,
+            "kernel": [os.fspath(bzimage), stat.st_size, stat.st_mtime_ns],
+            "boot": BOOT_ID.read_text().strip(),
+        }
+    )[:16]
+
+
+def try_kvm(qemu: Path, bzimage: Path, patience_s: float = TRIAL_S) -> Accelerator:
+    """Boot a kernel under KVM until it speaks, gets stuck or runs out of time.
+
+    Args:
+        qemu: the binary.
+        bzimage: the kernel.
+        patience_s: how long it may take to its first line, seconds.
+    """
+    begun = time.monotonic()
+    output = b""
+    with _trial(qemu, bzimage) as process:
+        for chunk in _output(process, Deadline.after(patience_s)):
+            output += chunk
+            if ALIVE in output or any(word in output for word in STUCK):
+                break
+        ended = process.poll()
+    took_s = time.monotonic() - begun
+    if ALIVE in output:
+        return Accelerator("kvm", f"a kernel spoke {took_s:.1f} s after it was started under KVM")
+    if stuck := next((word.decode() for word in STUCK if word in output), None):
+        return Accelerator("tcg", f"{KVM} opens but runs no kernel: {stuck}")
+    said = output.decode(errors="replace").strip().splitlines()
+    if ended is not None:
+        last = said[-1] if said else "<no output>"
+        return Accelerator("tcg", f"{KVM} opens but QEMU {how_it_ended(ended)}: {last}")
+    return Accelerator("tcg", f"{KVM} opens but a kernel stayed silent for {took_s:.1f} s")
+
+
+@contextmanager
+def _trial(qemu: Path, bzimage: Path) -> Iterator[subprocess.Popen[bytes]]:
+    # fmt: off
+    command = [
+        "setpriv", "--pdeathsig", "KILL", "--",
+        os.fspath(qemu),
+        "-nodefaults", "-no-user-config", "-no-reboot",
+        "-display", "none",
+        # As guests have it; kernels without KVM_IOAPIC offer nothing else.
+        "-machine", "q35,kernel-irqchip=split",
+        "-accel", "kvm",
+        "-cpu", "host",
+        "-m", "256M",
+        "-serial", "stdio",
+        "-kernel", os.fspath(bzimage),
+        "-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1",
+    ]
+    # fmt: on
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _output(process: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[bytes]:
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ)
+        while ready.select(deadline.remaining_s):
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                process.wait()
+                return
+            yield chunk

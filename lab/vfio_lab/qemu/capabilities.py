@@ -1,0 +1,168 @@
+"""What the QEMU on this host is, found out by asking it once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vfio_lab.errors import HostError
+
+BINARY = "qemu-system-x86_64"
+OLDEST = (8, 0, 0)
+ANSWER_TIMEOUT_S = 20.0
+PACKAGE = "qemu-system-x86"
+# Releases of Debian whose own QEMU is too old; their backports have a newer one.
+NEEDS_BACKPORTS = frozenset({"bullseye", "bookworm"})
+
+_QUESTIONS: tuple[dict[str, object], ...] = (
+    {"execute": "qmp_capabilities"},
+    {"execute": "qom-list-types", "arguments": {"implements": "device", "abstract": False}},
+    {"execute": "quit"},
+)
+
+
+@dataclass(frozen=True)
+class QemuCaps:
+    """A QEMU that the lab can use.
+
+    Args:
+        binary: the executable.
+        version: major, minor, micro.
+        devices: names of the device types that it has.
+        digest: changes whenever the binary does.
+    """
+
+    binary: Path
+    version: tuple[int, int, int]
+    devices: frozenset[str]
+    digest: str
+
+    def missing(self, devices: Collection[str]) -> list[str]:
+        """Return those of `devices` that this QEMU lacks, in order of name."""
+        return sorted(set(devices) - self.devices)
+
+    def require(self, devices: Collection[str], what: str) -> None:
+        """Check that this QEMU has all `devices` that `what` needs.
+
+        Raises:
+            HostError: it lacks some; names them.
+        """
+        if missing := self.missing(devices):
+            raise HostError(
+                f"{what} needs devices that this QEMU lacks",
+                expected=f"{', '.join(missing)} in the output of `{BINARY} -device help`",
+                seen=f"QEMU {dotted(self.version)} at {self.binary}",
+                hint=install_hint(),
+            )
+
+
+@cache
+def probe(binary: str = BINARY) -> QemuCaps:
+    """Return what the QEMU on PATH can do, asking it once a process.
+
+    Raises:
+        HostError: there is none, it does not run, it is too old, or it has no igb.
+    """
+    found = shutil.which(binary)
+    if found is None:
+        raise HostError(f"{binary} is not on PATH", seen="no such command", hint=install_hint())
+    path = Path(found)
+    replies = list(_ask(path))
+    try:
+        version = _version(replies[0])
+        devices = frozenset(kind["name"] for kind in replies[2]["return"])
+    except (IndexError, KeyError, TypeError) as error:
+        raise HostError(
+            f"{path} does not answer like a QEMU",
+            expected="a QMP greeting and a list of device types",
+            seen=json.dumps(replies)[:500],
+            hint=install_hint(),
+        ) from error
+    return _usable(QemuCaps(path, version, devices, _digest(path, version)))
+
+
+def dotted(version: Iterable[int]) -> str:
+    """Return a version as people write it."""
+    return ".".join(str(part) for part in version)
+
+
+def install_hint() -> str:
+    """Return the exact command that installs a usable QEMU on this host."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    codename = release.get("VERSION_CODENAME", "")
+    if codename in NEEDS_BACKPORTS:
+        return (
+            f"sudo apt-get install -t {codename}-backports {PACKAGE} "
+            "(./bootstrap adds that suite and installs it)"
+        )
+    if release.get("ID") == "debian" or "debian" in release.get("ID_LIKE", ""):
+        return f"sudo apt-get install {PACKAGE}"
+    return f"install QEMU {dotted(OLDEST[:2])} or newer with the igb device, on Debian: {PACKAGE}"
+
+
+def _usable(caps: QemuCaps) -> QemuCaps:
+    if caps.version < OLDEST:
+        raise HostError(
+            f"{caps.binary} is too old",
+            expected=f"QEMU {dotted(OLDEST[:2])} or newer, the first with igb",
+            seen=f"QEMU {dotted(caps.version)}",
+            hint=install_hint(),
+        )
+    caps.require({"igb"}, "the lab")
+    return caps
+
+
+def _ask(binary: Path) -> Iterable[dict[str, Any]]:
+    # fmt: off
+    command = [
+        str(binary),
+        "-nodefaults",
+        "-no-user-config",
+        "-machine", "none",
+        "-display", "none",
+        "-qmp", "stdio",
+    ]
+    # fmt: on
+    questions = "".join(json.dumps(question) + "\n" for question in _QUESTIONS)
+    try:
+        answer = subprocess.run(
+            command,
+            check=False,
+            input=questions,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_TIMEOUT_S,
+        )
+        lines = [json.loads(line) for line in answer.stdout.splitlines()]
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{binary} does not run", seen=str(error), hint=install_hint()) from error
+    if answer.returncode != 0:
+        raise HostError(
+            f"{binary} does not run",
+            seen=f"exit code {answer.returncode}",
+            tail=answer.stderr,
+            hint=install_hint(),
+        )
+    return [line for line in lines if "event" not in line]
+
+
+def _version(greeting: dict[str, Any]) -> tuple[int, int, int]:
+    version = greeting["QMP"]["version"]["qemu"]
+    return version["major"], version["minor"], version["micro"]
+
+
+def _digest(binary: Path, version: tuple[int, int, int]) -> str:
+    stat = binary.stat()
+    facts = f"{stat.st_size} {stat.st_mtime_ns} {dotted(version)}"
+    return hashlib.sha256(facts.encode()).hexdigest()

@@ -1,0 +1,136 @@
+"""What a guest's console says: its tail, its panics, and complaints no scenario may cause."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.errors import TAIL_LINES
+
+TAIL_BYTES = 1 << 16
+REPORT_LINES = 30
+LONGEST_REPORT_LINES = 150
+LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
+
+# How reports begin in kernel/panic.c (WARNING), lib/bug.c and mm (BUG), mm/slub.c,
+# arch/x86/kernel/{dumpstack,traps}.c (Oops), kernel/locking/lockdep.c, mm/kasan, lib/ubsan.c,
+# kernel/rcu/{tree_stall,tree_exp,tasks}.h, kernel/hung_task.c, kernel/watchdog.c, mm/kmemleak.c.
+_COMPLAINTS = {
+    "panic": r"Kernel panic - not syncing",
+    "KASAN": r"BUG: KASAN:",
+    "UBSAN": r"UBSAN: ",
+    "kmemleak": r"kmemleak: \d+ new suspected memory leaks",
+    "lockdep": r"WARNING: (?:possible|bad|inconsistent|suspicious|held|lock|Nested|\w+IRQ|chain)"
+    r"|WARNING: .* still has locks held|INFO: trying to register non-static key"
+    r"|BUG: Invalid wait context",
+    "WARN": r"WARNING: (?:CPU: \d+ PID: \d+ |\S+:\d+ )?at ",
+    "hung task": r"INFO: task .* blocked.* for more than",
+    "RCU stall": r"INFO: rcu\w* (?:self-)?detected",
+    "lockup": r"watchdog: BUG: soft lockup|Watchdog detected hard LOCKUP",
+    # An exception in a user program reads "traps: NAME[PID] general protection fault ip:..."
+    "Oops": r"Oops: |: [0-9a-f]{4} \[#\d+\]|PANIC: |BUG: unable to handle|BUG: kernel NULL",
+    "refcount": r"refcount_t: ",
+    "BUG": r"\bBUG: |kernel BUG at |\bBUG \S.* \((?:Not tainted|Tainted)",
+    "list": r"list_(?:add|del) corruption",
+}
+_FATAL = frozenset({"panic", "Oops", "BUG", "lockup"})
+# Their reports end in a line of their own; what is read in between belongs to them.
+_WITH_END = frozenset({"panic", "UBSAN", "WARN", "Oops", "refcount", "BUG", "list"})
+_END = "---[ end "
+_BEGIN = "---[ cut here ]---"
+_PATTERN = re.compile(
+    "|".join(f"(?P<k{index}>{text})" for index, text in enumerate(_COMPLAINTS.values()))
+)
+_KINDS = tuple(_COMPLAINTS)
+_STAMP = re.compile(r"^\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?")
+# CSI sequences, other escapes (the firmware resets the terminal), and lone control characters.
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """A report by the kernel that something in it is wrong.
+
+    Args:
+        kind: `WARN`, `lockdep`, `KASAN`, ...
+        headline: the line that begins it, without its time stamp.
+        report: that line and those around it, as many as a reader needs.
+    """
+
+    kind: str
+    headline: str
+    report: str
+
+
+def read(path: Path) -> str:
+    """Return a console's text without control sequences; empty when there is none."""
+    try:
+        return _CONTROL.sub("", path.read_text(errors="replace"))
+    except FileNotFoundError:
+        return ""
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> str:
+    """Return a console's last lines, empty when there are none."""
+    return "\n".join(read(path)[-TAIL_BYTES:].splitlines()[-lines:])
+
+
+def complaints(text: str) -> list[Complaint]:
+    """Return the kernel's complaints in a console or kernel log, in order.
+
+    Lines that continue a report are not counted again: a WARN's own `---[ end trace` and what
+    lies between belong to it.
+    """
+    lines = text.splitlines()
+    found: list[Complaint] = []
+    skip_until = 0
+    for index, line in enumerate(lines):
+        match = None if index < skip_until else _PATTERN.search(line)
+        if match is None:
+            continue
+        kind = _KINDS[int((match.lastgroup or "k0")[1:])]
+        end = _end(lines, index) if kind in _WITH_END else None
+        report = lines[_begin(lines, index) : end][:REPORT_LINES]
+        skip_until = end or 0
+        found.append(Complaint(kind, _STAMP.sub("", line), "\n".join(report)))
+    return found
+
+
+def _begin(lines: list[str], headline: int) -> int:
+    """Return where a report begins: a WARN's own message comes before its headline."""
+    for index in range(headline - 1, max(headline - 4, -1), -1):
+        if _BEGIN in lines[index]:
+            return index
+    return headline
+
+
+def _end(lines: list[str], begin: int) -> int | None:
+    """Return where the report that begins there has ended, None if it does not say."""
+    for index, line in enumerate(lines[begin : begin + LONGEST_REPORT_LINES], begin):
+        if _END in line:
+            return index + 1
+        if _BEGIN in line and index > begin:
+            return None
+    return None
+
+
+def headline(path: Path) -> str | None:
+    """Return the line with which the guest's last words began, None if it had none.
+
+    That is the first complaint that no kernel survives, else the first of all.
+    """
+    found = complaints(read(path))
+    found.sort(key=lambda each: each.kind not in _FATAL)
+    return found[0].headline if found else None
+
+
+def readable(record: str) -> str:
+    """Return a /dev/kmsg record as `[  12.345678] warn: text`.
+
+    Source: Documentation/ABI/testing/dev-kmsg.
+    """
+    prefix, _, text = record.partition(";")
+    level, _, microseconds, *_ = prefix.split(",")
+    first, *_ = text.splitlines() or [""]
+    return f"[{int(microseconds) / 1e6:12.6f}] {LEVELS[int(level) & 7]}: {first}"

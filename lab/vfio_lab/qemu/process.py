@@ -1,0 +1,136 @@
+"""The lifetime of a QEMU process, and nothing else.
+
+It dies with the thread that started it: by the kernel's hand (PR_SET_PDEATHSIG), so that even
+`kill -9` of a test run leaves nothing behind. One that may be kept has a keeper for a parent, which
+dies with the run unless told otherwise: see `vfio_lab.qemu.supervisor`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.errors import LaunchError
+from vfio_lab.util.deadline import Deadline
+
+# The parent may die between fork and prctl; then the signal would never come.
+GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; exec "$@"'
+KEPT: list[Qemu] = []  # forgotten, Python would complain that they still run
+
+SUPERVISOR = "vfio_lab.qemu.supervisor"
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A running QEMU.
+
+    Args:
+        process: the child.
+        argv: its command line.
+        log: what it wrote to stdout and stderr.
+        keeper: our line to its keeper, if `process` is that.
+    """
+
+    process: subprocess.Popen[bytes]
+    argv: tuple[str, ...]
+    log: Path
+    keeper: socket.socket | None = None
+
+    @classmethod
+    def launch(
+        cls, argv: Sequence[str], log: Path, inherit: Sequence[int], *, keepable: bool = False
+    ) -> Qemu:
+        """Start QEMU.
+
+        Args:
+            argv: the command line, the binary first.
+            log: file for its stdout and stderr.
+            inherit: descriptors that the command line names.
+            keepable: whether `keep` may be called.
+
+        Raises:
+            LaunchError: the binary cannot be executed.
+        """
+        if shutil.which(argv[0]) is None:  # the guard below would only exit with 127
+            raise LaunchError(f"cannot start {argv[0]}", seen="no such executable file")
+        if not keepable:
+            return cls(_start(argv[0], guarded(argv), log, inherit), tuple(argv), log)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = ",".join(map(str, inherit))
+            supervisor = [sys.executable, "-m", SUPERVISOR, str(theirs.fileno()), fds, *argv]
+            process = _start(argv[0], supervisor, log, [*inherit, theirs.fileno()])
+        return cls(process, tuple(argv), log, ours)
+
+    def keep(self, *wires: int) -> None:
+        """Leave it running when this process has ended; it must have been launched as keepable.
+
+        Args:
+            wires: descriptors whose close would end the guest.
+        """
+        if self.keeper is None:
+            raise ValueError("it has no keeper")
+        socket.send_fds(self.keeper, [b"k"], wires)
+        KEPT.append(self)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self.process.poll() is not None
+
+    def await_end(self, deadline: Deadline) -> bool:
+        """Wait for the process to end by itself; return whether it did."""
+        try:
+            self.process.wait(deadline.remaining_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def how_it_ended(self) -> str:
+        """Return the exit in words, with what QEMU printed."""
+        code = self.process.poll()
+        output = self.log.read_text(errors="replace").strip()
+        if code is None:
+            ending = "still running"
+        elif code < 0:
+            ending = f"killed by signal {-code}"
+        else:
+            ending = f"exited with code {code}"
+        return f"QEMU {ending}" + (f", saying: {output[-2000:]}" if output else "")
+
+    def kill(self) -> None:
+        """End the process at once and reap it; a clone has nothing worth saving."""
+        if not self.ended:
+            self.process.kill()
+        self.process.wait()
+        if self.keeper is not None:
+            self.keeper.close()
+
+
+def guarded(argv: Sequence[str]) -> list[str]:
+    """Return a command line whose process dies with this thread."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", GUARD, str(os.getpid()), *argv]
+
+
+def _start(
+    name: str, command: Sequence[str], log: Path, inherit: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    try:
+        log.touch(mode=0o600)
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(inherit),
+                start_new_session=True,  # Ctrl-C is for us; we decide when the guest ends
+            )
+    except OSError as error:
+        raise LaunchError(f"cannot start {name}", seen=str(error)) from error

@@ -1,0 +1,177 @@
+"""QEMU's monitor, made synchronous; the only importer of qemu.qmp."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
+
+from vfio_lab.errors import DeadlineExceeded, GuestLost, LabError
+from vfio_lab.util.deadline import Deadline
+
+T = TypeVar("T")
+GREETING_TIMEOUT_S = 10.0
+
+
+class QmpRefusal(LabError):
+    """QEMU answered a command with an error."""
+
+
+class Qmp:
+    """A monitor connection that belongs to one thread at a time.
+
+    Args:
+        sock: our end of the socket that QEMU inherited.
+        name: the guest's name, for errors.
+        log: file that gets every message, a JSON line each with its time.
+        circumstances: more fields for errors, gathered when QEMU is gone.
+
+    Raises:
+        GuestLost: QEMU is gone.
+        DeadlineExceeded: QEMU does not greet.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        name: str,
+        log: Path,
+        circumstances: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self.name = name
+        self._circumstances = circumstances
+        self.events: list[dict[str, Any]] = []
+        log.touch(mode=0o600)
+        self._log = log.open("a", buffering=1)
+        self._loop = asyncio.new_event_loop()
+        self._client = QMPClient(name)
+        sock.setblocking(False)
+        try:
+            self._run(self._client.connect(sock), "greeting", Deadline.after(GREETING_TIMEOUT_S))
+        except BaseException:
+            self.close()
+            raise
+
+    def execute(self, command: str, *, deadline: Deadline, **arguments: object) -> Any:
+        """Return what QEMU returns for a command; `_` in argument names means `-`.
+
+        Raises:
+            QmpRefusal: QEMU says no.
+            DeadlineExceeded: QEMU says nothing.
+            GuestLost: QEMU is gone.
+        """
+        sent = {name.replace("_", "-"): value for name, value in arguments.items()}
+        self._note({"execute": command, "arguments": sent})
+        try:
+            value = self._run(self._client.execute(command, sent), command, deadline)
+        except ExecuteError as error:
+            self._note({"error": str(error)})
+            raise QmpRefusal(
+                f"QEMU refused {command}",
+                guest=self.name,
+                expected="it to be carried out",
+                seen=str(error),
+                where=self.log_path,
+                hint="the log has what was sent",
+            ) from error
+        self._note({"return": value})
+        return value
+
+    def await_event(self, event: str, *, deadline: Deadline) -> dict[str, Any]:
+        """Return the first event of that name not yet returned, waiting for it if need be.
+
+        Raises:
+            DeadlineExceeded: it did not come.
+            GuestLost: QEMU is gone.
+        """
+        while True:
+            for index, seen in enumerate(self.events):
+                if seen["event"] == event:
+                    return self.events.pop(index)
+            self._take(self._run(self._next_event(), event, deadline))
+
+    def forwarded_port(self, *, deadline: Deadline) -> int:
+        """Return the port of the host's loopback that QEMU forwards to the guest's sshd."""
+        command = "info usernet"
+        text = str(self.execute("human-monitor-command", deadline=deadline, command_line=command))
+        for words in map(str.split, text.splitlines()):
+            if words and words[0].startswith("TCP[HOST_FORWARD]"):
+                return int(words[3])
+        raise LabError(
+            "QEMU forwards no port to the guest's sshd",
+            guest=self.name,
+            expected=f"a line TCP[HOST_FORWARD] in the answer to {command!r}",
+            seen=text,
+            where=self.log_path,
+            hint=f"try a QEMU of another version: this one answers {command!r} differently",
+        )
+
+    @property
+    def log_path(self) -> Path:
+        """The file with every message."""
+        return Path(self._log.name)
+
+    def close(self) -> None:
+        """Disconnect and forget; QEMU runs on. Idempotent."""
+        if self._loop.is_closed():
+            return
+        try:
+            self._run(self._client.disconnect(), "disconnect", Deadline.after(1))
+        except (LabError, QMPError, EOFError):
+            pass  # it was dying before we hung up, which is all we wanted
+        finally:
+            self._loop.close()
+            self._log.close()
+
+    async def _next_event(self) -> Message:
+        """Return the next event; unlike the client's own wait, end when the connection does."""
+        event = asyncio.ensure_future(self._client.events.get())
+        change = asyncio.ensure_future(self._client.runstate_changed())
+        try:
+            if self._client.runstate is Runstate.RUNNING:
+                await asyncio.wait((event, change), return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(0)  # an event that is there already is taken now
+            if not event.done():
+                raise EOFError("QEMU hung up")
+            return event.result()
+        finally:
+            event.cancel()
+            change.cancel()
+
+    def _run(self, work: Coroutine[Any, Any, T], what: str, deadline: Deadline) -> T:
+        try:
+            result = self._loop.run_until_complete(asyncio.wait_for(work, deadline.remaining_s))
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"QEMU's monitor did not answer {what}",
+                guest=self.name,
+                expected="an answer or an event before the deadline",
+                seen=f"last event: {self.events[-1] if self.events else '<none>'}",
+                where=self.log_path,
+            ) from error
+        except ExecuteError:
+            raise
+        except (QMPError, EOFError, OSError) as error:
+            facts = {"where": self.log_path, **self._circumstances()}
+            facts["seen"] = "; ".join(filter(None, [repr(error), facts.get("seen")]))
+            raise GuestLost(
+                f"QEMU's monitor closed during {what}", guest=self.name, **facts
+            ) from error
+        while not self._client.events.empty():
+            self._take(self._loop.run_until_complete(self._client.events.get()))
+        return result
+
+    def _take(self, message: Message) -> None:
+        event = dict(message)
+        self.events.append(event)
+        self._note(event)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        self._log.write(json.dumps({"at": time.time(), **message}, default=str) + "\n")

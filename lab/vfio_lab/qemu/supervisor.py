@@ -1,0 +1,54 @@
+"""Between a run that may keep guests and each QEMU, started as `supervisor FD FDS COMMAND`.
+
+FD is a socket to the run, FDS are descriptors for QEMU, separated by commas. QEMU dies with its
+keeper. The keeper ends when QEMU does, in the same way; when the run hangs up, be it dead; but once
+the run has sent it the guest's wires it holds those instead, and the guest lives on.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from select import select
+
+from vfio_lab.qemu.process import guarded
+
+WIRES = 2
+
+
+def keep(run: socket.socket, inherited: Sequence[int], command: Sequence[str]) -> int:
+    """Start QEMU, end it if the run hangs up on it, and return how it ended."""
+    qemu = subprocess.Popen(guarded(command), pass_fds=inherited, stdin=subprocess.DEVNULL)
+    for fd in inherited:  # else QEMU's end would not be the end of its wires
+        os.close(fd)
+    ended = os.pidfd_open(qemu.pid)
+    watched: list[int | socket.socket] = [ended, run]
+    while ended not in (ready := select(watched, [], [])[0]):
+        if run in ready:
+            kept = socket.recv_fds(run, 1, WIRES)[0]  # received descriptors stay open unused
+            if not kept:
+                qemu.kill()
+            watched = [ended]
+    return qemu.wait()
+
+
+def main() -> None:
+    """Keep one QEMU, and end as it does."""
+    run, inherited, *command = sys.argv[1:]
+    fds = [int(fd) for fd in inherited.split(",") if fd]
+    code = keep(socket.socket(fileno=int(run)), fds, command)
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core would be ours, not QEMU's
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Templates of the report, filled in."""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+
+import jinja2
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("vfio_lab.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"moment": moment, "duration": duration, "slug": plain}
+    return made
+
+
+def moment(at: float) -> str:
+    """Return a time as a date and a clock, UTC.
+
+    Args:
+        at: seconds since the epoch.
+    """
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def plain(name: str) -> str:
+    """Return a kernel's name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name)
+
+
+def render(template: str, **values: object) -> str:
+    """Return a template of `lab/vfio_lab/report/templates/` with `values` in it, escaped."""
+    return _environment().get_template(template).render(values)
+
+
+def text(name: str) -> str:
+    """Return a file of `lab/vfio_lab/report/templates/` as it is."""
+    environment = _environment()
+    loader = environment.loader
+    if loader is None:
+        raise AssertionError("the environment is made with a loader")
+    return loader.get_source(environment, name)[0]

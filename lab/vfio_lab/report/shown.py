@@ -1,0 +1,173 @@
+"""What the report shows of runs: scenarios in words, claims with their cells."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vfio_lab.campaign.results import (
+    Outcome,
+    Record,
+    Results,
+    worst,
+)
+from vfio_lab.evidence.collect import FAILURE
+from vfio_lab.spec.claims import THREADS, Claim
+from vfio_lab.spec.claims import load as load_claims
+from vfio_lab.spec.scenarios import catalogue
+from vfio_lab.util.cache import digest
+
+WORDS = {
+    Outcome.PASSED: "proven",
+    Outcome.FAILED: "contradicted",
+    Outcome.ERROR: "error",
+    Outcome.KNOWN: "known",
+    Outcome.SKIPPED: "skipped",
+}
+BAD = (Outcome.FAILED, Outcome.ERROR)
+SLUG_DIGITS = 10
+MOST_MOMENTS = 300
+LONGEST_WHAT = 600
+LONGEST_FAILURE = 20_000
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scenario of a run, as the report shows it.
+
+    Args:
+        record: how it ended.
+        kernel: on which kernel.
+        evidence: its evidence folder, None if it left none.
+    """
+
+    record: Record
+    kernel: str
+    evidence: Path | None
+
+    @property
+    def name(self) -> str:
+        """The node ID without the folder that all scenarios are in."""
+        return self.record.nodeid.removeprefix("scenarios/")
+
+    @property
+    def word(self) -> str:
+        """What the outcome says about its claims."""
+        return WORDS[self.record.outcome]
+
+    @cached_property
+    def slug(self) -> str:
+        """Its name in addresses."""
+        return digest([self.kernel, self.record.nodeid])[:SLUG_DIGITS]
+
+    @property
+    def sentence(self) -> str:
+        """What it shows, in a sentence."""
+        scenario = catalogue().get(self.record.nodeid.partition("[")[0])
+        return scenario.sentence if scenario else self.name
+
+    @property
+    def failure(self) -> str:
+        """How it failed, as pytest told it; empty if it did not."""
+        if self.evidence is None or not (self.evidence / FAILURE).exists():
+            return ""
+        return (self.evidence / FAILURE).read_text()[-LONGEST_FAILURE:]
+
+    def timeline(self) -> list[tuple[float, str, str, str]]:
+        """Return what happened: seconds since the guest woke, who, what, result.
+
+        Of more than anybody reads the middle is left out, and said to be in the evidence.
+        """
+        path = self.evidence / "timeline.json" if self.evidence else None
+        moments = json.loads(path.read_text()) if path and path.exists() else []
+        shown = [
+            (round(one["at"], 3), one["who"], one["what"][:LONGEST_WHAT], one["result"])
+            for one in moments
+        ]
+        if len(shown) <= MOST_MOMENTS:
+            return shown
+        first, last = shown[: MOST_MOMENTS // 2], shown[-MOST_MOMENTS // 2 :]
+        left = f"{len(shown) - MOST_MOMENTS} more are in timeline.json of the evidence"
+        return [*first, (last[0][0], "report", left, ""), *last]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim with its verdicts.
+
+    Args:
+        claim: the claim.
+        cells: a word for each kernel, empty where no scenario ran.
+        scenarios: by name, with the places where each ran.
+    """
+
+    claim: Claim
+    cells: tuple[str, ...]
+    scenarios: tuple[tuple[str, tuple[Shown, ...]], ...]
+
+    @property
+    def words(self) -> str:
+        """The different words of its cells."""
+        return " ".join(sorted(set(filter(None, self.cells))))
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A mailing list thread with the claims about it."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def shown(results: Results, run: Path) -> Iterator[Shown]:
+    """Yield the scenarios of a run, with their evidence below its folder."""
+    for record in results.scenarios:
+        evidence = run / record.evidence if record.evidence else None
+        yield Shown(record, results.kernel["name"], evidence)
+
+
+def failures(scenarios: Iterable[Shown]) -> list[Shown]:
+    """Return those that failed, and those whose set-up did."""
+    return [one for one in scenarios if one.record.outcome in BAD]
+
+
+def counts(records: Iterable[Record]) -> str:
+    """Return how many scenarios ended in each way, the worst first."""
+    counted = Counter(record.outcome for record in records)
+    order = sorted(counted, key=lambda outcome: -outcome.weight)
+    return ", ".join(f"{counted[outcome]} {WORDS[outcome]}" for outcome in order) or "nothing"
+
+
+def headline(scenarios: Sequence[Shown]) -> str:
+    """Return the verdict in a line."""
+    bad = len(failures(scenarios))
+    if bad:
+        return f"{bad} of {len(scenarios)} scenarios failed"
+    return f"All {len(scenarios)} scenarios as expected"
+
+
+def threads(scenarios: Sequence[Shown], runs: Sequence[Results]) -> list[Thread]:
+    """Return all claims by thread, with their verdicts on the kernels of the runs."""
+    kernels = [results.kernel["name"] for results in runs]
+    rows = [_row(claim, scenarios, kernels) for claim in load_claims().values()]
+    return [
+        Thread(title, tuple(row for row in rows if row.claim.thread == name))
+        for name, title in THREADS.items()
+    ]
+
+
+def _row(claim: Claim, scenarios: Sequence[Shown], kernels: Sequence[str]) -> Row:
+    mine = [one for one in scenarios if claim.id in one.record.claims]
+    names = dict.fromkeys(one.name for one in mine)
+    verdicts = [
+        worst(one.record.outcome for one in mine if one.kernel == kernel) for kernel in kernels
+    ]
+    return Row(
+        claim,
+        tuple(WORDS[verdict] if verdict else "" for verdict in verdicts),
+        tuple((name, tuple(one for one in mine if one.name == name)) for name in names),
+    )

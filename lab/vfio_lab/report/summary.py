@@ -1,0 +1,115 @@
+"""The summary for a reply: what was tested and what came of it, as plain text of 72 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+
+from vfio_lab.campaign.results import (
+    Outcome,
+    Record,
+    Results,
+    worst,
+)
+from vfio_lab.report.pages import duration, moment
+from vfio_lab.report.shown import BAD, WORDS, counts
+from vfio_lab.spec.claims import THREADS, Claim, select
+
+WIDTH = 72
+LABEL = 10
+TESTED_BY = "Tested-by: "
+
+
+def summary(results: Results, thread: str | None = None, base: Results | None = None) -> str:
+    """Return the summary of a run.
+
+    Args:
+        results: of the run.
+        thread: one thread's claims only, each with its verdict; all threads counted if not given.
+        base: results of another run to say what changed against.
+
+    Raises:
+        UsageError: there is no such thread.
+    """
+    claims = select(thread)
+    verdicts = by_claim(results.scenarios, claims)
+    told = claims if thread else [one for one in claims if verdicts.get(one.id) in BAD]
+    parts = [
+        _facts(results),
+        _by_thread(claims, verdicts),
+        _verdicts(told, verdicts),
+        _failures(results, claims),
+        _changes(results, base, claims) if base else [],
+        [TESTED_BY],
+    ]
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
+
+
+def by_claim(records: Iterable[Record], claims: Iterable[Claim]) -> dict[str, Outcome]:
+    """Return the worst outcome of each claim's scenarios; nothing for claims that none tested."""
+    found: dict[str, Outcome] = {}
+    known = {claim.id for claim in claims}
+    for record in records:
+        for claim in known.intersection(record.claims):
+            found[claim] = worst(filter(None, [found.get(claim), record.outcome])) or record.outcome
+    return found
+
+
+def _facts(results: Results) -> Iterator[str]:
+    topologies = Counter(one.topology for one in results.scenarios if one.topology)
+    facts = {
+        "tested": f"vfio-lab {metadata.version('vfio-lab')}, {moment(results.started)}",
+        "kernel": f"{results.kernel['release']} ({results.kernel['name']})",
+        "patches": results.kernel.get("patches", ""),
+        "QEMU": f"{results.host['qemu']}, {results.host['accelerator'].upper()}",
+        "hardware": ", ".join(f"{name} ({count})" for name, count in topologies.most_common()),
+        "scenarios": f"{counts(results.scenarios)}, in {duration(results.seconds)}",
+    }
+    for name, value in facts.items():
+        if value:
+            yield from _folded(f"{name:{LABEL}}{value}", LABEL)
+
+
+def _by_thread(claims: list[Claim], verdicts: Mapping[str, Outcome]) -> Iterator[str]:
+    for name, title in THREADS.items():
+        mine = [verdicts[one.id] for one in claims if one.thread == name and one.id in verdicts]
+        if mine:
+            counted = Counter(WORDS[one] for one in mine)
+            said = ", ".join(f"{count} {word}" for word, count in counted.most_common())
+            yield from _folded(f"{title}: {said}", 2)
+
+
+def _verdicts(claims: list[Claim], verdicts: Mapping[str, Outcome]) -> Iterator[str]:
+    for claim in claims:
+        if claim.id in verdicts:
+            word = WORDS[verdicts[claim.id]]
+            yield from _folded(f"{claim.id} {word:13}{claim.sentence}", 17)
+
+
+def _failures(results: Results, claims: list[Claim]) -> Iterator[str]:
+    known = {claim.id for claim in claims}
+    for record in results.scenarios:
+        if record.outcome in BAD and known.intersection(record.claims):
+            yield record.nodeid  # whole, so that it can be pasted
+            for line in record.reason.splitlines()[:1]:
+                yield from _folded(f"    {line}", 4)
+
+
+def _changes(results: Results, base: Results, claims: list[Claim]) -> Iterator[str]:
+    before = by_claim(base.scenarios, claims)
+    after = by_claim(results.scenarios, claims)
+    changed = [one for one in claims if before.get(one.id) != after.get(one.id)]
+    yield f"Against {base.kernel['release']}: {len(changed) or 'no'} claims changed"
+    for claim in changed:
+        was, now = (
+            WORDS[each[claim.id]] if claim.id in each else "not tested" for each in (before, after)
+        )
+        yield from _folded(f"{claim.id} {was} -> {now}: {claim.sentence}", 4)
+
+
+def _folded(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -1,0 +1,1 @@
+"""What is claimed of the kernel, what changed it, and which scenario proves it."""

@@ -1,0 +1,142 @@
+"""Kernel commits that altered a claim, and the releases that carry them.
+
+Stable releases carry backports, so a kernel's number alone says little: a change is in a
+version when its mainline release or the backport to that version's own series is not newer.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from vfio_lab.errors import UsageError
+from vfio_lab.util.lookup import Named
+
+Version = tuple[int, ...]
+DATA = "changes.toml"
+PATTERN = re.compile(r"\d+(\.\d+)+")
+# Where a Debian changelog says which upstream release the following subjects came with.
+UPSTREAM = re.compile(r"ChangeLog-(\d+(?:\.\d+)+)\s*$")
+SERIES_PARTS = 2
+
+
+def parse_version(text: str) -> Version:
+    """Return the numbers at the start of a kernel version, of a release string too.
+
+    Raises:
+        UsageError: the text does not start with a version.
+    """
+    match = PATTERN.match(text)
+    if match is None:
+        raise UsageError(
+            "this is no kernel version", expected="numbers such as 6.12.117", seen=repr(text)
+        )
+    return tuple(int(part) for part in match[0].split("."))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A commit, or a named step of a series where no commit is known.
+
+    Args:
+        id: the first twelve digits of its mainline hash, or a name.
+        subject: its subject, or what it did.
+        mainline: the first release known to carry it.
+        after: the newest release known to lack it, where the first one is not pinned down.
+        stable: the releases in which stable series got it.
+        reverted: the releases in which stable series lost it again.
+        evidence: where all that is known from.
+    """
+
+    id: str
+    subject: str
+    mainline: Version
+    after: Version | None
+    stable: tuple[Version, ...]
+    reverted: tuple[Version, ...]
+    evidence: str
+
+    def in_version(self, version: Version) -> bool:
+        """Whether a kernel of that version carries the change."""
+        if version >= self.mainline:
+            return True
+        return _reached(self.stable, version) and not _reached(self.reverted, version)
+
+    def first_release(self) -> str:
+        """Return the mainline release in words: `6.17`, or `6.13 to 7.2` if not pinned down."""
+        first = ".".join(map(str, self.mainline))
+        if self.after is None:
+            return first
+        return f"after {'.'.join(map(str, self.after))}, by {first}"
+
+    def __str__(self) -> str:
+        """Return ID, subject and first release."""
+        return f'{self.id} ("{self.subject}", {self.first_release()})'
+
+
+@functools.cache
+def load() -> Named[Change]:
+    """Return the changes of `lab/vfio_lab/spec/data/changes.toml`."""
+    entries = tomllib.loads((resources.files("vfio_lab.spec") / "data" / DATA).read_text())[
+        "change"
+    ]
+    return Named("change", {entry["id"]: _change(entry) for entry in entries})
+
+
+def releases_carrying(changelog: str, subject: str) -> set[str]:
+    """Return the stable releases under which a Debian kernel changelog lists a commit.
+
+    Args:
+        changelog: text of `changelog.Debian`.
+        subject: the commit's subject; the changelog folds long ones over two lines.
+    """
+    wanted = " ".join(subject.split())
+    found: set[str] = set()
+    for release, entry in _entries(changelog):
+        if release and wanted in entry and f'Revert "{wanted}' not in entry:
+            found.add(release)
+    return found
+
+
+def _entries(changelog: str) -> Iterator[tuple[str | None, str]]:
+    """Yield each list entry in one line, with the upstream release it stands under."""
+    release: str | None = None
+    entry: list[str] = []
+    for line in changelog.splitlines():
+        upstream = UPSTREAM.search(line)
+        starts = line.startswith(("    - ", "  * ", "  [", " -- ")) or not line.startswith(" ")
+        if starts or upstream:
+            yield release, " ".join(entry)
+            entry = []
+        if upstream:
+            release = upstream[1]
+        elif line.startswith("    - "):
+            entry = line.removeprefix("    - ").split()
+        elif entry:
+            entry += line.split()
+        if line.startswith("  * ") or (line and not line.startswith(" ")):
+            release = None
+    yield release, " ".join(entry)
+
+
+def _reached(releases: Iterable[Version], version: Version) -> bool:
+    """Whether a version is that of its own series among the releases, or a later one."""
+    series = version[:SERIES_PARTS]
+    return any(one[:SERIES_PARTS] == series and version >= one for one in releases)
+
+
+def _change(entry: Mapping[str, str | list[str]]) -> Change:
+    after = entry.get("after")
+    return Change(
+        id=str(entry["id"]),
+        subject=str(entry["subject"]),
+        mainline=parse_version(str(entry["mainline"])),
+        after=None if after is None else parse_version(str(after)),
+        stable=tuple(parse_version(one) for one in entry.get("stable", ())),
+        reverted=tuple(parse_version(one) for one in entry.get("reverted", ())),
+        evidence=str(entry["evidence"]),
+    )

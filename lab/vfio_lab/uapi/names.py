@@ -1,0 +1,47 @@
+"""The kernel's names of ioctl numbers, for transcripts.
+
+Numbers are shared: 0x3b71 is VFIO_DEVICE_PCI_HOT_RESET on a device and VFIO_IOMMU_MAP_DMA on a
+container. Only the kind of file tells which.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
+
+from vfio_lab.uapi import iommufd, vfio, vfio_type1
+
+
+class Kind(enum.Enum):
+    """What a file descriptor of a user stands for."""
+
+    CONTAINER = "container"
+    GROUP = "group"
+    DEVICE = "device"
+    IOMMUFD = "iommufd"
+
+
+def _table(module: ModuleType, *prefixes: str) -> dict[int, str]:
+    return {
+        number: name
+        for name, number in vars(module).items()
+        if isinstance(number, int) and number >> 8 == vfio.VFIO_TYPE and name.startswith(prefixes)
+    }
+
+
+_CONTAINER = _table(vfio, "VFIO_GET_API", "VFIO_CHECK", "VFIO_SET") | _table(vfio_type1, "VFIO_")
+NAMES: Mapping[Kind, Mapping[int, str]] = MappingProxyType(
+    {
+        Kind.CONTAINER: MappingProxyType(_CONTAINER),
+        Kind.GROUP: MappingProxyType(_table(vfio, "VFIO_GROUP_")),
+        Kind.DEVICE: MappingProxyType(_table(vfio, "VFIO_DEVICE_")),
+        # /dev/iommu also answers a container's ioctls; its own numbers start above them.
+        Kind.IOMMUFD: MappingProxyType(_CONTAINER | _table(iommufd, "IOMMU_")),
+    }
+)
+
+
+def ioctl_name(kind: Kind, request: int) -> str:
+    """Return the kernel's name of an ioctl on that kind of file, or its number in hex."""
+    return NAMES[kind].get(request, f"{request:#x}")

@@ -1,0 +1,1 @@
+"""Plumbing that knows nothing of guests: cache, deadlines, processes, progress, packages."""

@@ -1,0 +1,314 @@
+"""Content-addressed entries that are either whole and verified, or absent.
+
+An entry is a folder `KIND/KEY` with a `manifest.json` of its files' sizes and SHA-256 sums. It
+is built in a scratch folder under a lock and renamed into place, so that no run ever sees half
+of one. Hashing a template on every use would cost more than cloning it: a successful check
+leaves a *seal* with each file's inode, size, mtime and ctime, and only a broken seal is checked
+by content again. No user program can set a ctime; but one tick of the kernel's clock stamps all
+that happens within it alike, so what changed a moment ago gets no seal yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from vfio_lab.errors import HostError, UsageError
+
+CHUNK_BYTES = 1 << 20
+ZEROS = bytes(CHUNK_BYTES)
+KEY_HEX_DIGITS = 16
+MANIFEST = "manifest.json"
+# Two ticks of the slowest clock that Linux is built with (HZ=100).
+SETTLED_NS = 20_000_000
+Stamp = dict[str, list[int]]
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a JSON-able value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content; holes are skipped but count by their place."""
+    total = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        fd = file.fileno()
+        size = os.fstat(fd).st_size
+        position = _data_from(fd, 0, size)
+        while position < size:
+            # Aligned to the file, not to the hole before, so that a copy that fills or digs
+            # holes (rsync, tar) keeps the digest.
+            offset = position - position % CHUNK_BYTES
+            chunk = os.pread(fd, CHUNK_BYTES, offset)
+            if chunk != ZEROS[: len(chunk)]:
+                total.update(f"{offset}:{len(chunk)}:".encode())
+                total.update(chunk)
+            position = _data_from(fd, offset + CHUNK_BYTES, size)
+        total.update(f"size:{size}".encode())
+    return total.hexdigest()
+
+
+def _data_from(fd: int, position: int, size: int) -> int:
+    """Return where the next data is, `size` if there is none."""
+    try:
+        return os.lseek(fd, position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The lab's folder of built things.
+
+    Args:
+        root: the folder; made on first use, mode 0700.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Cache:
+        """Return the cache in the user's cache folder (`$XDG_CACHE_HOME/vfio-lab`)."""
+        return cls(platformdirs.user_cache_path("vfio-lab"))
+
+    def open(self) -> Cache:
+        """Make the root if needed and check that it is ours.
+
+        Raises:
+            UsageError: the root belongs to another user or is no folder.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = self.root.stat().st_uid
+        except OSError as error:
+            raise UsageError(
+                f"cannot use the cache folder {self.root}",
+                seen=str(error),
+                hint="set XDG_CACHE_HOME to a folder you can write",
+            ) from error
+        if owner != os.geteuid():
+            raise UsageError(
+                f"the cache folder {self.root} belongs to another user",
+                expected=f"uid {os.geteuid()}",
+                seen=f"uid {owner}",
+                hint="set XDG_CACHE_HOME to a folder of your own",
+            )
+        self.root.chmod(0o700)
+        return self
+
+    def path(self, kind: str, key: str) -> Path:
+        """Return where the entry lives, whether or not it is there."""
+        return self.root / kind / key
+
+    def lock(self, kind: str, key: str) -> filelock.FileLock:
+        """Return the lock that guards the entry between runs."""
+        folder = self.open().root / "locks"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return filelock.FileLock(folder / f"{kind}-{key}.lock", mode=0o600)
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """Return the entry if it is whole, else None."""
+        entry, seal = self.path(kind, key), self._seal(kind, key)
+        if not _whole(entry, seal):
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(seal)  # its time says when the entry was last used, see `prune`
+        return entry
+
+    def obtain(
+        self,
+        kind: str,
+        key: str,
+        build: Callable[[Path], None],
+        *,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> Path:
+        """Return the entry, building it first if it is missing or damaged.
+
+        Args:
+            kind: `kernel`, `image`, `template`, ...
+            key: digest of all inputs.
+            build: fills the empty scratch folder it is given.
+            on_wait: called once when another run holds the entry's lock.
+
+        Raises:
+            UsageError: the cache belongs to another user.
+            HostError: the disk is full.
+            LabError: whatever `build` raises; nothing is left behind.
+        """
+        if (entry := self.open().find(kind, key)) is not None:
+            return entry
+        with self._room_for(kind, key), self._locked(kind, key, on_wait):
+            if (entry := self.find(kind, key)) is None:
+                entry = self._build(kind, key, build)
+        return entry
+
+    def prune(self, kind: str, keep: int, idle_s: float = 0.0) -> None:
+        """Delete the least recently used entries of a kind beyond the `keep` latest.
+
+        Args:
+            kind: which entries.
+            keep: how many stay.
+            idle_s: those used within the last so many seconds stay too.
+        """
+
+        def last_use(key: str) -> float:
+            for path in (self._seal(kind, key), self.path(kind, key)):
+                with contextlib.suppress(OSError):  # just built, it may have no seal yet
+                    return path.stat().st_mtime
+            return 0.0
+
+        for key in sorted(self.keys(kind), key=last_use, reverse=True)[keep:]:
+            if last_use(key) <= time.time() - idle_s:
+                self.remove(kind, key)
+
+    def remove(self, kind: str, key: str) -> None:
+        """Delete the entry, if it is there."""
+        with self.lock(kind, key):
+            self._discard(kind, key)
+
+    def keys(self, kind: str) -> list[str]:
+        """Return the keys of all entries of a kind that have a manifest."""
+        names = (path.parent.name for path in (self.root / kind).glob(f"*/{MANIFEST}"))
+        return sorted(name for name in names if not name.startswith("."))  # those are being built
+
+    def _seal(self, kind: str, key: str) -> Path:
+        return self.root / kind / f"{key}.seal"
+
+    def _discard(self, kind: str, key: str) -> None:
+        self._seal(kind, key).unlink(missing_ok=True)
+        shutil.rmtree(self.path(kind, key), ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _locked(self, kind: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
+        lock = self.lock(kind, key)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            on_wait()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _room_for(self, kind: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise HostError(
+                f"the disk filled up while building {kind} {key}",
+                seen=str(error),
+                where=self.root / kind,
+                hint=f"free some space below {self.root}, or move XDG_CACHE_HOME",
+            ) from error
+
+    def _build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+        self._discard(kind, key)
+        parent = self.root / kind
+        parent.mkdir(mode=0o700, exist_ok=True)
+        for stale in parent.glob(f".{key}.*"):  # we hold the lock: its builder was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=parent))
+        entry = self.path(kind, key)
+        try:
+            build(scratch)
+            _make_private(scratch)
+            _write_manifest(scratch)
+            scratch.rename(entry)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        _write_seal(_stamp(entry), self._seal(kind, key))
+        return entry
+
+
+def _files(entry: Path) -> list[Path]:
+    return sorted(path for path in entry.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _make_private(scratch: Path) -> None:
+    for path in (scratch, *scratch.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+
+
+def _write_manifest(scratch: Path) -> None:
+    files = {
+        str(path.relative_to(scratch)): {
+            "size": path.stat().st_size,
+            "sha256": file_digest(path),
+        }
+        for path in _files(scratch)
+    }
+    path = scratch / MANIFEST
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(files, indent=1, sort_keys=True))
+
+
+def _stamp(entry: Path) -> Stamp:
+    paths = [*_files(entry), entry / MANIFEST]
+    stats = {str(path.relative_to(entry)): path.stat() for path in paths}
+    return {
+        name: [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        for name, stat in stats.items()
+    }
+
+
+def _write_seal(stamp: Stamp, seal: Path) -> None:
+    """Seal an entry as it was when `stamp` was taken; without a seal it is as good, but slower."""
+    changed_ns = max((each[-1] for name, each in stamp.items() if name != MANIFEST), default=0)
+    if changed_ns > time.time_ns() - SETTLED_NS:
+        return
+    scratch = seal.with_name(f"{seal.name}.{os.getpid()}")
+    try:
+        scratch.touch(mode=0o600)
+        scratch.write_text(json.dumps(stamp))
+        scratch.replace(seal)
+    except OSError:  # a full disk, say
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def _sealed(seal: Path) -> object:
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(seal.read_text())
+    return None
+
+
+def _whole(entry: Path, seal: Path) -> bool:
+    try:
+        # Taken before the content is read: an edit in between breaks the seal that follows.
+        stamp = _stamp(entry)
+        if _sealed(seal) == stamp:
+            return True
+        manifest: dict[str, dict[str, Any]] = json.loads((entry / MANIFEST).read_text())
+        whole = {*manifest, MANIFEST} == set(stamp) and all(
+            (entry / name).stat().st_size == facts["size"]
+            and file_digest(entry / name) == facts["sha256"]
+            for name, facts in manifest.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    if whole:
+        _write_seal(stamp, seal)
+    return whole

@@ -1,0 +1,141 @@
+"""What this machine has: tools, disk space, memory and cores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.errors import HostError
+from vfio_lab.util.process import SYSTEM_PATH
+
+INCLUDE = Path("/usr/include")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Something of the host's that the lab calls.
+
+    Args:
+        name: a command, or a header below /usr/include.
+        package: the Debian package that brings it.
+        purpose: `run`, `kernel`, `image`, `selftests` or `tree`: git, for sources brought along.
+    """
+
+    name: str
+    package: str
+    purpose: str
+
+    @property
+    def there(self) -> bool:
+        """Whether this host has it."""
+        if self.name.endswith(".h"):
+            return (INCLUDE / self.name).exists() or any(INCLUDE.glob(f"*/{self.name}"))
+        return which(self.name) is not None
+
+
+TOOLS = (
+    Tool("qemu-system-x86_64", "qemu-system-x86", "run"),
+    Tool("setpriv", "util-linux", "run"),
+    Tool("apt-get", "apt", "kernel"),
+    Tool("dpkg-deb", "dpkg", "kernel"),
+    Tool("gcc", "gcc", "kernel"),
+    Tool("ld", "binutils", "kernel"),
+    Tool("make", "make", "kernel"),
+    Tool("flex", "flex", "kernel"),
+    Tool("bison", "bison", "kernel"),
+    Tool("bc", "bc", "kernel"),
+    Tool("xz", "xz-utils", "kernel"),
+    Tool("lz4", "lz4", "kernel"),
+    Tool("zstd", "zstd", "kernel"),
+    Tool("cpio", "cpio", "kernel"),
+    Tool("rsync", "rsync", "kernel"),
+    Tool("perl", "perl", "kernel"),
+    Tool("depmod", "kmod", "kernel"),
+    Tool("mksquashfs", "squashfs-tools", "kernel"),
+    Tool("ccache", "ccache", "kernel"),
+    Tool("gelf.h", "libelf-dev", "kernel"),
+    Tool("openssl/ssl.h", "libssl-dev", "kernel"),
+    Tool("git", "git", "tree"),
+    Tool("mmdebstrap", "mmdebstrap", "image"),
+    Tool("sqfstar", "squashfs-tools", "image"),
+    Tool("newuidmap", "uidmap", "image"),
+    Tool("unsquashfs", "squashfs-tools", "image"),
+    Tool("cpio", "cpio", "image"),
+    Tool("uuid/uuid.h", "uuid-dev", "selftests"),
+    Tool("chromium-headless-shell", "chromium-headless-shell", "report"),
+)
+
+
+def which(name: str) -> Path | None:
+    """Return where a command is, the administrator's folders included."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}")
+    return None if found is None else Path(found)
+
+
+def missing(purpose: str) -> list[Tool]:
+    """Return the tools of a purpose that this host lacks."""
+    return [tool for tool in TOOLS if tool.purpose == purpose and not tool.there]
+
+
+def install_command(packages: Iterable[str]) -> str:
+    """Return the command line that installs packages, as this user would type it."""
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    return f"{sudo}apt-get install --no-install-recommends {' '.join(sorted(set(packages)))}"
+
+
+def need(purpose: str) -> None:
+    """Check that every tool of a purpose is there.
+
+    Raises:
+        HostError: naming all that are missing and the command that installs them.
+    """
+    if lacking := missing(purpose):
+        raise HostError(
+            f"this host lacks tools for: {purpose}",
+            seen=f"no {', '.join(tool.name for tool in lacking)}",
+            hint=install_command(tool.package for tool in lacking),
+        )
+
+
+def need_space(folder: Path, size_bytes: int, what: str) -> None:
+    """Check that a folder's disk has room.
+
+    Raises:
+        HostError: there is less than `size_bytes` free.
+    """
+    free = free_bytes(folder)
+    if free < size_bytes:
+        raise HostError(
+            f"not enough disk space for {what}",
+            expected=f"{megabytes(size_bytes)} free",
+            seen=f"{megabytes(free)} free in {folder}",
+            hint="`vfio-lab cache show` says what the cache holds; XDG_CACHE_HOME can move it",
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room on the disk of a folder that may not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size as people read it."""
+    mega = size_bytes / (1 << 20)
+    return f"{mega:.0f} MB" if mega < 1 << 10 else f"{mega / (1 << 10):.1f} GB"
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Return this machine's memory and how much of it programs could still take."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    sizes = {fields[0].rstrip(":"): int(fields[1]) << 10 for fields in lines}
+    return sizes["MemTotal"], sizes["MemAvailable"]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))

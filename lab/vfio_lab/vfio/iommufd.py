@@ -1,0 +1,147 @@
+"""iommufd: address spaces and page tables of devices opened as character devices."""
+
+from __future__ import annotations
+
+import ctypes
+
+from vfio_lab.client.call import Buffer
+from vfio_lab.client.user import User
+from vfio_lab.uapi import iommufd
+from vfio_lab.uapi.layout import offset_of
+from vfio_lab.uapi.names import Kind
+from vfio_lab.vfio.handle import Handle
+
+IOMMU_PATH = "/dev/iommu"
+READ_WRITE = iommufd.IOMMU_IOAS_MAP_READABLE | iommufd.IOMMU_IOAS_MAP_WRITEABLE
+MOST_RANGES = 64
+
+
+class Iommufd(Handle):
+    """An open iommufd context.
+
+    Args:
+        user: who opens it.
+        path: its node.
+    """
+
+    kind = Kind.IOMMUFD
+
+    def __init__(self, user: User, path: str = IOMMU_PATH) -> None:
+        """Open it."""
+        super().__init__(user, user.open_path(path), path)
+
+    def destroy(self, object_id: int) -> None:
+        """IOMMU_DESTROY."""
+        fixed = iommufd.iommu_destroy(size=_size(iommufd.iommu_destroy), id=object_id)
+        self.exchange(iommufd.IOMMU_DESTROY, fixed)
+
+    def ioas_alloc(self, flags: int = 0, *, size: int | None = None) -> int:
+        """IOMMU_IOAS_ALLOC; return the ID of the new address space."""
+        fixed = iommufd.iommu_ioas_alloc(size=_size(iommufd.iommu_ioas_alloc, size), flags=flags)
+        return self.exchange(iommufd.IOMMU_IOAS_ALLOC, fixed)[0].out_ioas_id
+
+    def ioas_map(
+        self,
+        ioas_id: int,
+        user_va: int,
+        length: int,
+        iova: int | None = None,
+        flags: int = READ_WRITE,
+    ) -> int:
+        """IOMMU_IOAS_MAP; return the IOVA, which the kernel chooses if none is asked for."""
+        fixed = iommufd.iommu_ioas_map(
+            size=_size(iommufd.iommu_ioas_map),
+            flags=flags | (0 if iova is None else iommufd.IOMMU_IOAS_MAP_FIXED_IOVA),
+            ioas_id=ioas_id,
+            user_va=user_va,
+            length=length,
+            iova=iova or 0,
+        )
+        return self.exchange(iommufd.IOMMU_IOAS_MAP, fixed)[0].iova
+
+    def ioas_map_file(self, ioas_id: int, fd: int, start: int, length: int, iova: int) -> int:
+        """IOMMU_IOAS_MAP_FILE at a fixed IOVA, to be read and written; return the IOVA."""
+        fixed = iommufd.iommu_ioas_map_file(
+            size=_size(iommufd.iommu_ioas_map_file),
+            flags=READ_WRITE | iommufd.IOMMU_IOAS_MAP_FIXED_IOVA,
+            ioas_id=ioas_id,
+            fd=fd,
+            start=start,
+            length=length,
+            iova=iova,
+        )
+        return self.exchange(iommufd.IOMMU_IOAS_MAP_FILE, fixed)[0].iova
+
+    def ioas_unmap(self, ioas_id: int, iova: int, length: int) -> int:
+        """IOMMU_IOAS_UNMAP; return how many bytes were unmapped."""
+        fixed = iommufd.iommu_ioas_unmap(
+            size=_size(iommufd.iommu_ioas_unmap), ioas_id=ioas_id, iova=iova, length=length
+        )
+        return self.exchange(iommufd.IOMMU_IOAS_UNMAP, fixed)[0].length
+
+    def ioas_iova_ranges(self, ioas_id: int) -> list[tuple[int, int]]:
+        """IOMMU_IOAS_IOVA_RANGES; return the allowed ranges, last address included."""
+        element = ctypes.sizeof(iommufd.iommu_iova_range)
+        room = Buffer(bytes(MOST_RANGES * element), out=True)
+        fixed = iommufd.iommu_ioas_iova_ranges(
+            size=_size(iommufd.iommu_ioas_iova_ranges), ioas_id=ioas_id, num_iovas=MOST_RANGES
+        )
+        where = offset_of(iommufd.iommu_ioas_iova_ranges, "allowed_iovas")
+        argument = Buffer(bytes(fixed), out=True, pointers=((where, room),))
+        reply = self.ioctl(iommufd.IOMMU_IOAS_IOVA_RANGES, argument, about=f"ioas_id={ioas_id}")
+        count = iommufd.iommu_ioas_iova_ranges.from_buffer_copy(reply.out[0]).num_iovas
+        ranges = [
+            iommufd.iommu_iova_range.from_buffer_copy(reply.out[1], index * element)
+            for index in range(count)
+        ]
+        return [(one.start, one.last) for one in ranges]
+
+    def ioas_noiommu_get_pa(
+        self, ioas_id: int, iova: int, length: int, flags: int = 0, *, reserved: int = 0
+    ) -> tuple[int, int]:
+        """IOMMU_IOAS_NOIOMMU_GET_PA; return the physical address and the contiguous length."""
+        fixed = iommufd.iommu_ioas_noiommu_get_pa(
+            size=_size(iommufd.iommu_ioas_noiommu_get_pa),
+            flags=flags,
+            ioas_id=ioas_id,
+            reserved=reserved,
+            iova=iova,
+            length=length,
+        )
+        seen, _ = self.exchange(iommufd.IOMMU_IOAS_NOIOMMU_GET_PA, fixed)
+        return seen.out_phys, seen.length
+
+    def vfio_ioas(self, op: int, ioas_id: int = 0) -> int:
+        """IOMMU_VFIO_IOAS: get, set or clear the compatibility address space; return its ID."""
+        fixed = iommufd.iommu_vfio_ioas(size=_size(iommufd.iommu_vfio_ioas), ioas_id=ioas_id, op=op)
+        return self.exchange(iommufd.IOMMU_VFIO_IOAS, fixed)[0].ioas_id
+
+    def option(self, option_id: int, op: int, object_id: int = 0, value: int = 0) -> int:
+        """IOMMU_OPTION; return the value."""
+        fixed = iommufd.iommu_option(
+            size=_size(iommufd.iommu_option),
+            option_id=option_id,
+            op=op,
+            object_id=object_id,
+            val64=value,
+        )
+        return self.exchange(iommufd.IOMMU_OPTION, fixed)[0].val64
+
+    def hwpt_alloc(self, dev_id: int, pt_id: int, flags: int = 0) -> int:
+        """IOMMU_HWPT_ALLOC without driver data; return the ID of the page table."""
+        fixed = iommufd.iommu_hwpt_alloc(
+            size=offset_of(iommufd.iommu_hwpt_alloc, "fault_id"),
+            flags=flags,
+            dev_id=dev_id,
+            pt_id=pt_id,
+        )
+        return self.exchange(iommufd.IOMMU_HWPT_ALLOC, fixed)[0].out_hwpt_id
+
+    def get_hw_info(self, dev_id: int) -> iommufd.iommu_hw_info:
+        """IOMMU_GET_HW_INFO without driver data."""
+        fixed = iommufd.iommu_hw_info(size=_size(iommufd.iommu_hw_info), dev_id=dev_id)
+        return self.exchange(iommufd.IOMMU_GET_HW_INFO, fixed)[0]
+
+
+def _size(struct: type[ctypes.Structure], told: int | None = None) -> int:
+    return ctypes.sizeof(struct) if told is None else told

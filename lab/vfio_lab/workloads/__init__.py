@@ -1,0 +1,1 @@
+"""Programs that use vfio: nested guests, DPDK, libvirt, the kernel's selftests."""

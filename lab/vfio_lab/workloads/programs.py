@@ -1,0 +1,129 @@
+"""DPDK and libvirt, as their users start them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from uuid import UUID
+
+from vfio_lab.client.call import Buffer, CommandResult
+from vfio_lab.client.sysfs import PciFunction
+from vfio_lab.client.user import User
+from vfio_lab.uapi.syscalls import AT_FDCWD
+
+TESTPMD = (
+    *("dpdk-testpmd", "--lcores", "(0-1)@0"),  # it wants two threads, and guests have one CPU
+    *("--no-telemetry", "--in-memory"),
+)
+# It forwards until its input ends, which is at once.
+TESTPMD_ARGUMENTS = ("--", "--total-num-mbufs=2048")
+PORTS = re.compile(r"forwarding ports=(\d+)")
+CLIENT_TIMEOUT_S = 120.0
+# Who QEMU runs as, and what of the host it sees, is libvirt's business and not under test here.
+LIBVIRT_SETTINGS = """\
+user = "root"
+group = "root"
+namespaces = []
+remember_owner = 0
+security_driver = "none"
+"""
+LIBVIRT_SETTINGS_FILE = "/etc/libvirt/qemu.conf"
+DOMAIN_FILE = "/run/inner.xml"
+DOMAIN = """\
+<domain type="qemu">
+  <name>inner</name>
+  <memory unit="MiB">64</memory>
+  <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <memballoon model="none"/>
+    <hostdev mode="subsystem" type="pci" managed="no">
+      <source>
+        <address domain="{domain:#x}" bus="{bus:#x}" slot="{slot:#x}" function="{function:#x}"/>
+      </source>
+    </hostdev>
+  </devices>
+</domain>
+"""
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    """What testpmd made of the function it was given.
+
+    Args:
+        ports: between how many it forwarded; 0 or 1.
+        said: what it printed about it.
+    """
+
+    ports: int
+    said: str
+
+
+@dataclass(frozen=True)
+class Dpdk:
+    """A user who runs dpdk-testpmd.
+
+    Args:
+        user: who it is.
+    """
+
+    user: User
+
+    def forward(self, function: PciFunction, token: UUID | None = None) -> Forwarded:
+        """Start testpmd on a function, and let it end.
+
+        Args:
+            function: its only port.
+            token: the VF token that it presents.
+        """
+        given = [] if token is None else [f"--vfio-vf-token={token}"]
+        words = (*TESTPMD, "-a", str(function), *given, *TESTPMD_ARGUMENTS)
+        done = self.user.run(*words, timeout_s=CLIENT_TIMEOUT_S)
+        ports = PORTS.findall(done.stdout)
+        return Forwarded(int(ports[-1]) if ports else 0, done.stderr)
+
+
+@dataclass(frozen=True)
+class Libvirt:
+    """A user who talks to libvirtd.
+
+    Args:
+        user: who it is.
+    """
+
+    user: User
+
+    def detach(self, function: PciFunction) -> CommandResult:
+        """Take a function from the host and put it on vfio-pci."""
+        return self._virsh("nodedev-detach", node(function))
+
+    def reattach(self, function: PciFunction) -> CommandResult:
+        """Give a function back to the host."""
+        return self._virsh("nodedev-reattach", node(function))
+
+    def create(self, function: PciFunction) -> CommandResult:
+        """Start a domain that has a function and never runs."""
+        bdf = function.bdf
+        xml = DOMAIN.format(domain=bdf.domain, bus=bdf.bus, slot=bdf.device, function=bdf.function)
+        put(self.user, DOMAIN_FILE, xml)
+        return self._virsh("create", "--paused", DOMAIN_FILE)
+
+    def _virsh(self, *words: str) -> CommandResult:
+        return self.user.run("virsh", "-c", "qemu:///system", *words, timeout_s=CLIENT_TIMEOUT_S)
+
+
+def node(function: PciFunction) -> str:
+    """Return libvirt's name of a function, `pci_0000_01_00_0`."""
+    return f"pci_{function}".replace(":", "_").replace(".", "_")
+
+
+def put(user: User, path: str, text: str) -> None:
+    """Write a file, new or not."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    fd = user.syscall(
+        "openat", AT_FDCWD, Buffer(path.encode() + b"\0"), flags, 0o600, label="open", about=path
+    ).value
+    user.write(fd, text.encode())
+    user.close(fd)

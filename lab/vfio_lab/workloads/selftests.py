@@ -1,0 +1,100 @@
+"""The kernel's own tests of vfio, built to run in any guest.
+
+Source: tools/testing/selftests/vfio of the default kernel's source package. They are linked
+statically: the guests' C library is not the host's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from vfio_lab.client.sysfs import PciFunction
+from vfio_lab.client.user import User
+from vfio_lab.kernels import kernel, ksource
+from vfio_lab.kernels.kbuild import Bench, Job
+from vfio_lab.util import host, progress
+from vfio_lab.util.cache import MANIFEST, Cache, digest
+
+KIND = "selftests"
+RECIPE = 2  # raise when they are built differently
+SCRATCH_BYTES = 3 << 30
+LINKING = "LDFLAGS=-static -s"
+TESTS = "tools/testing/selftests"
+GROUP = ("vfio_type1_iommu", "vfio_type1v2_iommu")
+COMPAT = ("iommufd_compat_type1", "iommufd_compat_type1v2")
+CDEV = ("iommufd",)
+INSTALLED = "/run/vfio-lab/selftests"
+TIMEOUT_S = 240.0
+MODES = (*GROUP, *COMPAT, *CDEV)
+
+
+def names(fixture: str, variants: Iterable[str], tests: Iterable[str]) -> list[str]:
+    """Return the names that TAP has for a fixture's tests.
+
+    Args:
+        fixture: as in the program's `FIXTURE()`.
+        variants: its `FIXTURE_VARIANT_ADD()`s; an empty one for a fixture without.
+        tests: its `TEST_F()`s.
+    """
+    pairs = itertools.product(variants, tests)
+    return [".".join(part for part in (fixture, *pair) if part) for pair in pairs]
+
+
+def of_tokens(modes: Iterable[str]) -> list[str]:
+    """Return the tests of VF tokens in these IOMMU modes."""
+    uuids = ("same_uuid", "diff_uuid", "null_uuid")
+    variants = [f"{mode}_{uuid}" for mode, uuid in itertools.product(modes, uuids)]
+    tests = ("init_token_match", "pf_early_close", "override_token")
+    return names("vfio_pci_sriov_uapi_test", variants, tests)
+
+
+def obtain(cache: Cache) -> Path:
+    """Return the folder with the programs, building them if need be.
+
+    Raises:
+        HostError: a tool, disk space or the network is missing.
+        BuildError: they do not compile.
+    """
+    spec = kernel.catalogue().spec(kernel.catalogue().default)
+    package, archive = ksource.obtain(cache, spec.source)
+    key = digest({"recipe": RECIPE, "source": package.sha256})[:16]
+
+    def build(scratch: Path) -> None:
+        host.need("kernel")
+        host.need("selftests")
+        host.need_space(scratch, SCRATCH_BYTES, "building the kernel's selftests")
+        bench = Bench(Job(spec.name, (), (), 0), scratch / "work", cache)
+        try:
+            bench.unpack(archive)
+            _compile(bench, scratch)
+        finally:
+            shutil.rmtree(scratch / "work", ignore_errors=True)
+
+    return cache.obtain(KIND, key, build)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the programs by their names in the payload."""
+    programs = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    return {f"selftests/{path.name}": path.read_bytes() for path in programs}
+
+
+def run(user: User, program: str, function: PciFunction) -> str:
+    """Run a program in a guest on a function and return what it printed, which is TAP."""
+    return user.run(f"{INSTALLED}/{program}", str(function), timeout_s=TIMEOUT_S).stdout
+
+
+def _compile(bench: Bench, product: Path) -> None:
+    tree, stage = os.fspath(bench.tree), bench.work / "stage"
+    install = ["TARGETS=vfio", f"INSTALL_PATH={stage}", "install"]
+    with progress.task(f"Compiling the selftests of kernel {bench.job.name}"):
+        bench.run("selftests-headers", ["make", "-C", tree, "headers"])
+        nowhere = f"EXTRA_CFLAGS=-ffile-prefix-map={tree}/="
+        make = ["env", LINKING, nowhere, "make", "-C", f"{tree}/{TESTS}"]
+        bench.run("selftests", [*make, *install])
+    for program in (stage / "vfio").glob("vfio_*"):
+        shutil.copyfile(program, product / program.name)

@@ -1,0 +1,46 @@
+"""Does a guest that was cloned while another scenario ran differ from one that was waited for?"""
+
+import contextlib
+
+import pytest
+
+from vfio_lab.errors import BootError
+from vfio_lab.machine.prefetch import Ahead
+
+
+@pytest.fixture
+def ahead():
+    """One guest ahead, of no concern to the run's own."""
+    ahead = Ahead()
+    yield ahead
+    ahead.discard()
+
+
+@pytest.fixture
+def coming(ahead, machine, tmp_path):
+    """A guest named `next` that is not awake yet."""
+    ahead.start("next", machine, tmp_path / "next", keepable=False)
+    return ahead.coming.guest
+
+
+def test_it_is_whose_name_it_bears(ahead, coming):
+    """Nobody else gets it, and whom it is for gets it awake."""
+    assert ahead.take("another") is None
+    with contextlib.closing(ahead.take("next")) as guest:
+        assert guest is coming
+        assert guest.taints() == frozenset()
+    assert ahead.take("next") is None
+
+
+def test_nothing_is_left_of_one_that_nobody_takes(ahead, coming):
+    """Neither process nor folder, however far it had come."""
+    ahead.discard()
+    assert coming.qemu.ended
+    assert not coming.folder.exists()
+
+
+def test_one_that_dies_fails_who_takes_it(ahead, coming):
+    """The error is the one that a scenario waiting for it would have had."""
+    coming.qemu.process.kill()
+    with pytest.raises(BootError, match="the clone of next never became ready"):
+        ahead.take("next")

@@ -1,0 +1,1 @@
+"""What the lab's own tests share, imported by their conftest files."""
