@@ -2,7 +2,6 @@
 
 import json
 import re
-import string
 
 import pytest
 from click.testing import CliRunner
@@ -13,16 +12,17 @@ from vfio_lab.cli.claims import listing
 from vfio_lab.errors import UsageError
 from vfio_lab.spec.changes import Change
 from vfio_lab.spec.claims import (
-    AREAS,
-    THREADS,
     Claim,
     Outcome,
     Status,
     Verdict,
+    area_called,
+    areas,
     judge,
     load,
     order,
     select,
+    threads,
 )
 from vfio_lab.spec.scenarios import by_claim
 
@@ -30,10 +30,27 @@ COUNTS = {"A": 50, "B": 42, "C": 46, "D": 41, "E": 35, "F": 60}
 EARLY = Change("early", "an early change", (6, 6), None, (), (), "made up.")
 LATE = Change("late", "a late change", (6, 17), None, ((6, 12, 50),), (), "made up.")
 LONGEST_SENTENCE = 260
+# Words at the start of a sentence that point at another sentence.
+POINTING = (
+    *("As for", "The same", "It", "They", "He", "So", "And", "But", "Also", "Nor", "Neither"),
+    *("This", "That", "These", "Those", "Such", "There"),
+)
 
 
 def holds(claim, version):
     return judge(claim, lambda change: change.in_version(version))
+
+
+def faults_of(sentence):
+    """Return what keeps a sentence from being understood alone, as far as a test can tell."""
+    pointing = [one for one in POINTING if re.match(rf"{one}\b", sentence)]
+    return [
+        *(f"begins with {one!r}" for one in pointing),
+        *([] if sentence[:1].isalpha() else ["does not begin with a letter"]),
+        *([] if sentence.endswith(".") else ["does not end in a full stop"]),
+        *([] if len(sentence) <= LONGEST_SENTENCE else ["is too long"]),
+        *([] if not re.search(r"\b[A-H]\d\d\b", sentence) else ["names a claim"]),
+    ]
 
 
 def made_up(since=(), until=()):
@@ -48,15 +65,42 @@ def test_every_area_is_complete_and_in_order():
 
 @pytest.mark.parametrize("claim", load().values(), ids=lambda one: one.id)
 def test_the_data_is_sound(claim):
-    assert claim.thread in THREADS
-    assert claim.area in AREAS
-    assert claim.sentence[0] in string.ascii_letters
-    assert claim.sentence.endswith(".")
-    assert len(claim.sentence) <= LONGEST_SENTENCE
+    assert claim.thread in threads()
+    assert area_called(claim.area).letter == claim.area
+    assert faults_of(claim.sentence) == []
     assert claim.source
     assert all(re.fullmatch(r"[A-Z0-9_]+", option) for option in claim.needs)
     assert (claim.status is Status.NOT_HERE) <= bool(claim.why)
     assert not set(claim.since) & set(claim.until)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "fault"),
+    [
+        ("As for the container.", "begins with 'As for'"),
+        ("The same for INTx.", "begins with 'The same'"),
+        ("So does setting the container's no-IOMMU type.", "begins with 'So'"),
+        ("A VF opens with its PF's token", "does not end in a full stop"),
+        ("", "does not begin with a letter"),
+        ("A VF opens" + 125 * " a VF" + ".", "is too long"),
+        ("A device behaves as in F61.", "names a claim"),
+    ],
+)
+def test_a_sentence_that_does_not_stand_alone_is_noticed(sentence, fault):
+    assert fault in faults_of(sentence)
+
+
+def test_areas_are_named_by_letter_and_by_word_and_in_order():
+    letters = [area.letter for area in areas().values()]
+    assert letters == sorted(set(letters))
+    assert all(area_called(area.letter.lower()) is area for area in areas().values())
+    assert area_called("VF_token").letter == "A"
+
+
+def test_every_thread_but_mainline_has_a_link():
+    unlinked = [name for name, thread in threads().items() if not thread.link]
+    assert unlinked == ["mainline"]
+    assert all(one.link.startswith("https://") for one in threads().values() if one.link)
 
 
 def test_no_sentence_is_said_twice():
@@ -125,8 +169,9 @@ def test_an_unknown_claim_is_answered_with_a_guess(wrong, right):
         load()[wrong]
 
 
-def test_claims_are_selected_by_thread_and_area():
-    chosen = select("2018-unmanaged-sriov", "b")
+@pytest.mark.parametrize("area", ["b", "B", "sriov"])
+def test_claims_are_selected_by_thread_and_area(area):
+    chosen = select("2018-unmanaged-sriov", area)
     assert chosen
     assert {(one.thread, one.area) for one in chosen} == {("2018-unmanaged-sriov", "B")}
     assert select() == list(load().values())
@@ -134,7 +179,10 @@ def test_claims_are_selected_by_thread_and_area():
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [({"thread": "2020-vf-tokens"}, "2020-vf-token"), ({"area": "Z"}, "A, B, C, D, E, F, G, H")],
+    [
+        ({"thread": "2020-vf-tokens"}, "2020-vf-token"),
+        ({"area": "Z"}, "vf_token, sriov, hot_reset"),
+    ],
 )
 def test_an_unknown_thread_or_area_is_answered_with_what_there_is(arguments, told):
     with pytest.raises(UsageError, match=told):

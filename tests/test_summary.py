@@ -5,7 +5,7 @@ import pytest
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.errors import UsageError
 from vfio_lab.report.summary import TESTED_BY, WIDTH, summary
-from vfio_lab.spec.claims import load
+from vfio_lab.spec.claims import load, threads
 
 THREAD = "2020-vf-token"
 WHERE = "scenarios/vf_token/test_match.py::test_it[a very long parameter that nobody may break]"
@@ -24,10 +24,11 @@ def test_it_fits_a_mail_and_leaves_the_name_to_a_person():
     outcomes = [(claim.id, Outcome.PASSED) for claim in load().values()]
     text = summary(found(*outcomes, ("A02", Outcome.FAILED)), THREAD)
     lines = text.splitlines()
-    assert max(len(line) for line in lines if "::" not in line) <= WIDTH
+    assert max(len(line) for line in lines if "::" not in line and "://" not in line) <= WIDTH
     assert lines[-1] == TESTED_BY
     assert "kernel    7.3.4-lab (7.3)" in lines
     assert f"{WHERE}{len(outcomes)}" in lines
+    assert f"  {threads()[THREAD].link}" in lines
     assert "    it is not so" in lines
 
 

@@ -12,13 +12,7 @@ from pathlib import Path
 import click
 
 from vfio_lab.campaign import results
-from vfio_lab.spec.claims import (
-    AREAS,
-    THREADS,
-    Claim,
-    Status,
-    select,
-)
+from vfio_lab.spec.claims import Claim, Status, area_called, areas, select, threads
 from vfio_lab.spec.scenarios import PROJECT, by_claim
 
 NARROWEST_COLUMNS = 60
@@ -29,9 +23,14 @@ Verdicts = Mapping[str, Mapping[str, results.Outcome]]
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--thread", help=f"One thread only: {', '.join(THREADS)}.")
-@click.option("--area", help=f"One area only: {', '.join(AREAS)}.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--thread", help=f"List one thread only: {', '.join(threads())}.")
+@click.option(
+    "--area",
+    help="List one area only, by letter or word: "
+    + ", ".join(f"{area.letter} {area.word}" for area in areas().values())
+    + ".",
+)
 @click.option(
     "--artifacts",
     type=click.Path(path_type=Path, file_okay=False),
@@ -63,7 +62,7 @@ def listing(chosen: list[Claim], width: int, verdicts: Verdicts) -> Iterator[str
     for claim in chosen:
         if claim.area != area:
             area = claim.area
-            yield f"{area}: {AREAS[area]}"
+            yield str(area_called(area))
         yield from _folded(f"{claim.id}  {claim.sentence}", width, "")
         facts = [standing(claim), claim.thread]
         if claim.since or claim.until:
@@ -113,6 +112,7 @@ def record(claim: Claim, verdicts: Verdicts) -> dict[str, object]:
         "area": claim.area,
         "thread": claim.thread,
         "source": claim.source,
+        "origin": claim.origin,
         "since": [change.id for change in claim.since],
         "until": [change.id for change in claim.until],
         "needs": list(claim.needs),

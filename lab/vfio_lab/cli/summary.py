@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.spec.claims import THREADS
+from vfio_lab.spec.claims import threads
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.option("--thread", help=f"One thread, claim by claim: {', '.join(THREADS)}.")
+@click.option("--thread", help=f"List one thread claim by claim: {', '.join(threads())}.")
 @click.option("--base", type=FOLDER, help="Folder of another run: say what changed against it.")
 def summary(run: Path, thread: str | None, base: Path | None) -> None:
     """Sum up RUN, a run's folder in .artifacts: kernel, verdicts by claim, failures."""

@@ -16,7 +16,7 @@ from vfio_lab.campaign.results import (
     worst,
 )
 from vfio_lab.evidence.collect import FAILURE
-from vfio_lab.spec.claims import THREADS, Claim
+from vfio_lab.spec.claims import Claim, Thread, threads
 from vfio_lab.spec.claims import load as load_claims
 from vfio_lab.spec.scenarios import catalogue
 from vfio_lab.util.cache import digest
@@ -116,10 +116,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Thread:
-    """A mailing list thread with the claims about it."""
+class Section:
+    """The claims of one thread."""
 
-    title: str
+    thread: Thread
     rows: tuple[Row, ...]
 
 
@@ -150,13 +150,13 @@ def headline(scenarios: Sequence[Shown]) -> str:
     return f"All {len(scenarios)} scenarios as expected"
 
 
-def threads(scenarios: Sequence[Shown], runs: Sequence[Results]) -> list[Thread]:
+def sections(scenarios: Sequence[Shown], runs: Sequence[Results]) -> list[Section]:
     """Return all claims by thread, with their verdicts on the kernels of the runs."""
     kernels = [results.kernel["name"] for results in runs]
     rows = [_row(claim, scenarios, kernels) for claim in load_claims().values()]
     return [
-        Thread(title, tuple(row for row in rows if row.claim.thread == name))
-        for name, title in THREADS.items()
+        Section(thread, tuple(row for row in rows if row.claim.thread == thread.id))
+        for thread in threads().values()
     ]
 
 

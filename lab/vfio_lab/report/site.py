@@ -19,8 +19,8 @@ from vfio_lab.report.shown import (
     counts,
     failures,
     headline,
+    sections,
     shown,
-    threads,
 )
 from vfio_lab.spec.claims import load as load_claims
 from vfio_lab.util.cache import digest
@@ -89,7 +89,7 @@ def _write(runs: Sequence[tuple[Results, Path]], target: Path) -> None:
         "verdict": headline(scenarios),
         "failures": failures(scenarios),
         "runs": [results for results, _ in runs],
-        "threads": threads(scenarios, [results for results, _ in runs]),
+        "sections": sections(scenarios, [results for results, _ in runs]),
         "counts": counts,
         "words": ("proven", "contradicted", "error", "known", "skipped"),
     }

@@ -15,7 +15,7 @@ from vfio_lab.campaign.results import (
 )
 from vfio_lab.report.pages import duration, moment
 from vfio_lab.report.shown import BAD, WORDS, counts
-from vfio_lab.spec.claims import THREADS, Claim, select
+from vfio_lab.spec.claims import Claim, select, threads
 
 WIDTH = 72
 LABEL = 10
@@ -73,12 +73,16 @@ def _facts(results: Results) -> Iterator[str]:
 
 
 def _by_thread(claims: list[Claim], verdicts: Mapping[str, Outcome]) -> Iterator[str]:
-    for name, title in THREADS.items():
-        mine = [verdicts[one.id] for one in claims if one.thread == name and one.id in verdicts]
+    for thread in threads().values():
+        mine = [
+            verdicts[one.id] for one in claims if one.thread == thread.id and one.id in verdicts
+        ]
         if mine:
             counted = Counter(WORDS[one] for one in mine)
             said = ", ".join(f"{count} {word}" for word, count in counted.most_common())
-            yield from _folded(f"{title}: {said}", 2)
+            yield from _folded(f"{thread.title}: {said}", 2)
+            if thread.link:
+                yield f"  {thread.link}"  # whole, so that it can be followed
 
 
 def _verdicts(claims: list[Claim], verdicts: Mapping[str, Outcome]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Claims: sentences about behaviour, each with a source and the kernels it holds on.
 
-They are data (`spec/data/claims-*.toml`), so that a scenario cites an ID and says nothing twice.
+They are data (`spec/data/claims-*.toml`, `areas.toml`, `threads.toml`), so that a scenario cites an
+ID and says nothing twice.
 """
 
 from __future__ import annotations
@@ -11,35 +12,45 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from vfio_lab.spec import changes
 from vfio_lab.spec.changes import Change
 from vfio_lab.util.lookup import Named
 
-AREAS = Named(
-    "area",
-    {
-        "A": "VF token",
-        "B": "SR-IOV under vfio-pci",
-        "C": "hot reset",
-        "D": "no-IOMMU",
-        "E": "groups",
-        "F": "the rest of vfio-pci",
-        "G": "users of vfio-pci: QEMU, DPDK, libvirt, the kernel's own tests",
-        "H": "when the kernel has no memory",
-    },
-)
-THREADS = Named(
-    "thread",
-    {
-        "2013-groups": "VFIO device groups and libvirt",
-        "2018-unmanaged-sriov": "pci-iov: Add support for unmanaged SR-IOV",
-        "2019-noiommu": "VFIO/VMBUS: Add VFIO VMBUS driver support",
-        "2020-vf-token": "vfio/pci: Introduce VF token",
-        "2023-hot-reset-info": "vfio/pci: Report dev_id in VFIO_DEVICE_GET_PCI_HOT_RESET_INFO",
-        "mainline": "what the kernel does and no thread asked for",
-    },
-)
+
+@dataclass(frozen=True)
+class Area:
+    """A subject that claims are about.
+
+    Args:
+        letter: the first letter of its claims' IDs.
+        word: its name, as scenario folders are named.
+        title: what it is about.
+    """
+
+    letter: str
+    word: str
+    title: str
+
+    def __str__(self) -> str:
+        """Return letter, word and title."""
+        return f"{self.letter}, {self.word}: {self.title}"
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A mailing list thread that claims come from.
+
+    Args:
+        id: its year and a name.
+        title: its subject.
+        link: its address in a public archive, empty for mainline.
+    """
+
+    id: str
+    title: str
+    link: str = ""
 
 
 class Status(enum.Enum):
@@ -57,7 +68,7 @@ class Claim:
     Args:
         id: area letter and number, `A02`.
         sentence: what it says.
-        thread: which thread it comes from, a key of `THREADS`.
+        thread: the ID of the thread that it comes from.
         source: kernel file:function that decides it.
         status: whether a scenario shows it.
         since: changes a kernel must have for it to hold.
@@ -65,6 +76,7 @@ class Claim:
         needs: kernel options without which it cannot be asked.
         where: what else it takes: a kind of hardware, a tool.
         why: why it cannot be shown here, or what stands in the way.
+        origin: the document, CVE or commit that states it, if no thread does.
     """
 
     id: str
@@ -77,6 +89,7 @@ class Claim:
     needs: tuple[str, ...] = ()
     where: str = ""
     why: str = ""
+    origin: str = ""
 
     @property
     def area(self) -> str:
@@ -150,31 +163,52 @@ def order(claim_id: str) -> tuple[str, int]:
 
 
 @functools.cache
+def areas() -> Named[Area]:
+    """Return the areas of `areas.toml` by their words."""
+    return Named("area", {one["word"]: Area(**one) for one in _entries("area")})
+
+
+@functools.cache
+def threads() -> Named[Thread]:
+    """Return the threads of `threads.toml` by their IDs."""
+    return Named("thread", {one["id"]: Thread(**one) for one in _entries("thread")})
+
+
+@functools.cache
 def load() -> Named[Claim]:
     """Return the claims of the data files, in order of their IDs."""
     found: dict[str, Claim] = {}
-    for area in AREAS:
-        path = resources.files("vfio_lab.spec") / "data" / f"claims-{area.lower()}.toml"
-        for entry in tomllib.loads(path.read_text())["claim"]:
+    for area in areas().values():
+        for entry in _entries("claim", f"claims-{area.letter.lower()}"):
             found[entry["id"]] = _claim(entry)
     return Named("claim", found)
+
+
+def area_called(name: str) -> Area:
+    """Return the area of that letter or word, in either case.
+
+    Raises:
+        UsageError: there is no such area.
+    """
+    for area in areas().values():
+        if name.lower() in (area.letter.lower(), area.word):
+            return area
+    return areas()[name]
 
 
 def select(thread: str | None = None, area: str | None = None) -> list[Claim]:
     """Return the claims of a thread, of an area, of both, or all.
 
     Args:
-        thread: a key of `THREADS`.
-        area: a letter of `AREAS`, in either case.
+        thread: the ID of a thread.
+        area: the letter or the word of an area, in either case.
 
     Raises:
         UsageError: there is no such thread or area.
     """
-    letter = area.upper() if area is not None else None
+    letter = area_called(area).letter if area is not None else None
     if thread is not None:
-        _ = THREADS[thread]
-    if letter is not None:
-        _ = AREAS[letter]
+        _ = threads()[thread]
     return [
         claim
         for claim in load().values()
@@ -182,7 +216,13 @@ def select(thread: str | None = None, area: str | None = None) -> list[Claim]:
     ]
 
 
-def _claim(entry: Mapping[str, str | list[str]]) -> Claim:
+def _entries(kind: str, file: str = "") -> list[dict[str, Any]]:
+    path = resources.files("vfio_lab.spec") / "data" / f"{file or kind + 's'}.toml"
+    entries: list[dict[str, Any]] = tomllib.loads(path.read_text())[kind]
+    return entries
+
+
+def _claim(entry: Mapping[str, Any]) -> Claim:
     registry = changes.load()
     return Claim(
         id=str(entry["id"]),
@@ -195,4 +235,5 @@ def _claim(entry: Mapping[str, str | list[str]]) -> Claim:
         needs=tuple(entry.get("needs", ())),
         where=str(entry.get("where", "")),
         why=str(entry.get("why", "")),
+        origin=str(entry.get("origin", "")),
     )
