@@ -30,6 +30,13 @@ COUNTS = {"A": 50, "B": 42, "C": 46, "D": 41, "E": 35, "F": 60}
 EARLY = Change("early", "an early change", (6, 6), None, (), (), "made up.")
 LATE = Change("late", "a late change", (6, 17), None, ((6, 12, 50),), (), "made up.")
 LONGEST_SENTENCE = 260
+# A file of the kernel, or of a user of vfio that is named, with functions and a note.
+SOURCE = re.compile(
+    r"(drivers|include|lib|mm|tools|virt|QEMU hw|libvirt src)/[\w./-]+"
+    r"(:\w+(, \w+)*)?( \([^()]+\))?"
+)
+ORIGIN = re.compile(r"(Documentation|include/uapi)/[\w./-]+:\w+|commit [0-9a-f]{12}|CVE-\d+-\d+")
+FILES_WITHOUT_FUNCTIONS = ("tools/testing/selftests/", "libvirt ")
 # Words at the start of a sentence that point at another sentence.
 POINTING = (
     *("As for", "The same", "It", "They", "He", "So", "And", "But", "Also", "Nor", "Neither"),
@@ -68,7 +75,10 @@ def test_the_data_is_sound(claim):
     assert claim.thread in threads()
     assert area_called(claim.area).letter == claim.area
     assert faults_of(claim.sentence) == []
-    assert claim.source
+    for part in claim.source.split("; "):
+        assert SOURCE.fullmatch(part)
+        assert ":" in part or part.startswith(FILES_WITHOUT_FUNCTIONS)
+    assert all(ORIGIN.fullmatch(one) for one in claim.origin.split(", ") if claim.origin)
     assert all(re.fullmatch(r"[A-Z0-9_]+", option) for option in claim.needs)
     assert (claim.status is Status.NOT_HERE) <= bool(claim.why)
     assert not set(claim.since) & set(claim.until)
