@@ -1,4 +1,4 @@
-"""What becomes of the VFs that vfio-pci makes?
+"""What happens to the VFs that vfio-pci creates?
 
 Thread: 2020-vf-token: VFs of a user's PF must not reach drivers of the host by themselves.
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_bus_notifier(); drivers/pci/iov.c.
@@ -15,7 +15,7 @@ NO_OVERRIDE = "(null)"
 
 @claim("B03")
 def test_a_vf_of_a_users_pf_goes_to_vfio_pci_at_once(guest, pf):
-    """Each VF is captured by driver_override, bound, and mentioned in the log once."""
+    """Each new VF gets a driver_override, is bound to vfio-pci, and is logged once."""
     guest.load("igbvf")
     first, second = pf.enable_vfs(2)
     assert (first.driver, second.driver) == ("vfio-pci", "vfio-pci")
@@ -28,7 +28,7 @@ def test_a_vf_of_a_users_pf_goes_to_vfio_pci_at_once(guest, pf):
 
 @claim("B03")
 def test_vfs_are_captured_each_time_they_are_made(guest, pf):
-    """A second SR-IOV cycle captures its VFs like the first."""
+    """VFs that are created again are captured like the first ones."""
     pf.enable_vfs(1)
     pf.enable_vfs(0)
     (vf,) = pf.enable_vfs(1)
@@ -38,7 +38,7 @@ def test_vfs_are_captured_each_time_they_are_made(guest, pf):
 
 @claim("B04")
 def test_turning_autoprobe_off_does_not_keep_vfio_pci_from_its_vfs(pf):
-    """driver_override outranks sriov_drivers_autoprobe."""
+    """driver_override takes precedence over sriov_drivers_autoprobe=0."""
     pf.write("sriov_drivers_autoprobe", 0)
     (vf,) = pf.enable_vfs(1)
     assert (vf.driver, vf.read("driver_override")) == ("vfio-pci", "vfio-pci")
@@ -46,7 +46,7 @@ def test_turning_autoprobe_off_does_not_keep_vfio_pci_from_its_vfs(pf):
 
 @claim("B05")
 def test_turning_autoprobe_off_keeps_host_drivers_from_vfs(guest):
-    """The VFs of a PF on igb then stay as they are made; with autoprobe on igbvf takes them."""
+    """VFs of a PF on igb stay unbound with autoprobe off and go to igbvf with autoprobe on."""
     guest.load("igb")
     guest.load("igbvf")
     pf = guest.function("pf0")
@@ -62,7 +62,7 @@ def test_turning_autoprobe_off_keeps_host_drivers_from_vfs(guest):
 
 @claim("B38")
 def test_pf_and_vfs_are_in_a_group_each(pf, vfs):
-    """Nothing ties a VF to its PF or to its siblings but the token."""
+    """A PF and each of its VFs have an IOMMU group of their own."""
     assert len({pf.group, vfs[0].group, vfs[1].group}) == 3
 
 
@@ -73,7 +73,7 @@ def test_pf_and_vfs_are_in_a_group_each(pf, vfs):
     indirect=["topology"],
 )
 def test_vfs_stand_where_their_pf_puts_them(pf_user, vf_user, pf, places):
-    """First offset and stride are the hardware's; any kind of PF has its VFs captured there."""
+    """VFs have the addresses that the hardware's offset and stride give, for any kind of PF."""
     vfs = pf.enable_vfs(3)
     assert [str(vf) for vf in vfs] == [f"0000:01:{place}" for place in places]
     assert {vf.driver for vf in vfs} == {"vfio-pci"}
@@ -83,7 +83,7 @@ def test_vfs_stand_where_their_pf_puts_them(pf_user, vf_user, pf, places):
 
 @claim("B41")
 def test_making_vfs_turns_on_the_memory_decode_of_the_pf(guest, pf, hardware):
-    """A PF whose memory decode was turned off gets it back with its VFs, and the log says so."""
+    """Enabling VFs turns on a PF's memory decode if it was off, and the log says so."""
     pf.enable_vfs(1)
     hardware.set_word(PCI_COMMAND, 0)
     pf.enable_vfs(0)

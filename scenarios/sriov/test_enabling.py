@@ -1,7 +1,7 @@
-"""Who may make VFs of a PF on vfio-pci, and when?
+"""Who can enable VFs of a PF on vfio-pci, and when?
 
-Thread: 2018-unmanaged-sriov, which refused an ioctl for it, kept to sysfs, and wished for limits
-that did not come. Kernel: drivers/vfio/pci/vfio_pci.c, vfio_pci_sriov_configure().
+Thread: 2018-unmanaged-sriov, which rejected an ioctl in favour of sysfs and asked for limits that
+were not merged. Kernel: drivers/vfio/pci/vfio_pci.c, vfio_pci_sriov_configure().
 """
 
 from errno import EACCES, ENOENT, ENOTTY
@@ -26,7 +26,7 @@ UNKNOWN_IOCTLS = {
 
 @claim("B01", "B02")
 def test_vfio_pci_makes_vfs_only_when_told_so(guest, root):
-    """Writing sriov_numvfs is ENOENT until enable_sriov is on, which needs no new bind."""
+    """Writing sriov_numvfs fails with ENOENT until enable_sriov is set, then needs no new bind."""
     pf = guest.function("pf0")
     pf.bind("vfio-pci")
     assert root.read_file(ENABLE_SRIOV) == "N"
@@ -39,7 +39,7 @@ def test_vfio_pci_makes_vfs_only_when_told_so(guest, root):
 
 @claim("B01", "B02")
 def test_vfio_pci_makes_no_more_vfs_once_told_not_to(root, pf):
-    """Turning enable_sriov off takes effect with the next write, on a PF bound while it was on."""
+    """Clearing enable_sriov takes effect at the next write, even on a PF bound before."""
     pf.enable_vfs(1)
     pf.enable_vfs(0)
     root.write_file(ENABLE_SRIOV, "N")
@@ -50,7 +50,7 @@ def test_vfio_pci_makes_no_more_vfs_once_told_not_to(root, pf):
 
 @claim("B12")
 def test_vfs_outlive_the_permission_to_make_them(root, pf, vfs):
-    """With enable_sriov off again sriov_numvfs cannot remove VFs; taking the PF away does."""
+    """With enable_sriov cleared, sriov_numvfs cannot disable VFs, but unbinding the PF does."""
     root.write_file(ENABLE_SRIOV, "N")
     with refused(ENOENT):
         pf.write("sriov_numvfs", 0)
@@ -61,7 +61,7 @@ def test_vfs_outlive_the_permission_to_make_them(root, pf, vfs):
 
 @claim("B13")
 def test_the_number_of_vfs_may_change_while_the_pf_is_in_use(pf_user, vf_user, pf):
-    """Nothing locks the VF count when a user has the PF, as the thread had wished."""
+    """The number of VFs can change while a user has the PF open."""
     pf_fd = pf_user.open(pf, TOKEN)
     (vf,) = pf.enable_vfs(1)
     assert vf_user.open(vf, TOKEN).get_info().num_regions > 0
@@ -73,7 +73,7 @@ def test_the_number_of_vfs_may_change_while_the_pf_is_in_use(pf_user, vf_user, p
 
 @claim("B01")
 def test_a_user_who_owns_the_pf_makes_no_vfs(guest, root, pf):
-    """VFs come by a way that was privileged before: neither file is writable to the PF's owner."""
+    """A PF's unprivileged owner can write neither sriov_numvfs nor enable_sriov."""
     owner = guest.user("owner", uid=1000, drop=EVERY_CAPABILITY)
     root.syscall("chown", Buffer(f"/dev/vfio/{pf.group}\0".encode()), 1000, 1000)
     assert owner.open(pf).get_info().num_regions > 0
@@ -86,7 +86,7 @@ def test_a_user_who_owns_the_pf_makes_no_vfs(guest, root, pf):
 
 @claim("B42")
 def test_no_ioctl_of_a_pf_makes_vfs(pf_user, pf):
-    """The ioctl that the thread discussed does not exist: whatever is not known is ENOTTY."""
+    """No ioctl enables VFs: every ioctl number that vfio does not know fails with ENOTTY."""
     pf_fd = pf_user.open(pf, TOKEN)
     refused_every_way(ENOTTY, pf_fd.ioctl, UNKNOWN_IOCTLS)
     assert (pf.numvfs, pf.vfs()) == (0, [])

@@ -1,4 +1,4 @@
-"""What does sriov_numvfs take, and what does it say to the rest?
+"""Which values does sriov_numvfs accept, and how does it refuse others?
 
 Kernel: drivers/pci/iov.c, sriov_numvfs_store(): the number first, then the driver.
 """
@@ -19,7 +19,7 @@ NONSENSE = {
 
 @claim("B06")
 def test_what_is_no_number_of_16_bits_is_invalid(pf):
-    """A write that is no number a register could hold is EINVAL, one in hexadecimal is fine."""
+    """A value that is not a 16-bit number fails with EINVAL; hexadecimal is accepted."""
     refused_every_way(EINVAL, pf.write, NONSENSE)
     assert pf.numvfs == 0
     pf.write("sriov_numvfs", "0x2")
@@ -28,7 +28,7 @@ def test_what_is_no_number_of_16_bits_is_invalid(pf):
 
 @claim("B06", "B09")
 def test_the_number_is_checked_before_the_driver(guest):
-    """More VFs than the PF can have are ERANGE even where there is no driver to ask."""
+    """A number above sriov_totalvfs fails with ERANGE even if the PF has no driver."""
     pf = guest.function("pf0")
     assert (pf.driver, pf.read("sriov_totalvfs")) == (None, "8")
     with refused(ERANGE):
@@ -43,7 +43,7 @@ def test_the_number_is_checked_before_the_driver(guest):
 
 @claim("B06")
 def test_a_pf_on_vfio_pci_has_as_many_vfs_as_its_hardware(guest, pf):
-    """All eight can be had and the kernel misses none, but not one more."""
+    """All eight VFs of the hardware can be enabled, and no more."""
     with refused(ERANGE):
         pf.write("sriov_numvfs", 9)
     assert len(pf.enable_vfs(8)) == 8
@@ -52,7 +52,7 @@ def test_a_pf_on_vfio_pci_has_as_many_vfs_as_its_hardware(guest, pf):
 
 @claim("B07")
 def test_igb_keeps_one_vf_for_itself_while_it_has_the_pf(guest):
-    """igb lowers sriov_totalvfs to 7 and means it; the hardware's 8 come back when it lets go."""
+    """igb limits sriov_totalvfs to 7 of the hardware's 8 VFs while it is bound to the PF."""
     guest.load("igb")
     pf = guest.function("pf0")
     pf.bind("igb")
@@ -67,7 +67,7 @@ def test_igb_keeps_one_vf_for_itself_while_it_has_the_pf(guest):
 
 @claim("B08")
 def test_the_number_in_force_may_be_written_to_a_pf_without_driver(guest):
-    """Asking an unbound PF for no VFs succeeds, asking it for one does not."""
+    """Writing 0 VFs to an unbound PF without VFs succeeds, and writing 1 fails."""
     pf = guest.function("pf0")
     pf.write("sriov_numvfs", 0)
     with refused(ENOENT):
@@ -77,7 +77,7 @@ def test_the_number_in_force_may_be_written_to_a_pf_without_driver(guest):
 
 @claim("B08")
 def test_the_number_in_force_is_not_asked_of_the_driver(guest, root, pf, vfs):
-    """Writing the count again is fine though vfio-pci would say no, and leaves the VFs alone."""
+    """Writing the current number of VFs succeeds even if vfio-pci would refuse it."""
     root.write_file(ENABLE_SRIOV, "N")
     pf.write("sriov_numvfs", 2)
     assert pf.vfs() == vfs
@@ -88,7 +88,7 @@ def test_the_number_in_force_is_not_asked_of_the_driver(guest, root, pf, vfs):
 
 @claim("B09")
 def test_a_pf_without_driver_has_no_vfs(guest):
-    """Enabling VFs of an unbound PF is ENOENT, and the log says why."""
+    """Enabling VFs of an unbound PF fails with ENOENT, and the log says why."""
     pf = guest.function("pf0")
     with refused(ENOENT):
         pf.write("sriov_numvfs", 1)
@@ -99,7 +99,7 @@ def test_a_pf_without_driver_has_no_vfs(guest):
 
 @claim("B10")
 def test_a_driver_that_knows_no_sriov_makes_no_vfs(guest):
-    """Enabling VFs of a PF on pci-stub is ENOENT, and the log says why."""
+    """Enabling VFs of a PF on pci-stub fails with ENOENT, and the log says why."""
     guest.load("pci-stub")
     pf = guest.function("pf0")
     pf.bind("pci-stub")
@@ -112,7 +112,7 @@ def test_a_driver_that_knows_no_sriov_makes_no_vfs(guest):
 
 @claim("B11")
 def test_the_number_of_vfs_changes_only_by_way_of_none(guest, pf, vfs):
-    """Neither more nor fewer VFs without 0 in between: EBUSY, a warning, and no change."""
+    """Changing a non-zero number of VFs fails with EBUSY and a warning; 0 must come between."""
     with refused(EBUSY):
         pf.write("sriov_numvfs", 1)
     with refused(EBUSY):
@@ -128,7 +128,7 @@ def test_the_number_of_vfs_changes_only_by_way_of_none(guest, pf, vfs):
 @claim("B40")
 @pytest.mark.topology("nvme-no-room")
 def test_vfs_for_which_there_is_no_room_are_not_made(guest, pf):
-    """ENOMEM, the log says what is short, and the PF is left as it was: idle and asleep."""
+    """Without MMIO space, enabling VFs fails with ENOMEM and leaves the PF idle and suspended."""
     with refused(ENOMEM):
         pf.enable_vfs(1)
     shortage = f"vfio-pci {pf}: not enough MMIO resources for SR-IOV"

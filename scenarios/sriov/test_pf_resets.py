@@ -1,9 +1,9 @@
-"""What does a reset of the PF do to VFs in use?
+"""How does a reset of the PF affect VFs in use?
 
 Thread: 2020-vf-token: a PF's user can always deny service to VFs, by a reset if nothing else.
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(), vfio_pci_core_disable() and
-vfio_pci_ioctl_reset(); drivers/pci/iov.c, sriov_restore_state(). The witness is a register of the
-VF that a reset of its PF clears and a reset of its own does not.
+vfio_pci_ioctl_reset(); drivers/pci/iov.c, sriov_restore_state(). The scenarios look at a register
+of the VF that a reset of its PF clears and a reset of the VF does not.
 """
 
 from vfio_lab.uapi.pci_regs import (
@@ -28,7 +28,7 @@ ENABLED = PCI_SRIOV_CTRL_VFE | PCI_SRIOV_CTRL_MSE
 
 @claim("B36")
 def test_the_first_open_of_a_pf_resets_its_vfs(pf_user, pf, vf, used_vf):
-    """The VF's user finds the VF there and wiped; a second open of the PF changes nothing."""
+    """The first open of a PF resets its VFs while they are in use; a second open does not."""
     marked(used_vf)
     held = pf_user.open(pf, TOKEN)
     revive(vf)
@@ -41,7 +41,7 @@ def test_the_first_open_of_a_pf_resets_its_vfs(pf_user, pf, vf, used_vf):
 
 @claim("B36")
 def test_the_last_close_of_a_pf_resets_its_vfs(pf, vf, used_vf, marked_pf):
-    """So does the close, but not that of a descriptor which is not the last."""
+    """The last close of a PF resets its VFs while they are in use; an earlier close does not."""
     second = marked_pf.group.get_device_fd(f"{pf} vf_token={TOKEN}")
     revive(vf)
     marked(used_vf)
@@ -55,7 +55,7 @@ def test_the_last_close_of_a_pf_resets_its_vfs(pf, vf, used_vf, marked_pf):
 
 @claim("B37")
 def test_a_pf_user_resets_the_pf_under_used_vfs(pf, vfs, used_vf, marked_pf, hardware):
-    """VFIO_DEVICE_RESET asks for nobody's leave; the VFs come back enabled, and wiped."""
+    """A PF's user can reset the PF and its VFs in use; the VFs stay enabled."""
     place = hardware.extended(PCI_EXT_CAP_ID_SRIOV)
     revive(vfs[0])
     marked(used_vf)

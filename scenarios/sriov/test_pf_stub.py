@@ -38,7 +38,7 @@ def left_vf(stub_pf):
 
 @claim("B23")
 def test_pci_pf_stub_takes_only_what_is_forced_on_it(guest, root):
-    """An igb PF is not on its list: driver_override brings it there."""
+    """pci-pf-stub binds to an igb PF only by driver_override."""
     guest.load(STUB)
     pf = guest.function("pf0")
     with refused(ENODEV):
@@ -50,7 +50,7 @@ def test_pci_pf_stub_takes_only_what_is_forced_on_it(guest, root):
 
 @claim("B23")
 def test_pci_pf_stub_makes_vfs_that_are_the_hosts(guest, vf_user, stub_pf):
-    """Its VFs go to the host's driver by themselves, and on vfio-pci they take no token."""
+    """VFs of a PF on pci-pf-stub go to host drivers, and on vfio-pci they need no token."""
     guest.load("igbvf")
     vf, other_vf = stub_pf.enable_vfs(2)
     assert (vf.driver, other_vf.driver) == ("igbvf", "igbvf")
@@ -62,7 +62,7 @@ def test_pci_pf_stub_makes_vfs_that_are_the_hosts(guest, vf_user, stub_pf):
 
 @claim("B24")
 def test_pci_pf_stub_leaves_its_vfs_behind(guest, stub_pf):
-    """Unbinding it warns of VFs that nothing can disable until such a driver is back."""
+    """Unbinding pci-pf-stub leaves its VFs enabled, with a warning, until it is bound again."""
     (vf,) = stub_pf.enable_vfs(1)
     stub_pf.unbind()
     warning = f"{stub_pf}: driver left SR-IOV enabled after remove"
@@ -77,7 +77,7 @@ def test_pci_pf_stub_leaves_its_vfs_behind(guest, stub_pf):
 
 @claim("B14")
 def test_vfio_pci_takes_no_pf_that_has_vfs(taints, guest, stub_pf, left_vf):
-    """A PF with VFs of others is refused with a warning, not taken with a taint."""
+    """vfio-pci refuses a PF with VFs with a warning and without a taint."""
     with refused(EBUSY):
         stub_pf.bind("vfio-pci")
     warning = f"vfio-pci {stub_pf}: Cannot bind to PF with SR-IOV enabled"
@@ -92,7 +92,7 @@ def test_vfio_pci_takes_no_pf_that_has_vfs(taints, guest, stub_pf, left_vf):
 
 @claim("B25")
 def test_a_vf_used_through_vfio_is_not_assigned(vf_user, remover, stub_pf):
-    """The host's PF driver does not refuse to remove a VF in use: it waits, like vfio-pci."""
+    """pci-pf-stub does not refuse to disable a VF in use: it waits, like vfio-pci."""
     (vf,) = stub_pf.enable_vfs(1)
     vf.bind("vfio-pci")
     used = vf_user.open(vf)
@@ -108,7 +108,7 @@ def test_a_vf_used_through_vfio_is_not_assigned(vf_user, remover, stub_pf):
 @claim("B26")
 @pytest.mark.topology("multifunction")
 def test_a_device_on_pci_pf_stub_spoils_its_group(guest, vf_user, nic):
-    """pci-pf-stub does DMA for the host as far as the kernel knows; pci-stub is known not to."""
+    """A device on pci-pf-stub makes its group unviable, and a device on pci-stub does not."""
     guest.load(STUB)
     guest.load("pci-stub")
     sibling = guest.function("nic1")

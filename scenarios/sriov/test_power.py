@@ -1,6 +1,6 @@
-"""Who decides whether a PF with VFs sleeps?
+"""When is a PF with VFs suspended?
 
-A PF in D3hot would take its VFs along. Kernel: drivers/vfio/pci/vfio_pci_core.c,
+VFs do not work while their PF is in D3hot. Kernel: drivers/vfio/pci/vfio_pci_core.c,
 vfio_pci_core_sriov_configure(), vfio_pci_set_power_state() and vfio_pci_core_pm_entry().
 """
 
@@ -21,7 +21,7 @@ def power(config):
 
 @claim("B32")
 def test_vfs_keep_their_pf_awake(pf):
-    """An idle PF sleeps in D3hot, wakes for its VFs, stays awake with them, and sleeps again."""
+    """An idle PF sleeps in D3hot, wakes when VFs are enabled, and sleeps again without them."""
     pf.await_value("power_state", "D3hot")
     pf.await_value("power/runtime_status", "suspended")
     pf.enable_vfs(1)
@@ -33,7 +33,7 @@ def test_vfs_keep_their_pf_awake(pf):
 
 @claim("B32")
 def test_a_pf_that_lost_its_vfs_by_unbinding_sleeps_again(pf, vfs):
-    """VFs that went with the driver keep nothing awake afterwards."""
+    """A PF whose VFs were removed by an unbind is suspended again after the next bind."""
     assert (vfs[0].present, pf.read("power/runtime_status")) == (True, "active")
     pf.bind("vfio-pci")
     pf.await_value("power/runtime_status", "suspended")
@@ -43,7 +43,7 @@ def test_a_pf_that_lost_its_vfs_by_unbinding_sleeps_again(pf, vfs):
 
 @claim("B33")
 def test_a_user_cannot_send_a_pf_with_vfs_to_sleep(pf, vfs, config, power):
-    """A write of D3hot is taken and does nothing while there are VFs, and works without."""
+    """A user's write of D3hot succeeds and has no effect while the PF has VFs."""
     assert config.write(power, bytes([D3HOT, 0])) == 2
     assert config.word(power) & PCI_PM_CTRL_STATE_MASK == D0
     assert (vfs[0].present, pf.read("power_state")) == (True, "D0")
@@ -55,7 +55,7 @@ def test_a_user_cannot_send_a_pf_with_vfs_to_sleep(pf, vfs, config, power):
 
 @claim("B34")
 def test_vfs_wake_a_pf_that_its_user_sent_to_sleep(pf, vf_user, device, config, power):
-    """VFs made while the PF is in D3hot find it in D0, and work."""
+    """Enabling VFs returns a PF in D3hot to D0, and the VFs work."""
     config.set_word(power, D3HOT)
     assert pf.read("power_state") == "D3hot"
     (vf,) = pf.enable_vfs(1)
@@ -67,7 +67,7 @@ def test_vfs_wake_a_pf_that_its_user_sent_to_sleep(pf, vf_user, device, config, 
 
 @claim("B35")
 def test_a_pf_with_vfs_takes_the_request_to_sleep_and_stays_awake(pf, vf_user, device):
-    """LOW_POWER_ENTRY succeeds and counts for nothing until the last VF is gone."""
+    """LOW_POWER_ENTRY succeeds on a PF with VFs and takes effect after the last VF is gone."""
     (vf,) = pf.enable_vfs(1)
     device.set_vf_token(TOKEN)
     device.feature(VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_SET)

@@ -1,7 +1,7 @@
-"""Do those who make and remove VFs get along with those who use them?
+"""Can VFs be created and removed while others use them?
 
-Once they did not: CVE-2022-49434, where a reset and sriov_numvfs waited for each other, and the
-lock order that 40ef3edf151e put right. Kernel: drivers/pci/pci.c, pci_dev_lock();
+A reset and a write to sriov_numvfs deadlocked before the fix of CVE-2022-49434, and 40ef3edf151e
+corrected a lock order. Kernel: drivers/pci/pci.c, pci_dev_lock();
 drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_sriov_configure().
 """
 
@@ -15,7 +15,7 @@ from vfio_lab_pytest.tokens import TOKEN
 
 @claim("B43")
 def test_a_reset_waits_for_vfs_to_go(guest, pf, bystander, used_vf, removal):
-    """Reset and removal of VFs want the same two locks, and take them in the same order."""
+    """A sysfs reset of a PF and the removal of its VFs do not deadlock."""
     reset = pf.start_write("reset", 1, by=bystander)
     assert guest.stuck(reset)
     used_vf.close()
@@ -27,7 +27,7 @@ def test_a_reset_waits_for_vfs_to_go(guest, pf, bystander, used_vf, removal):
 
 @claim("B44")
 def test_a_pf_is_used_while_its_vfs_are_made(user, vf_user, bystander, pf, device, config):
-    """Who maps, opens and sends to sleep meanwhile comes to an end, and so does the making."""
+    """Mapping, opening and power changes of a PF complete while its VFs are being created."""
     address = device.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, PAGE_BYTES)
     making = pf.start_write("sriov_numvfs", 7, by=bystander)
     user.peek(address, 4, width=4)

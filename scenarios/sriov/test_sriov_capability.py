@@ -1,7 +1,8 @@
-"""What does the PF's user see of its SR-IOV capability, and what can he do to it?
+"""What does the PF's user see of the SR-IOV capability, and can they change it?
 
 Thread: 2018-unmanaged-sriov: the capability is shown, cannot be written, and is not emulated.
-Kernel: drivers/vfio/pci/vfio_pci_config.c, vfio_direct_config_read() and vfio_config_do_rw().
+Kernel: drivers/vfio/pci/vfio_pci_config.c, vfio_direct_config_read() and
+vfio_pci_config_rw_single().
 """
 
 import pytest
@@ -30,7 +31,7 @@ def place(config):
 
 @claim("B27", "B29")
 def test_the_pf_user_sees_the_hardwares_sriov_capability(pf, config, hardware, place):
-    """It is where the hardware has it, and follows the hardware when VFs are made and removed."""
+    """The PF's user sees the hardware's SR-IOV capability, also after VFs come and go."""
     assert place == hardware.extended(PCI_EXT_CAP_ID_SRIOV)
     assert config.read(place, SIZE) == hardware.read(place, SIZE)
     assert config.word(place + PCI_SRIOV_CTRL) & ENABLED == 0
@@ -44,7 +45,7 @@ def test_the_pf_user_sees_the_hardwares_sriov_capability(pf, config, hardware, p
 
 @claim("B28", "B42")
 def test_the_pf_user_makes_no_vfs_by_configuration_space(pf, config, hardware, place):
-    """Writes to the capability are taken whole and change nothing; others do change something."""
+    """Writes by the PF's user to the SR-IOV capability succeed and enable no VFs."""
     before = hardware.read(place, SIZE)
     assert config.write(place + PCI_SRIOV_NUM_VF, b"\x02\x00") == 2
     assert config.write(place + PCI_SRIOV_CTRL, bytes([ENABLED, 0])) == 2
@@ -58,7 +59,7 @@ def test_the_pf_user_makes_no_vfs_by_configuration_space(pf, config, hardware, p
 
 @claim("B28")
 def test_the_pf_user_removes_no_vfs_by_configuration_space(pf, vfs, config, hardware, place):
-    """Nor does a user take away the VFs that the administrator made."""
+    """Writes by the PF's user to the SR-IOV capability do not remove existing VFs."""
     before = hardware.read(place, SIZE)
     assert config.write(place + PCI_SRIOV_CTRL, bytes(2)) == 2
     assert config.write(place, bytes(SIZE)) == SIZE

@@ -12,7 +12,7 @@ RESCAN = "/sys/bus/pci/rescan"
 
 @claim("B20")
 def test_unbinding_a_pf_removes_its_vfs(pf, vf, other_vf):
-    """The VFs of a PF do not outlive its time on vfio-pci."""
+    """Unbinding a PF from vfio-pci removes its VFs."""
     pf.unbind()
     assert (pf.driver, pf.numvfs, vf.present, other_vf.present) == (None, 0, False, False)
 
@@ -21,7 +21,7 @@ def test_unbinding_a_pf_removes_its_vfs(pf, vf, other_vf):
 def test_unbinding_a_pf_waits_for_the_user_of_a_vf(
     pf, vf, vf_user, remover, used_vf, device_request
 ):
-    """The VF stays until it is closed, and the PF is not free before."""
+    """Unbinding a PF waits until a VF in use is closed."""
     unbinding = pf.start_unbind(by=remover)
     assert vf_user.await_event(device_request, REQUEST_WITHIN_S) == 1
     assert (unbinding.returned, vf.present) == (False, True)
@@ -34,10 +34,10 @@ def test_unbinding_a_pf_waits_for_the_user_of_a_vf(
 def test_who_looks_for_devices_while_a_vf_is_going_waits_for_its_user(
     guest, pf, vf_user, remover, bystander, device_request
 ):
-    """No lock keeps a rescan from the VF of a PF being unbound, and there it hangs.
+    """A rescan hangs at the VF in use of a PF that is being unbound, and no lock prevents that.
 
-    Nobody closes the VF here: the rescan would go on from a list that the VF has left by then,
-    and crash now and then.
+    The scenario does not close the VF: the rescan would continue from a list that the VF has left
+    and crash sometimes.
     """
     bystander.write_file(RESCAN, "1")
     unbinding = pf.start_unbind(by=remover)
@@ -50,7 +50,7 @@ def test_who_looks_for_devices_while_a_vf_is_going_waits_for_its_user(
 def test_unbinding_a_pf_waits_for_its_own_user_last(
     pf, vf, pf_user, vf_user, remover, used_vf, marked_pf, device_request
 ):
-    """First the VF's user is asked and waited for, then the PF's."""
+    """Unbinding a PF first waits for the user of its VF and then for its own user."""
     pf_request = request_channel(pf_user, marked_pf)
     unbinding = pf.start_unbind(by=remover)
     assert vf_user.await_event(device_request, REQUEST_WITHIN_S) == 1
@@ -65,7 +65,7 @@ def test_unbinding_a_pf_waits_for_its_own_user_last(
 
 @claim("B22")
 def test_a_pf_comes_to_its_host_driver_without_vfs(guest, pf, vf):
-    """What vfio-pci made it takes along; igb starts with none and may make its own."""
+    """A PF that moves from vfio-pci to igb has no VFs, and igb can create its own."""
     guest.load("igb")
     pf.bind("igb")
     assert (pf.driver, pf.numvfs, vf.present) == ("igb", 0, False)

@@ -1,6 +1,6 @@
-"""What does vfio make up for the user of a VF?
+"""What does vfio emulate for the user of a VF?
 
-A VF's hardware has no IDs and no INTx, and by rights no memory enable. Kernel:
+A VF's hardware has no IDs, no INTx and no memory enable bit. Kernel:
 drivers/vfio/pci/vfio_pci_config.c, vfio_config_init() and __vfio_pci_memory_enabled().
 """
 
@@ -33,7 +33,7 @@ VF_IDS = 0x10CA8086
 
 @claim("B30")
 def test_a_vf_shows_ids_that_its_hardware_lacks(vf_config, vf_hardware):
-    """The user of a VF reads vendor and device where the hardware has ones, and keeps them."""
+    """A VF's user reads vendor and device IDs that the VF's hardware does not have."""
     assert vf_hardware.dword(PCI_VENDOR_ID) == NO_IDS
     assert vf_config.dword(PCI_VENDOR_ID) == VF_IDS
     assert (vf_config.word(PCI_VENDOR_ID), vf_config.word(PCI_VENDOR_ID + 2)) == (0x8086, 0x10CA)
@@ -43,7 +43,7 @@ def test_a_vf_shows_ids_that_its_hardware_lacks(vf_config, vf_hardware):
 
 @claim("B30")
 def test_a_vf_has_no_intx(pf_user, pf, used_vf, vf_config):
-    """Pin 0, no such interrupt, nothing to be set up; the PF has one."""
+    """A VF has interrupt pin 0 and no INTx, and its PF has one."""
     assert vf_config.byte(PCI_INTERRUPT_PIN) == 0
     assert used_vf.get_irq_info(VFIO_PCI_INTX_IRQ_INDEX).count == 0
     with refused(EINVAL):
@@ -55,7 +55,7 @@ def test_a_vf_has_no_intx(pf_user, pf, used_vf, vf_config):
 
 @claim("B31")
 def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
-    """It is on from the open; with it off QEMU's VF keeps silent, vfio refuses nothing."""
+    """vfio emulates memory decode of a VF: it is on at the open, and off it refuses no access."""
     assert vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
     address = marked(used_vf).mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 4 * PAGE_BYTES)
     turn_off(vf_config, PCI_COMMAND_MEMORY)
@@ -67,7 +67,7 @@ def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
 
 @claim("B31")
 def test_memory_decode_of_a_pf_is_real(marked_pf):
-    """Turned off by the PF's user, nothing answers: EIO; turned on again, the PF is as it was."""
+    """Turning off memory decode makes access to a PF's BARs fail with EIO."""
     turn_off(shown(marked_pf), PCI_COMMAND_MEMORY)
     with refused(EIO):
         marks(marked_pf)

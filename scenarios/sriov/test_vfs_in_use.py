@@ -1,4 +1,4 @@
-"""What happens when VFs are to go while somebody uses one?
+"""What happens when VFs are removed while one is in use?
 
 Thread: 2020-vf-token. Kernel: drivers/vfio/vfio_main.c, vfio_unregister_group_dev();
 drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_request(); drivers/pci/iov.c, sriov_numvfs_store().
@@ -22,7 +22,7 @@ UNASKED = "No device request channel registered, blocked until released by user"
 
 @claim("B15")
 def test_vfs_go_when_their_user_lets_go(guest, pf, vf, other_vf, used_vf, removal):
-    """Disabling waits for the user of a VF, who is asked once and works on until he closes."""
+    """Disabling VFs asks the user of a VF once and waits; the VF works until it is closed."""
     asked = f"vfio-pci {vf}: Relaying device request to user (#0)"
     assert len(guest.heard(asked, level="notice")) == 1
     assert used_vf.get_info().num_regions > 0
@@ -34,7 +34,7 @@ def test_vfs_go_when_their_user_lets_go(guest, pf, vf, other_vf, used_vf, remova
 
 @claim("B15")
 def test_the_user_of_a_vf_is_asked_again_every_ten_seconds(guest, vf_user, device_request, removal):
-    """The second request comes after ten seconds, by the eventfd but not in the log."""
+    """A VF's user is asked again after ten seconds, by eventfd but not in the log."""
     assert vf_user.await_event(device_request, NOT_YET_S) == 0
     assert vf_user.await_event(device_request, BY_THEN_S) == 1
     assert len(guest.heard("Relaying device request to user")) == 1
@@ -47,7 +47,7 @@ def test_the_user_of_a_vf_is_asked_again_every_ten_seconds(guest, vf_user, devic
 def test_vfs_that_nobody_uses_do_not_wait_for_one_that_is_used(
     pf, vf, other_vf, vf_user, remover, pf_user
 ):
-    """VFs go one by one from the first; the wait begins at the one in use."""
+    """VFs are removed one by one, and the removal waits only at a VF in use."""
     pf_user.open(pf, TOKEN).close()
     used = vf_user.open(other_vf, TOKEN)
     asked = request_channel(vf_user, used)
@@ -61,7 +61,7 @@ def test_vfs_that_nobody_uses_do_not_wait_for_one_that_is_used(
 
 @claim("B16", "B17")
 def test_a_signal_does_not_end_the_wait(guest, remover, pf, vf, used_vf):
-    """Who removes VFs and is killed waits on, uninterruptibly; the kernel tells of it once."""
+    """A signal does not end the wait for a VF's user, which becomes uninterruptible."""
     removal = pf.start_write("sriov_numvfs", 0, by=remover)
     guest.await_heard(f"vfio-pci {vf}: {UNASKED}", level="warn")
     remover.start_kill(SIGTERM)
@@ -75,7 +75,7 @@ def test_a_signal_does_not_end_the_wait(guest, remover, pf, vf, used_vf):
 
 @claim("B18")
 def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, bystander, used_vf, removal):
-    """The PF's device lock is held: who reads sriov_numvfs hangs, and reads 0 in the end."""
+    """Reading sriov_numvfs hangs while the removal of VFs waits for a user."""
     attribute = bystander.open_path(f"{pf.path}/sriov_numvfs", O_RDONLY)
     reading = bystander.start("read", attribute, Buffer(bytes(2), out=True), 2)
     assert guest.stuck(reading)
@@ -87,7 +87,7 @@ def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, bystander, used_v
 
 @claim("B18")
 def test_nobody_rescans_meanwhile(guest, bystander, used_vf, removal):
-    """The rescan lock is held: who looks for new devices hangs until the VFs are gone."""
+    """A rescan hangs while the removal of VFs waits for a user."""
     rescan = bystander.start_write_file(RESCAN, "1")
     assert guest.stuck(rescan)
     assert not removal.returned
@@ -98,7 +98,7 @@ def test_nobody_rescans_meanwhile(guest, bystander, used_vf, removal):
 
 @claim("B18")
 def test_the_pf_opens_to_nobody_meanwhile(pf_user, pf, used_vf, removal):
-    """The reset at the PF's first open does not wait for the lock: EAGAIN, even with the token."""
+    """Opening the PF fails with EAGAIN while the removal of VFs waits for a user."""
     with refused(EAGAIN):
         pf_user.open(pf, TOKEN)
     used_vf.close()
@@ -108,7 +108,7 @@ def test_the_pf_opens_to_nobody_meanwhile(pf_user, pf, used_vf, removal):
 
 @claim("B18")
 def test_the_pf_is_not_reset_meanwhile(used_vf, marked_pf, removal):
-    """A reset by the PF's user does not wait for the lock either: EAGAIN."""
+    """Resetting the PF fails with EAGAIN while the removal of VFs waits for a user."""
     with refused(EAGAIN):
         marked_pf.reset()
     used_vf.close()
@@ -118,7 +118,7 @@ def test_the_pf_is_not_reset_meanwhile(used_vf, marked_pf, removal):
 
 @claim("B19")
 def test_a_vf_that_is_going_opens_no_more(root, pf, vf, vf_user, remover, used_vf, device_request):
-    """Its user keeps what he has, but gets no further descriptor: ENODEV, and no cdev."""
+    """A VF that is being removed stays usable for its user but cannot be opened again."""
     used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}").close()
     node = vf.cdev
     removal = pf.start_write("sriov_numvfs", 0, by=remover)
@@ -133,7 +133,7 @@ def test_a_vf_that_is_going_opens_no_more(root, pf, vf, vf_user, remover, used_v
 
 @claim("A39", "B15")
 def test_removing_vfs_waits_for_who_has_one_by_its_cdev(pf_user, vf_user, pf, vf, remover):
-    """The wait does not ask by which path the VF was opened."""
+    """Removing VFs waits for a user who opened a VF on the cdev path, too."""
     pf_user.open(pf, TOKEN).close()
     bound = vf_user.open(vf, TOKEN, access="cdev")
     asked = request_channel(vf_user, bound)

@@ -1,6 +1,6 @@
-"""What does VFIO_DEVICE_BIND_IOMMUFD make of a token?
+"""How does VFIO_DEVICE_BIND_IOMMUFD check a token?
 
-No thread asked for it: the cdev path came without the check (6.6) and got it later (6.17).
+The cdev path was introduced without the check (6.6) and got it later (6.17).
 Kernel: drivers/vfio/device_cdev.c, vfio_df_ioctl_bind_iommufd() and vfio_df_check_token();
 drivers/iommu/iommufd/main.c, iommufd_ctx_from_fd().
 """
@@ -42,13 +42,13 @@ def cdev(pf_user, vf_user, pf, vf):
 
 @claim("A38")
 def test_a_vf_binds_without_any_token(cdev, iommufd):
-    """Before the check came, the cdev path let anybody have the VF."""
+    """Kernels before the token check let any user bind a VF on the cdev path."""
     assert cdev.bind_iommufd(iommufd) > 0
 
 
 @claim("A38")
 def test_a_pf_of_a_used_vf_binds_without_any_token(pf_user, vf_user, pf, vf):
-    """Before the check came, the cdev path let anybody have the PF under its VFs."""
+    """Kernels before the token check let any user bind a PF whose VF is in use."""
     pf_user.open(pf, TOKEN).close()
     vf_user.open(vf, TOKEN)
     assert pf_user.open(pf, access="cdev")
@@ -57,7 +57,7 @@ def test_a_pf_of_a_used_vf_binds_without_any_token(pf_user, vf_user, pf, vf):
 @claim("A39")
 @pytest.mark.parametrize("presented", [None, OTHER], ids=["no token", "wrong token"])
 def test_a_bind_needs_the_token(cdev, iommufd, presented):
-    """A bind is judged like an open by the group; one that was refused may be tried again."""
+    """A bind needs the same token as an open by the group; a refused bind can be repeated."""
     with refused(EACCES):
         cdev.bind_iommufd(iommufd, presented)
     assert cdev.bind_iommufd(iommufd, TOKEN) > 0
@@ -65,7 +65,7 @@ def test_a_bind_needs_the_token(cdev, iommufd, presented):
 
 @claim("A39")
 def test_a_token_without_its_flag_is_no_token(cdev, iommufd):
-    """The pointer is read if the flag says so, and only then."""
+    """The kernel reads the token pointer only if the token flag is set."""
     with refused(EACCES):
         cdev.bind_iommufd(iommufd, TOKEN, flags=0)
     assert cdev.bind_iommufd(iommufd, TOKEN) > 0
@@ -73,7 +73,7 @@ def test_a_token_without_its_flag_is_no_token(cdev, iommufd):
 
 @claim("A39")
 def test_a_refused_bind_leaves_the_vf_to_its_group(vf_user, vf, cdev, iommufd):
-    """While a device is bound its group is closed to openers; who was refused is not in the way."""
+    """A bind refused for its token does not block the group path."""
     with refused(EACCES):
         cdev.bind_iommufd(iommufd)
     assert vf_user.open(vf, TOKEN)
@@ -81,7 +81,7 @@ def test_a_refused_bind_leaves_the_vf_to_its_group(vf_user, vf, cdev, iommufd):
 
 @claim("A39")
 def test_a_pf_takes_its_token_from_a_bind(pf_user, vf_user, pf, vf):
-    """The PF's user sets the token by binding with it, for users of either path."""
+    """A PF's user sets the token by binding with it, for VF users of both paths."""
     pf_user.open(pf, TOKEN, access="cdev")
     with refused(EACCES):
         vf_user.open(vf, OTHER)
@@ -90,7 +90,7 @@ def test_a_pf_takes_its_token_from_a_bind(pf_user, vf_user, pf, vf):
 
 @claim("A40")
 def test_the_token_flag_is_unknown(cdev, iommufd):
-    """A kernel without the check says so by refusing the flag, and takes the bind without it."""
+    """A kernel without the token check refuses the token flag, and binds without it."""
     with refused(EINVAL):
         cdev.bind_iommufd(iommufd, TOKEN)
     assert cdev.bind_iommufd(iommufd) > 0
@@ -98,7 +98,7 @@ def test_the_token_flag_is_unknown(cdev, iommufd):
 
 @claim("A41")
 def test_malformed_binds_are_refused(cdev, iommufd):
-    """Each malformed argument has its errno, and none of them spoils the bind that follows."""
+    """Each malformed argument has its own errno and does not affect the next bind."""
     bind = functools.partial(cdev.bind_iommufd, iommufd=iommufd, token=TOKEN)
     refused_every_way(EINVAL, bind, INVALID_BINDS)
     with refused(E2BIG):
@@ -111,7 +111,7 @@ def test_malformed_binds_are_refused(cdev, iommufd):
 
 @claim("A41")
 def test_a_malformed_bind_of_a_pf_sets_no_token(pf_user, vf_user, pf, vf):
-    """The struct is judged before the token in it."""
+    """A bind with a malformed struct does not set the token in it."""
     pf_user.open(pf, TOKEN).close()
     bind = functools.partial(Cdev(pf_user, pf.cdev).bind_iommufd, iommufd=NO_FD, token=OTHER)
     refused_every_way(EINVAL, bind, INVALID_BINDS)
@@ -122,7 +122,7 @@ def test_a_malformed_bind_of_a_pf_sets_no_token(pf_user, vf_user, pf, vf):
 
 @claim("A39")
 def test_a_second_bind_sets_no_token(pf_user, vf_user, pf, vf):
-    """A descriptor is bound once; the token of another try is not looked at."""
+    """A second bind of a descriptor is refused and does not set its token."""
     bound = pf_user.open(pf, TOKEN, access="cdev")
     with refused(EINVAL):
         bound.bind_iommufd(bound.iommufd, OTHER)
@@ -131,13 +131,13 @@ def test_a_second_bind_sets_no_token(pf_user, vf_user, pf, vf):
 
 @claim("A41")
 def test_zero_bytes_beyond_the_struct_are_accepted(cdev, iommufd):
-    """A user built for a later kernel may pass a longer struct as long as the rest is zero."""
+    """A longer struct of a later kernel is accepted if the additional bytes are zero."""
     assert cdev.bind_iommufd(iommufd, TOKEN, tail=bytes(8)) > 0
 
 
 @claim("A41")
 def test_a_bind_to_what_is_no_iommufd_is_refused(vf_user, cdev, iommufd):
-    """A descriptor of another kind is EBADFD."""
+    """A bind to a descriptor that is not an iommufd fails with EBADFD."""
     with refused(EBADFD):
         cdev.bind_iommufd(vf_user.open_path("/dev/null"), TOKEN)
     assert cdev.bind_iommufd(iommufd, TOKEN) > 0
@@ -145,7 +145,7 @@ def test_a_bind_to_what_is_no_iommufd_is_refused(vf_user, cdev, iommufd):
 
 @claim("A41")
 def test_a_device_of_a_group_cannot_be_bound(pf_user, vf_user, pf, vf, iommufd):
-    """BIND is for descriptors of the cdev only."""
+    """VFIO_DEVICE_BIND_IOMMUFD fails on a descriptor that came from a group."""
     pf_user.open(pf, TOKEN)
     by_group = vf_user.open(vf, TOKEN)
     with refused(EINVAL):
@@ -156,7 +156,7 @@ def test_a_device_of_a_group_cannot_be_bound(pf_user, vf_user, pf, vf, iommufd):
 
 @claim("A42")
 def test_a_pf_takes_the_token_of_a_bind_that_fails(pf_user, vf_user, pf, vf):
-    """The token is stored before the iommufd is looked up."""
+    """A bind of a PF stores the token before it looks up the iommufd."""
     with refused(EBADF):
         Cdev(pf_user, pf.cdev).bind_iommufd(NO_FD, TOKEN)
     with refused(EACCES):

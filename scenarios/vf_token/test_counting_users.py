@@ -1,8 +1,8 @@
-"""When does a VF count as used?
+"""When does a VF count as in use?
 
 Thread: 2020-vf-token. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_finish_enable() and
-vfio_pci_core_close_device(). The witness is the PF: it opens without a token when, and only when,
-no VF counts as used.
+vfio_pci_core_close_device(). A PF opens without a token if and only if no VF is in use, so the
+scenarios open the PF to find out.
 """
 
 from ctypes import sizeof
@@ -37,7 +37,7 @@ def read_only_bind(vf_user):
 
 @claim("A17")
 def test_two_opens_of_a_vf_count_until_the_last_close(pf_user, pf, vf, used_vf):
-    """A VF is used from its first open to its last close."""
+    """A VF is in use from its first open to its last close."""
     second = used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}")
     used_vf.user.close(used_vf.fd)
     with refused(EACCES):
@@ -48,7 +48,7 @@ def test_two_opens_of_a_vf_count_until_the_last_close(pf_user, pf, vf, used_vf):
 
 @claim("A17")
 def test_a_mapped_bar_keeps_a_vf_used(pf_user, vf_user, pf, used_vf):
-    """A mapping holds the open file too, after its last descriptor is closed."""
+    """A mapped BAR keeps a VF in use after its last descriptor is closed."""
     address = used_vf.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, PAGE_BYTES)
     used_vf.close()
     with refused(EACCES):
@@ -59,7 +59,7 @@ def test_a_mapped_bar_keeps_a_vf_used(pf_user, vf_user, pf, used_vf):
 
 @claim("A17")
 def test_a_vf_closed_and_opened_again_counts_once(pf_user, vf_user, pf, vf, used_vf):
-    """Each close takes back what its open counted, over and over."""
+    """Opening and closing a VF several times leaves the count of users correct."""
     used_vf.close()
     vf_user.open(vf, TOKEN).close()
     again = vf_user.open(vf, TOKEN)
@@ -71,7 +71,7 @@ def test_a_vf_closed_and_opened_again_counts_once(pf_user, vf_user, pf, vf, used
 
 @claim("A17")
 def test_a_refused_open_of_a_vf_counts_nobody(pf_user, vf_user, pf, vf):
-    """Who was turned away at the VF does not keep the PF shut."""
+    """A refused open of a VF does not make the VF count as in use."""
     pf_user.open(pf, TOKEN).close()
     with refused(EACCES):
         vf_user.open(vf)
@@ -80,7 +80,7 @@ def test_a_refused_open_of_a_vf_counts_nobody(pf_user, vf_user, pf, vf):
 
 @claim("A17")
 def test_an_open_that_fails_past_the_token_counts_nobody(pf_user, vf_user, pf, vf):
-    """An open that fails for want of an IOMMU is no use of the VF, and a later one is."""
+    """An open that fails because the container has no type does not count the VF as in use."""
     pf_user.open(pf, TOKEN).close()
     group = vf_user.open_group(vf)
     group.set_container(Container(vf_user))
@@ -95,7 +95,7 @@ def test_an_open_that_fails_past_the_token_counts_nobody(pf_user, vf_user, pf, v
 
 @claim("A18")
 def test_a_duplicate_of_a_vf_descriptor_counts_until_it_is_closed(pf_user, pf, used_vf):
-    """dup() shares the open file, so the count falls with the last descriptor."""
+    """A dup() of a VF's descriptor keeps the VF in use until it is closed, too."""
     duplicate = used_vf.dup()
     used_vf.close()
     with refused(EACCES):
@@ -106,7 +106,7 @@ def test_a_duplicate_of_a_vf_descriptor_counts_until_it_is_closed(pf_user, pf, u
 
 @claim("A18")
 def test_a_forked_child_keeps_a_vf_used_after_its_parent(pf_user, vf_user, pf, used_vf):
-    """A child inherits the open file; closing in the parent is not the last close."""
+    """A forked child keeps the VF in use after its parent has closed it."""
     child = vf_user.fork()
     used_vf.close()
     with refused(EACCES):
@@ -118,7 +118,7 @@ def test_a_forked_child_keeps_a_vf_used_after_its_parent(pf_user, vf_user, pf, u
 @claim("A18")
 @pytest.mark.usefixtures("used_vf")
 def test_a_killed_vf_user_counts_no_longer(pf_user, vf_user, pf):
-    """kill -9 closes what the user held."""
+    """A VF is no longer in use after kill -9 of its user."""
     with refused(EACCES):
         pf_user.open(pf)
     vf_user.kill()
@@ -127,7 +127,7 @@ def test_a_killed_vf_user_counts_no_longer(pf_user, vf_user, pf):
 
 @claim("A18")
 def test_a_killed_parent_leaves_the_vf_to_its_child(pf_user, vf_user, pf, used_vf):
-    """The VF stays used while any process has it open."""
+    """A VF stays in use while any process has it open, even after kill -9 of its opener."""
     child = vf_user.fork()
     vf_user.kill()
     with refused(EACCES):
@@ -138,7 +138,7 @@ def test_a_killed_parent_leaves_the_vf_to_its_child(pf_user, vf_user, pf, used_v
 
 @claim("A19")
 def test_every_open_of_a_used_vf_needs_the_token(vf, used_vf):
-    """Having the VF open excuses nobody from the token."""
+    """A user who has a VF open needs the token for another open of it."""
     with refused(EACCES):
         used_vf.group.get_device_fd(str(vf))
     assert used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}")
@@ -146,7 +146,7 @@ def test_every_open_of_a_used_vf_needs_the_token(vf, used_vf):
 
 @claim("A20")
 def test_the_pf_stays_shut_until_no_vf_is_used(pf_user, vf_user, pf, other_vf, used_vf):
-    """Each used VF counts for itself."""
+    """A PF does not open without a token until all its VFs are closed."""
     other = vf_user.open(other_vf, TOKEN)
     with refused(EACCES):
         pf_user.open(pf)
@@ -159,7 +159,7 @@ def test_the_pf_stays_shut_until_no_vf_is_used(pf_user, vf_user, pf, other_vf, u
 
 @claim("A39")
 def test_a_vf_bound_by_cdev_counts_as_used(pf_user, vf_user, pf, vf):
-    """The count does not ask by which path the VF was opened."""
+    """A VF opened on the cdev path counts as in use."""
     pf_user.open(pf, TOKEN).close()
     bound = vf_user.open(vf, TOKEN, access="cdev")
     with refused(EACCES):
@@ -170,7 +170,7 @@ def test_a_vf_bound_by_cdev_counts_as_used(pf_user, vf_user, pf, vf):
 
 @claim("A39")
 def test_a_bind_that_fails_past_the_token_counts_nobody(pf_user, vf_user, pf, vf, read_only_bind):
-    """A bind whose answer cannot be written is taken back whole, and a later one counts."""
+    """A bind whose answer cannot be written does not count the VF as in use."""
     pf_user.open(pf, TOKEN).close()
     cdev = Cdev(vf_user, vf.cdev)
     with refused(EFAULT):

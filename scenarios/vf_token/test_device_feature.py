@@ -41,7 +41,7 @@ MALFORMED = {
 
 @claim("A33")
 def test_pf_user_sets_the_token_of_an_open_pf(pf_user, vf_user, pf, vf):
-    """The feature installs a token without another open."""
+    """VFIO_DEVICE_FEATURE sets a token without another open of the PF."""
     pf_user.open(pf, OTHER).set_vf_token(TOKEN)
     with refused(EACCES):
         vf_user.open(vf, OTHER)
@@ -50,7 +50,7 @@ def test_pf_user_sets_the_token_of_an_open_pf(pf_user, vf_user, pf, vf):
 
 @claim("A33")
 def test_pf_user_changes_the_token_under_vfs_in_use(pf_user, vf_user, pf, vf, other_vf):
-    """The feature asks for no old token; open VFs go on, new opens need the new token."""
+    """A PF's user can change the token while VFs are in use: only new opens need the new one."""
     pf_fd, vf_fd = pf_user.open(pf, OTHER), vf_user.open(vf, OTHER)
     pf_fd.set_vf_token(TOKEN)
     with refused(EACCES):
@@ -61,7 +61,7 @@ def test_pf_user_changes_the_token_under_vfs_in_use(pf_user, vf_user, pf, vf, ot
 
 @claim("A33")
 def test_the_pf_too_needs_the_token_that_the_feature_set(pf_user, vf_user, pf, vf):
-    """A token set while VFs are in use rules the next open of the PF."""
+    """A token set while VFs are in use applies to the next open of the PF, too."""
     pf_fd = pf_user.open(pf, OTHER)
     vf_user.open(vf, OTHER)
     pf_fd.set_vf_token(TOKEN)
@@ -72,7 +72,7 @@ def test_the_pf_too_needs_the_token_that_the_feature_set(pf_user, vf_user, pf, v
 
 @claim("A33")
 def test_bytes_beyond_the_token_are_not_read(pf_user, vf_user, pf, vf):
-    """The argument may be longer than a token; its first 16 bytes count."""
+    """The argument may be longer than a token; only its first 16 bytes are used."""
     pf_user.open(pf, OTHER).feature(FEATURE, SET, TOKEN.bytes + OTHER.bytes)
     with refused(EACCES):
         vf_user.open(vf, OTHER)
@@ -81,7 +81,7 @@ def test_bytes_beyond_the_token_are_not_read(pf_user, vf_user, pf, vf):
 
 @claim("A34")
 def test_nobody_reads_a_token(pf_user, pf):
-    """There is no GET, not even for the user who set the token."""
+    """GET of the token feature is refused, even for the user who set the token."""
     feature = functools.partial(pf_user.open(pf, TOKEN).feature, FEATURE, data=bytes(16))
     ways = {"GET": GET, "probed": GET | PROBE, "with SET": GET | SET | PROBE}
     refused_every_way(EINVAL, feature, {way: {"flags": flags} for way, flags in ways.items()})
@@ -90,7 +90,7 @@ def test_nobody_reads_a_token(pf_user, pf):
 
 @claim("A35")
 def test_a_probe_finds_the_feature_on_a_pf(pf_user, pf):
-    """A PF on vfio-pci says that its token can be set."""
+    """PROBE of the token feature succeeds on a PF."""
     pf_fd = pf_user.open(pf)
     with refused(ENOTTY):
         pf_fd.feature(FEATURE + 0x7FF, PROBE)
@@ -100,7 +100,7 @@ def test_a_probe_finds_the_feature_on_a_pf(pf_user, pf):
 
 @claim("A35")
 def test_a_probe_sets_nothing(pf_user, vf_user, pf, vf):
-    """PROBE with SET only asks."""
+    """PROBE combined with SET does not set a token."""
     pf_user.open(pf, TOKEN).feature(FEATURE, PROBE | SET, OTHER.bytes)
     with refused(EACCES):
         vf_user.open(vf, OTHER)
@@ -109,7 +109,7 @@ def test_a_probe_sets_nothing(pf_user, vf_user, pf, vf):
 
 @claim("A36")
 def test_a_vf_has_no_token_feature(pf_user, vf_user, pf, vf):
-    """Only a PF has a token to set."""
+    """A VF has no token feature."""
     pf_fd = pf_user.open(pf, TOKEN)
     feature = functools.partial(vf_user.open(vf, TOKEN).feature, FEATURE, data=TOKEN.bytes)
     refused_every_way(ENOTTY, feature, EVERY_FLAG)
@@ -119,7 +119,7 @@ def test_a_vf_has_no_token_feature(pf_user, vf_user, pf, vf):
 @claim("A36")
 @pytest.mark.topology("igb-pair")
 def test_a_device_without_sriov_has_no_token_feature(pf_user, pf, nic):
-    """A NIC that is neither PF nor VF has no token to set."""
+    """A NIC that is neither PF nor VF has no token feature."""
     feature = functools.partial(pf_user.open(nic).feature, FEATURE, data=TOKEN.bytes)
     refused_every_way(ENOTTY, feature, EVERY_FLAG)
     pf_user.open(pf).probe_feature(FEATURE, SET)
@@ -127,7 +127,7 @@ def test_a_device_without_sriov_has_no_token_feature(pf_user, pf, nic):
 
 @claim("A37")
 def test_malformed_features_are_invalid(pf_user, vf_user, pf, vf):
-    """What is not a well-formed SET is EINVAL and sets nothing."""
+    """A malformed SET fails with EINVAL and does not set a token."""
     pf_fd = pf_user.open(pf, OTHER)
     refused_every_way(
         EINVAL, functools.partial(pf_fd.feature, FEATURE, data=TOKEN.bytes), MALFORMED
@@ -137,7 +137,7 @@ def test_malformed_features_are_invalid(pf_user, vf_user, pf, vf):
 
 @claim("A37")
 def test_a_feature_at_a_bad_address_faults(pf_user, pf):
-    """The argument must be readable memory."""
+    """A token feature call at an unreadable address fails with EFAULT."""
     pf_fd = pf_user.open(pf)
     with refused(EFAULT):
         pf_fd.ioctl(VFIO_DEVICE_FEATURE, NOWHERE)
@@ -146,7 +146,7 @@ def test_a_feature_at_a_bad_address_faults(pf_user, pf):
 
 @claim("A37")
 def test_a_token_out_of_reach_faults(pf_user, vf_user, pf, vf):
-    """A readable header is not enough, and what could not be read sets nothing."""
+    """A token that cannot be read behind a readable header fails and is not set."""
     pf_fd = pf_user.open(pf, TOKEN)
     page = pf_user.allocate(2 * PAGE_BYTES)
     pf_user.munmap(page + PAGE_BYTES, PAGE_BYTES)

@@ -15,7 +15,7 @@ from vfio_lab_pytest.verdicts import refused
 
 @claim("A09")
 def test_the_token_survives_the_close_of_every_descriptor(pf_user, vf_user, pf, vf):
-    """The token belongs to the PF, not to the file that set it."""
+    """A token stays valid after every descriptor of the PF and its VFs is closed."""
     pf_user.open(pf, TOKEN).close()
     vf_user.open(vf, TOKEN).close()
     with refused(EACCES):
@@ -25,7 +25,7 @@ def test_the_token_survives_the_close_of_every_descriptor(pf_user, vf_user, pf, 
 
 @claim("A09")
 def test_the_token_survives_the_death_of_the_user_who_set_it(pf_user, vf_user, pf, vf):
-    """kill -9 of the PF's user changes nothing for the VFs' users."""
+    """A token stays valid after kill -9 of the PF's user who set it."""
     pf_user.open(pf, TOKEN)
     pf_user.kill()
     with refused(EACCES):
@@ -36,7 +36,7 @@ def test_the_token_survives_the_death_of_the_user_who_set_it(pf_user, vf_user, p
 @claim("A10")
 @pytest.mark.usefixtures("vfs")
 def test_the_token_is_lost_when_the_pf_leaves_vfio_pci(pf_user, vf_user, pf):
-    """A rebound PF has a new random token."""
+    """A PF that is bound to vfio-pci again has a new random token."""
     pf_user.open(pf, TOKEN).close()
     pf.bind("vfio-pci")
     (vf_again,) = pf.enable_vfs(1)
@@ -48,7 +48,7 @@ def test_the_token_is_lost_when_the_pf_leaves_vfio_pci(pf_user, vf_user, pf):
 
 @claim("A11")
 def test_the_token_survives_sriov_being_turned_off_and_on(pf_user, vf_user, pf, vf):
-    """The VFs come and go, the PF's token stays."""
+    """A token stays valid when SR-IOV is disabled and enabled again."""
     pf_user.open(pf, TOKEN).close()
     pf.enable_vfs(0)
     assert not vf.present

@@ -1,7 +1,8 @@
-"""Does the kernel read option strings as its grammar says, whatever the string?
+"""Does the kernel parse every option string as its grammar says?
 
-The grammar is written down here a second time, as a regular expression, and strings made near
-it are put to both. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match().
+The grammar is written here a second time, as a regular expression. Hypothesis generates strings
+close to it, and the kernel and the expression must agree on each.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match().
 """
 
 import re
@@ -65,7 +66,7 @@ def ask(pf_user, pf, vf, vf_group):
 
 @claim("A21", "A22", "A23", "A24", "A25", "A26", "A27", "A28", "A29")
 def test_the_kernel_reads_options_as_the_grammar_says(ask, vf):
-    """Name and options are judged alike by the kernel and by an independent grammar."""
+    """The kernel and an independent grammar agree on names and options."""
     verdicts = set()
 
     @THOROUGHLY

@@ -1,4 +1,4 @@
-"""What may stand behind a device's name?
+"""What may follow a device's name?
 
 Thread: 2020-vf-token (space separated key=value options; unknown or unused ones are errors).
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match(); lib/uuid.c, uuid_parse().
@@ -31,7 +31,7 @@ def ask(shared_group):
 
 @claim("A21")
 def test_a_name_with_anything_glued_to_it_is_another_device(ask, vf):
-    """Only a space or the end may follow the name, and nothing come before it."""
+    """Only a space or the end may follow a device name, and nothing may precede it."""
     glued = [f"{vf}x", f"{vf}\t", f"{vf}\n", f" {vf}", f"{vf},vf_token={T}", f"{vf}\tvf_token={T}"]
     each_refused(ENODEV, ask, glued)
     assert ask(f"{vf} vf_token={T}")
@@ -39,7 +39,7 @@ def test_a_name_with_anything_glued_to_it_is_another_device(ask, vf):
 
 @claim("A21")
 def test_a_name_ends_at_its_nul(ask, vf):
-    """What stands behind a NUL is not read, so the name comes without a token."""
+    """Characters after a NUL are not read, so a token there does not count."""
     with refused(EACCES):
         ask(f"{vf}\0 vf_token={T}")
     assert ask(f"{vf} vf_token={T}\0x")
@@ -47,7 +47,7 @@ def test_a_name_ends_at_its_nul(ask, vf):
 
 @claim("A21")
 def test_a_name_that_is_nearly_right_is_another_device(ask, vf):
-    """A name is compared to its last character."""
+    """Device names are compared up to their last character."""
     name = str(vf)
     each_refused(ENODEV, ask, ["", " ", name[:1], name[:-1], f"{name[:-1]}7", f"{name[:-1]}7 "])
     assert ask(f"{vf} vf_token={T}")
@@ -55,7 +55,7 @@ def test_a_name_that_is_nearly_right_is_another_device(ask, vf):
 
 @claim("A22")
 def test_an_unknown_option_is_invalid(ask, vf):
-    """Keys are spelt as they are, and a stranger beside a good token spoils it."""
+    """A misspelt option is refused, and so is an unknown option beside a correct token."""
     misspelt = ["VF_TOKEN=", "Vf_token=", "vf_token:", "vf_tokens=", "token=", "=", ""]
     strangers = [f"vf_token={T} foo=bar", f"foo=bar vf_token={T}", f"vf_token={T} x"]
     options = ["foo=bar", "vf_token", *(key + T for key in misspelt), *strangers]
@@ -65,14 +65,14 @@ def test_an_unknown_option_is_invalid(ask, vf):
 
 @claim("A23")
 def test_a_second_token_is_invalid(ask, vf):
-    """One token is all there may be, the same or another."""
+    """A second token is refused, whether it is the same or another one."""
     each_refused(EINVAL, ask, [f"{vf} vf_token={T} vf_token={second}" for second in (T, OTHER)])
     assert ask(f"{vf} vf_token={T}")
 
 
 @claim("A24")
 def test_a_token_that_is_too_short_is_invalid(ask, vf):
-    """A UUID has 36 characters."""
+    """A token with fewer than 36 characters is refused."""
     each_refused(
         EINVAL, ask, [f"{vf} vf_token={one}" for one in ("", T[0], T[:35], T[1:], " " + T)]
     )
@@ -81,7 +81,7 @@ def test_a_token_that_is_too_short_is_invalid(ask, vf):
 
 @claim("A25")
 def test_a_token_of_another_form_is_invalid(ask, vf):
-    """Only 8-4-4-4-12 hex digits are a UUID."""
+    """A token that is not 8-4-4-4-12 hex digits is refused."""
     dashes = [T.replace("-", "_"), T.replace("-", ""), T.replace("-", "", 1) + "0", "-" * 36]
     wrapped = ["{" + T + "}", "{" + T[:34] + "}", "urn:uuid:" + T]
     digits = ["g" + T[1:], T[:-1] + "g", T[:8] + "0" + T[9:], T[:9] + "-" + T[10:]]
@@ -100,14 +100,14 @@ def test_a_token_with_anything_glued_to_it_is_invalid(ask, vf):
 @claim("A27")
 @pytest.mark.parametrize("before", [" ", "   "], ids=["one", "many"])
 def test_spaces_around_the_token_do_not_matter(ask, vf, before):
-    """Any number of spaces separates, and any number may end the string."""
+    """Any number of spaces may separate the options and end the string."""
     each_refused(EACCES, ask, [f"{vf}{before}vf_token={OTHER}{' ' * many}" for many in (0, 1, 4)])
     assert all(ask(f"{vf}{before}vf_token={T}{' ' * many}") for many in (0, 1, 4))
 
 
 @claim("A27")
 def test_a_name_followed_by_spaces_has_no_options(pf_group, vf_group, pf, vf):
-    """Trailing spaces are no token for a VF and no harm to a free PF."""
+    """A name followed only by spaces has no token: a free PF opens, a VF does not."""
     assert pf_group.get_device_fd(f"{pf} ")
     assert pf_group.get_device_fd(f"{pf}      ")
     each_refused(EACCES, vf_group.get_device_fd, [f"{vf} ", f"{vf}      "])
@@ -115,7 +115,7 @@ def test_a_name_followed_by_spaces_has_no_options(pf_group, vf_group, pf, vf):
 
 @claim("A28")
 def test_other_blanks_are_no_separators(ask, vf):
-    """Only the space separates options."""
+    """Tabs and other white space do not separate options."""
     blanks = ["\t", "\n", "\v", "\f", "\r", "\u00a0"]
     each_refused(EINVAL, ask, [f"{vf} {blank}vf_token={T}" for blank in blanks])
     assert ask(f"{vf}  vf_token={T}")
@@ -123,7 +123,7 @@ def test_other_blanks_are_no_separators(ask, vf):
 
 @claim("A29")
 def test_the_case_of_hex_digits_does_not_matter(ask, vf):
-    """Tokens are compared as 16 bytes."""
+    """The case of a token's hex digits does not matter."""
     spellings = [str.upper, str.lower, str.title, str.swapcase]
     each_refused(EACCES, ask, [f"{vf} vf_token={spelt(str(OTHER))}" for spelt in spellings])
     assert all(ask(f"{vf} vf_token={spelt(T)}") for spelt in spellings)
@@ -131,7 +131,7 @@ def test_the_case_of_hex_digits_does_not_matter(ask, vf):
 
 @claim("A29")
 def test_a_token_set_in_capitals_opens_in_small_letters(pf_user, vf_user, pf, vf):
-    """The PF's user may spell the token differently too."""
+    """A token set in upper case opens a VF in lower case."""
     pf_user.open(pf, options=f"vf_token={T.upper()}")
     with refused(EACCES):
         vf_user.open(vf, OTHER)
@@ -140,7 +140,7 @@ def test_a_token_set_in_capitals_opens_in_small_letters(pf_user, vf_user, pf, vf
 
 @claim("A30")
 def test_the_string_fits_a_page_with_its_nul(shared_group, vf):
-    """One page is the most a name with its options may take."""
+    """A name with its options may fill one page including the NUL, and no more."""
     with refused(EINVAL):
         shared_group.get_device_fd(f"{vf} vf_token={T}".ljust(PAGE_BYTES))
     assert shared_group.get_device_fd(f"{vf} vf_token={T}".ljust(PAGE_BYTES - 1))
@@ -148,7 +148,7 @@ def test_the_string_fits_a_page_with_its_nul(shared_group, vf):
 
 @claim("A30")
 def test_a_string_at_a_bad_address_faults(shared_group, vf):
-    """The string must be readable memory."""
+    """A string at an unreadable address fails with EFAULT."""
     with refused(EFAULT):
         shared_group.get_device_fd(str(vf), pointer=NOWHERE)
     assert shared_group.get_device_fd(f"{vf} vf_token={T}")
@@ -156,7 +156,7 @@ def test_a_string_at_a_bad_address_faults(shared_group, vf):
 
 @claim("A22", "A24")
 def test_a_malformed_option_for_the_pf_sets_no_token(vf_user, pf, pf_group, vf):
-    """A PF refused for its options keeps the token it had."""
+    """A PF that is refused for malformed options keeps its token."""
     pf_group.get_device_fd(f"{pf} vf_token={T}")
     malformed = ["foo=bar", "vf_token=", f"vf_token={T[:35]}", f"vf_token={OTHER} foo=bar"]
     each_refused(EINVAL, pf_group.get_device_fd, [f"{pf} {options}" for options in malformed])
@@ -165,6 +165,6 @@ def test_a_malformed_option_for_the_pf_sets_no_token(vf_user, pf, pf_group, vf):
 
 @claim("A22")
 def test_an_option_for_a_device_of_another_name_is_not_read(shared_group, pf):
-    """Names are compared first: a foreign name is ENODEV, however wrong its options are."""
+    """A name of another device fails with ENODEV, even if its options are wrong."""
     with refused(ENODEV):
         shared_group.get_device_fd(f"{pf} foo=bar")

@@ -1,4 +1,4 @@
-"""What is a token worth on devices other than a PF and its own VFs?
+"""What does a token mean for devices other than a PF and its own VFs?
 
 Thread: 2020-vf-token (native PF drivers are trusted; a token where none applies is an error).
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match_token_uuid(), vfio_pci_bus_notifier().
@@ -16,7 +16,7 @@ from vfio_lab_pytest.verdicts import refused
 @claim("A31", "A45")
 @pytest.mark.parametrize(("driver", "module"), [("igb", "igb"), ("pci-pf-stub", "pci-pf-stub")])
 def test_vf_of_a_pf_on_a_host_driver_takes_no_token(guest, vf_user, driver, module):
-    """The host's own PF driver is trusted: its VFs open without a token and not with one."""
+    """A VF of a PF on a host driver opens without a token and is refused with one."""
     guest.load(module)
     pf = guest.function("pf0")
     pf.bind(driver)
@@ -32,7 +32,7 @@ def test_vf_of_a_pf_on_a_host_driver_takes_no_token(guest, vf_user, driver, modu
 @claim("A31", "A45")
 @pytest.mark.topology("igb-pair")
 def test_a_vfio_pf_takes_no_vf_of_another_pf(guest, vf_user, pf, host_pf):
-    """A PF on vfio-pci with VFs of its own changes nothing for the VFs of a PF on igb."""
+    """A PF on vfio-pci with VFs of its own does not affect the VFs of a PF on igb."""
     pf.enable_vfs(1)
     (vf,) = host_pf.enable_vfs(1)
     assert vf.driver != "vfio-pci"
@@ -45,7 +45,7 @@ def test_a_vfio_pf_takes_no_vf_of_another_pf(guest, vf_user, pf, host_pf):
 
 @claim("A10", "A45")
 def test_a_pf_that_left_vfio_pci_takes_no_vfs(guest, vf_user, pf):
-    """With the token goes the hold on VFs: those that igb makes then are the host's."""
+    """VFs created after the PF has moved to igb need no token and are not captured."""
     guest.load("igb")
     pf.bind("igb")
     (vf,) = pf.enable_vfs(1)
@@ -59,7 +59,7 @@ def test_a_pf_that_left_vfio_pci_takes_no_vfs(guest, vf_user, pf):
 @claim("A32")
 @pytest.mark.topology("igb-pair")
 def test_a_device_without_sriov_takes_no_token(vf_user, nic):
-    """A token for what is neither PF nor VF is an error."""
+    """A token for a device that is neither PF nor VF is refused."""
     with refused(EINVAL):
         vf_user.open(nic, TOKEN)
     assert vf_user.open(nic)
@@ -68,7 +68,7 @@ def test_a_device_without_sriov_takes_no_token(vf_user, nic):
 @claim("A43")
 @pytest.mark.topology("igb-pair")
 def test_a_device_without_sriov_takes_no_token_by_cdev(guest, vf_user, nic):
-    """The cdev path agrees, for the same reason: what has no token takes none."""
+    """The cdev path refuses a token for a device that is neither PF nor VF."""
     with refused(EINVAL):
         vf_user.open(nic, TOKEN, access="cdev")
     assert guest.heard(f"{nic}: VF token incorrectly provided, not a PF or VF", level="info")
@@ -78,7 +78,7 @@ def test_a_device_without_sriov_takes_no_token_by_cdev(guest, vf_user, nic):
 @claim("A44")
 @pytest.mark.topology("igb-pair")
 def test_the_token_of_one_pf_opens_no_vf_of_another(pf_user, vf_user, pf, other_pf):
-    """Every PF has a token of its own."""
+    """The token of one PF does not open a VF of another PF."""
     (vf,), (foreign_vf,) = pf.enable_vfs(1), other_pf.enable_vfs(1)
     pf_user.open(pf, TOKEN)
     pf_user.open(other_pf, OTHER)
@@ -91,7 +91,7 @@ def test_the_token_of_one_pf_opens_no_vf_of_another(pf_user, vf_user, pf, other_
 @claim("A44")
 @pytest.mark.topology("igb-pair")
 def test_a_vf_bound_again_asks_for_the_token_of_its_own_pf(pf_user, vf_user, pf, other_pf):
-    """A VF finds its own PF, whichever PF turned SR-IOV on last."""
+    """A VF needs the token of its own PF, whichever PF enabled SR-IOV last."""
     (vf,), _ = pf.enable_vfs(1), other_pf.enable_vfs(1)
     vf.bind("vfio-pci")
     pf_user.open(pf, TOKEN)
@@ -104,7 +104,7 @@ def test_a_vf_bound_again_asks_for_the_token_of_its_own_pf(pf_user, vf_user, pf,
 @claim("A44")
 @pytest.mark.topology("igb-pair")
 def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
-    """Users are counted per PF."""
+    """A VF in use does not affect the open of another PF."""
     (vf,) = pf.enable_vfs(1)
     pf_user.open(pf, TOKEN).close()
     vf_user.open(vf, TOKEN)
@@ -115,7 +115,7 @@ def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
 
 @claim("A46")
 def test_a_vf_on_a_host_driver_is_nobodys_use(guest, pf_user, pf, vf):
-    """A VF handed to igbvf holds no token; the kernel only remarks on the pair of drivers."""
+    """A VF moved to igbvf does not count as in use; the kernel warns about the pair of drivers."""
     remark = f"{pf}: VF {vf} bound to driver"
     assert not guest.heard(remark)
     guest.load("igbvf")

@@ -1,4 +1,4 @@
-"""What did the thread leave to trust?
+"""What does the token not restrict?
 
 Thread: 2020-vf-token and 2018-unmanaged-sriov, where taints and reset restrictions were discussed.
 """
@@ -29,7 +29,7 @@ by_reason = pytest.mark.parametrize(
 
 @claim("A47")
 def test_sriov_under_a_users_pf_taints_nothing(taints, guest, pf_user, vf_user, pf, vf):
-    """Bind, SR-IOV and open leave the taint mask as it was: the token took the taint's place."""
+    """Binding, enabling SR-IOV and opening PF and VF do not taint the kernel."""
     pf_user.open(pf, TOKEN)
     vf_user.open(vf, TOKEN)
     assert guest.taints() == taints
@@ -37,7 +37,7 @@ def test_sriov_under_a_users_pf_taints_nothing(taints, guest, pf_user, vf_user, 
 
 @claim("A48")
 def test_an_administrator_resets_a_pf_in_use_without_a_token(pf_user, vf_user, pf, vf):
-    """A reset by sysfs needs privilege, not a token; it takes the VF's state along."""
+    """An administrator can reset a PF in use through sysfs, which also resets its VFs."""
     pf_user.open(pf, TOKEN)
     held = vf_user.open(vf, TOKEN)
     held.write_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, MARK)
@@ -48,7 +48,7 @@ def test_an_administrator_resets_a_pf_in_use_without_a_token(pf_user, vf_user, p
 
 @claim("A48")
 def test_an_administrator_resets_a_vf_in_use_without_a_token(pf_user, vf_user, pf, vf):
-    """A reset of the VF by sysfs succeeds under its user, who keeps it."""
+    """An administrator can reset a VF in use through sysfs, and its user keeps the VF."""
     pf_user.open(pf, TOKEN)
     held = vf_user.open(vf, TOKEN)
     vf.write("reset", 1)
@@ -58,7 +58,7 @@ def test_an_administrator_resets_a_vf_in_use_without_a_token(pf_user, vf_user, p
 @claim("A02", "A03", "A50")
 @by_reason
 def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf, options, reason):
-    """A user who tries all day cannot fill the log: ten lines, then silence for five seconds."""
+    """Refused opens of a VF are logged at most ten times in five seconds."""
     pf_user.open(pf, TOKEN)
     group = vf_user.open_group(vf)
     refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{vf}{options}"))
@@ -69,7 +69,7 @@ def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf, opti
 @by_reason
 @pytest.mark.usefixtures("used_vf")
 def test_refusals_of_a_pf_are_logged_ten_at_a_time(guest, pf_user, pf, options, reason):
-    """Nor can a user who is after the PF."""
+    """Refused opens of a PF are logged at most ten times in five seconds."""
     group = pf_user.open_group(pf)
     refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{pf}{options}"))
     assert len(guest.heard(f"vfio-pci {pf}: {reason}", level="info")) == LOG_BURST
