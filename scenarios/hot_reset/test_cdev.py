@@ -1,8 +1,8 @@
-"""What does a user of cdev own, and what may he reset?
+"""What does a user of the cdev path own, and what can they reset?
 
-Thread: 2023-hot-reset-info. A zero-length array for "all that my iommufd owns" was adopted, with a
-flag that tells beforehand; groups and devices in the array, loopholes for missing devices, the
-group's number from the device, and an ioctl for devids were not.
+Thread: 2023-hot-reset-info. What was merged is an empty array for "all that my iommufd owns" and a
+flag that says beforehand whether a reset works. What was rejected: groups and devices in the array,
+exceptions for missing devices, a device's group number, and an ioctl for devids.
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_fill_devs() and vfio_pci_dev_set_hot_reset();
 drivers/vfio/iommufd.c, vfio_iommufd_get_dev_id().
 """
@@ -50,7 +50,7 @@ def bound_sibling(user, sibling, bound):
 def test_two_devices_on_one_iommufd_are_owned_and_reset_together(
     nic, sibling, bound, bound_sibling
 ):
-    """INFO gives the devids that the binds gave, the same from either side."""
+    """Two devices bound to one iommufd are owned and reset together, from either of them."""
     info, seen_by_sibling = bound.hot_reset_info(), bound_sibling.hot_reset_info()
     assert bound.devid != bound_sibling.devid
     assert info.devids == {str(nic): bound.devid, str(sibling): bound_sibling.devid}
@@ -65,7 +65,7 @@ def test_two_devices_on_one_iommufd_are_owned_and_reset_together(
 
 @claim("C11", "C24")
 def test_info_with_too_little_room_says_nothing_of_owners(bound):
-    """ENOSPC leaves the count and no flags, by cdev too."""
+    """On the cdev path, a short info buffer fails with ENOSPC: the count is set, flags are not."""
     argsz = hot_reset_info_bytes(2) - 1
     with refused(ENOSPC) as short:
         bound.hot_reset_info(argsz=argsz, flags=OWNED)
@@ -75,7 +75,7 @@ def test_info_with_too_little_room_says_nothing_of_owners(bound):
 
 @claim("C25", "C42")
 def test_a_device_that_nobody_bound_is_owned_by_who_has_its_group(user, nic, sibling, bound):
-    """Its devid is 0, also while its node is open and not bound; and it is reset along."""
+    """An unbound device of an owned group has devid 0 and is reset, even if its node is open."""
     earlier = Cdev(user, sibling.cdev)
     info = bound.hot_reset_info()
     assert info.devids == {str(nic): bound.devid, str(sibling): VFIO_PCI_DEVID_OWNED}
@@ -87,7 +87,7 @@ def test_a_device_that_nobody_bound_is_owned_by_who_has_its_group(user, nic, sib
 
 @claim("C25", "C42")
 def test_a_device_is_owned_again_when_its_bind_is_closed(nic, sibling, bound, bound_sibling):
-    """The group stays with whoever has one of its devices bound."""
+    """A device whose bind is closed stays owned by the user of the group's other device."""
     bound.close()
     info = bound_sibling.hot_reset_info()
     assert info.devids == {str(nic): VFIO_PCI_DEVID_OWNED, str(sibling): bound_sibling.devid}
@@ -99,7 +99,7 @@ def test_a_device_is_owned_again_when_its_bind_is_closed(nic, sibling, bound, bo
 @claim("C20", "C26", "C42")
 @pytest.mark.parametrize("driver", [None, "pci-stub"])
 def test_a_device_outside_vfio_takes_the_reset_away(guest, nic, neighbour, bound, driver):
-    """No loophole for what is missing: its devid is -1 until vfio-pci has it."""
+    """A device outside vfio has devid -1 and prevents the reset until vfio-pci binds to it."""
     if driver:
         give(guest, neighbour, driver)
     info = bound.hot_reset_info()
@@ -117,7 +117,7 @@ def test_a_device_outside_vfio_takes_the_reset_away(guest, nic, neighbour, bound
 @claim("C28")
 @pytest.mark.usefixtures("sibling")
 def test_execute_by_cdev_takes_no_array(bound, foreign_group):
-    """Neither a group nor a device is wanted there, nor flags or a short struct."""
+    """On the cdev path, a hot reset refuses a non-empty array, flags and a short struct."""
     strangers = (foreign_group, bound, bound.iommufd, -1)
     assert {outcome(lambda one=one: bound.hot_reset([one])) for one in strangers} == {EINVAL}
     assert outcome(lambda: bound.hot_reset(flags=1)) == EINVAL
@@ -130,7 +130,7 @@ def test_execute_by_cdev_takes_no_array(bound, foreign_group):
 @claim("C28")
 @pytest.mark.usefixtures("sibling")
 def test_execute_by_group_takes_no_empty_array(held):
-    """There it would mean that nothing is owned."""
+    """On the group path, a hot reset refuses an empty array."""
     with refused(EINVAL):
         held.hot_reset()
     assert marks(held) == [MARK]
@@ -141,7 +141,7 @@ def test_execute_by_group_takes_no_empty_array(held):
 @claim("C28")
 @pytest.mark.usefixtures("sibling")
 def test_execute_by_group_takes_no_empty_array_where_an_iommufd_is_the_container(user, nic):
-    """Not even though the iommufd owns all that is reset."""
+    """A hot reset through a group refuses an empty array, even with an iommufd as container."""
     group = user.open_group(nic)
     group.set_container(Iommufd(user))
     device = marked(group.get_device_fd(str(nic)))
@@ -154,7 +154,7 @@ def test_execute_by_group_takes_no_empty_array_where_an_iommufd_is_the_container
 
 @claim("C29")
 def test_a_group_is_not_opened_while_one_of_it_is_bound(user, sibling, bound):
-    """So nobody has one function by each path: the group comes second."""
+    """A group does not open while one of its devices is bound on the cdev path."""
     with refused(EBUSY):
         user.open_group(sibling)
     bound.close()
@@ -164,7 +164,7 @@ def test_a_group_is_not_opened_while_one_of_it_is_bound(user, sibling, bound):
 @claim("C29")
 @pytest.mark.usefixtures("held")
 def test_a_function_is_not_bound_while_its_group_is_open(user, sibling, held):
-    """So nobody has one function by each path: the bind comes second."""
+    """A device cannot be bound on the cdev path while its group is open."""
     with refused(EBUSY):
         user.open(sibling, access="cdev")
     held.close()
@@ -173,7 +173,7 @@ def test_a_function_is_not_bound_while_its_group_is_open(user, sibling, held):
 
 @claim("C30")
 def test_no_ioctl_of_a_cdev_tells_its_group_or_address(bound):
-    """GET_INFO has no capability for it, and there are no ioctls but the documented ones."""
+    """No ioctl of a cdev but the documented ones exists, and GET_INFO has no capabilities."""
     assert bound.get_info().flags == VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI
     assert bound.capabilities() == ()
     assert known_ioctls(bound) == DOCUMENTED
@@ -182,7 +182,7 @@ def test_no_ioctl_of_a_cdev_tells_its_group_or_address(bound):
 @claim("C31")
 @pytest.mark.parametrize("access", ["group", "cdev"])
 def test_fdinfo_names_the_device(user, root, nic, access):
-    """Whoever has the descriptor finds the device's folder in sysfs, by either path."""
+    """The fdinfo of a device descriptor names the device's sysfs directory, on both paths."""
     device = user.open(nic, access=access)
     line = f"vfio-device-syspath: /sys{root.run('readlink', '-f', nic.path).stdout.strip()[4:]}"
     assert line in user.read_file(f"/proc/self/fdinfo/{device.fd}").splitlines()

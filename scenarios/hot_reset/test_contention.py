@@ -1,4 +1,4 @@
-"""What does EXECUTE do when somebody else is at the device?
+"""What does a hot reset do while somebody else accesses the device?
 
 Thread: mainline. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset() and
 vfio_pci_zap_bars(); drivers/pci/pci.c, pci_slot_trylock() and pci_bus_trylock().
@@ -25,7 +25,7 @@ RING_PAGE, RING_OFFSET = RING_BASE & ~(PAGE_BYTES - 1), RING_BASE & (PAGE_BYTES 
 
 @pytest.fixture
 def mapped(held, held_sibling):
-    """Addresses at which the user's child has the marks of both functions before it."""
+    """Addresses at which the user's child sees the marks of both functions."""
     bars = [
         one.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, PAGE_BYTES, RING_PAGE)
         for one in (held, held_sibling)
@@ -35,7 +35,7 @@ def mapped(held, held_sibling):
 
 @claim("C22")
 def test_execute_gives_up_where_a_device_is_being_reset(marked_pf, resets_under_way):
-    """EBUSY while another has the device's memory locked; afterwards it is done."""
+    """A hot reset fails with EBUSY while another reset of the device runs."""
     with refused(EBUSY):
         marked_pf.hot_reset([marked_pf.group])
     assert [call.wait().value for call in resets_under_way] == [0] * len(resets_under_way)
@@ -46,7 +46,7 @@ def test_execute_gives_up_where_a_device_is_being_reset(marked_pf, resets_under_
 @claim("C22")
 @pytest.mark.parametrize("topology", ["igb", "igb-bus"], indirect=True)
 def test_execute_gives_up_where_a_device_is_being_unbound(pf_user, pf, marked_pf, remover):
-    """EAGAIN while the driver core has the device locked, and nothing is reset."""
+    """A hot reset fails with EAGAIN while the device is being unbound, and resets nothing."""
     request = request_channel(pf_user, marked_pf)
     unbinding = pf.start_unbind(by=remover)
     assert pf_user.await_event(request, REQUEST_WITHIN_S) == 1
@@ -64,7 +64,7 @@ def test_execute_gives_up_where_a_device_is_being_unbound(pf_user, pf, marked_pf
 def test_what_is_written_to_a_bar_during_a_reset_waits_for_its_end(
     guest, user, held, held_sibling, mapped, which
 ):
-    """The mappings of all that is reset are taken away, and come back with the next touch."""
+    """A write to a mapped BAR during a hot reset waits until the reset is done."""
     child = user.fork()
     assert child.peek(mapped[which], len(MARK), width=4) == MARK
     resetting = held.start_hot_reset([held.group])

@@ -1,4 +1,4 @@
-"""Which groups does EXECUTE want, and what does it make of other things?
+"""Which groups does a hot reset require, and how does it treat other descriptors?
 
 Thread: 2023-hot-reset-info, where device descriptors in the array were proposed and rejected.
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_pci_hot_reset_groups() and
@@ -32,13 +32,13 @@ NO_FD = 999  # a descriptor no user has
 
 
 def beside(device, one, first):
-    """EXECUTE with a descriptor before or behind the group that it wants."""
+    """Do a hot reset with a descriptor before or after the group that it requires."""
     device.hot_reset([one, device.group] if first else [device.group, one])
 
 
 @claim("C21")
 def test_the_one_group_resets_both_functions(held, held_sibling):
-    """A user who has the group may reset all in it, from either function."""
+    """A user who has the group can reset both of its functions, from either of them."""
     command = held.read_config(COMMAND, 2)
     held.hot_reset([held.group])
     assert marks(held, held_sibling) == [WIPED, WIPED]
@@ -51,7 +51,7 @@ def test_the_one_group_resets_both_functions(held, held_sibling):
 
 @claim("C21")
 def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_sibling):
-    """It is woken for that and goes back to sleep."""
+    """A hot reset wakes and resets a function that is not open, which is then suspended again."""
     held_sibling.close()
     sibling.await_value(*ASLEEP)
     held.hot_reset([held.group])
@@ -62,7 +62,7 @@ def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_siblin
 
 @claim("C21")
 def test_the_mark_outlives_a_close(sibling, held, held_sibling):
-    """The twin of the scenario before: it was EXECUTE that wiped the mark, not the close."""
+    """A close alone does not reset the function, so a wiped mark comes from the hot reset."""
     held_sibling.close()
     sibling.await_value(*ASLEEP)
     again = held.group.get_device_fd(str(sibling))
@@ -71,7 +71,7 @@ def test_the_mark_outlives_a_close(sibling, held, held_sibling):
 
 @claim("C01", "C20")
 def test_a_sibling_outside_vfio_is_listed_and_prevents_the_reset(guest, nic, neighbour, held):
-    """INFO lists it like any other, without a driver or on pci-stub; EXECUTE wants vfio-pci."""
+    """A function outside vfio-pci is listed in hot-reset info and prevents the hot reset."""
     assert neighbour.driver is None
     with refused(EINVAL):
         held.hot_reset([held.group])
@@ -87,7 +87,7 @@ def test_a_sibling_outside_vfio_is_listed_and_prevents_the_reset(guest, nic, nei
 
 @claim("C16")
 def test_execute_wants_the_group_of_what_it_hits(held, held_sibling, foreign_group):
-    """Another group proves nothing."""
+    """A hot reset with the group of another device only is refused."""
     with refused(EINVAL):
         held.hot_reset([foreign_group])
     assert marks(held, held_sibling) == [MARK, MARK]
@@ -97,7 +97,7 @@ def test_execute_wants_the_group_of_what_it_hits(held, held_sibling, foreign_gro
 
 @claim("C17")
 def test_execute_takes_a_group_twice_but_no_more_than_it_hits(held, held_sibling):
-    """Two functions, so at most two groups, the same or not."""
+    """A hot reset of two functions accepts the same group twice but not three times."""
     with refused(EINVAL):
         held.hot_reset([held.group] * 3)
     assert marks(held, held_sibling) == [MARK, MARK]
@@ -107,7 +107,7 @@ def test_execute_takes_a_group_twice_but_no_more_than_it_hits(held, held_sibling
 
 @claim("C18")
 def test_execute_takes_groups_it_does_not_hit(held, held_sibling, foreign_group):
-    """Before or behind the one it wants; but three are too many here too."""
+    """A hot reset of two functions accepts an additional group, in any order, but not two."""
     held.hot_reset([foreign_group, held.group])
     assert marks(held, held_sibling) == [WIPED, WIPED]
     marked(held)
@@ -121,7 +121,7 @@ def test_execute_takes_groups_it_does_not_hit(held, held_sibling, foreign_group)
 @claim("C15")
 @pytest.mark.parametrize("first", [True, False], ids=["before the group", "behind the group"])
 def test_execute_takes_nothing_but_groups(user, held, held_sibling, unaffected, first):
-    """Descriptors of devices were proposed in place of groups: EINVAL, even beside the group."""
+    """A hot reset refuses descriptors of devices, even beside the required group."""
     null = user.open_path("/dev/null")
     strangers = [held, user.open(unaffected), held.container, null]
     answers = {outcome(lambda one=one: beside(held, one, first)) for one in strangers}
@@ -135,7 +135,7 @@ def test_execute_takes_nothing_but_groups(user, held, held_sibling, unaffected, 
 
 @claim("C15")
 def test_malformed_executes_are_refused(user, held, held_sibling):
-    """A short struct, flags, no groups, and an array or a struct out of reach."""
+    """A hot reset refuses short structs, flags, no groups, and arrays or structs out of reach."""
     group = [held.group]
     assert outcome(lambda: held.hot_reset(group, argsz=HEADER - 1)) == EINVAL
     assert outcome(lambda: held.hot_reset(group, flags=1)) == EINVAL
@@ -152,7 +152,7 @@ def test_malformed_executes_are_refused(user, held, held_sibling):
 @claim("C15")
 @pytest.mark.usefixtures("sibling")
 def test_no_execute_keeps_a_group_open(user, unaffected, held, foreign_group):
-    """What EXECUTE looked at it lets go of, whether it was done, refused or never begun."""
+    """A hot reset releases the groups that it was given, whether it succeeds or not."""
     held.hot_reset([held.group, foreign_group])
     assert outcome(lambda: held.hot_reset([foreign_group])) == EINVAL
     assert outcome(lambda: held.hot_reset([foreign_group, NO_FD])) == EBADF
@@ -165,7 +165,7 @@ def test_no_execute_keeps_a_group_open(user, unaffected, held, foreign_group):
 
 @claim("C15")
 def test_execute_reads_as_many_groups_as_count_says(held, held_sibling):
-    """It is the count that tells their number; argsz need not have room for them."""
+    """A hot reset reads as many groups as count says, even if argsz has no room for them."""
     held.hot_reset([held.group, NO_FD], count=1)
     assert marks(held, held_sibling) == [WIPED, WIPED]
     marked(held)

@@ -1,4 +1,4 @@
-"""What resets one function, and what a function that cannot be reset alone?
+"""How is one function reset, and a function that cannot be reset alone?
 
 Thread: mainline. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(),
 vfio_pci_core_disable(), vfio_pci_ioctl_reset() and vfio_pci_dev_set_try_reset();
@@ -35,7 +35,7 @@ switch = pytest.mark.topology("switch")
 @claim("C33")
 @nic_and_bridge
 def test_a_device_reset_resets_that_function(held, held_sibling):
-    """Not the other functions of the slot, nor those that a hot reset from there would hit."""
+    """VFIO_DEVICE_RESET resets one function and none of the others."""
     held_sibling.reset()
     assert marks(held, held_sibling) == [MARK, WIPED]
     marked(held_sibling)
@@ -46,7 +46,7 @@ def test_a_device_reset_resets_that_function(held, held_sibling):
 @claim("C33")
 @bridge
 def test_a_function_without_a_method_has_no_reset_of_its_own(held, held_sibling):
-    """GET_INFO says so and RESET is EINVAL; the hot reset is there for such."""
+    """A function without a reset method fails VFIO_DEVICE_RESET but can be hot-reset."""
     assert held_sibling.get_info().flags == VFIO_DEVICE_FLAGS_PCI
     with refused(EINVAL):
         held_sibling.reset()
@@ -57,7 +57,7 @@ def test_a_function_without_a_method_has_no_reset_of_its_own(held, held_sibling)
 
 @claim("C33")
 def test_whether_there_is_a_method_is_found_out_at_open(pf_user, pf):
-    """A method given back later changes nothing for who has the device open."""
+    """A reset method added after the open does not change the answer of VFIO_DEVICE_RESET."""
     pf.write("reset_method", "")
     device = marked(pf_user.open(pf))
     assert device.get_info().flags == VFIO_DEVICE_FLAGS_PCI
@@ -74,7 +74,7 @@ def test_whether_there_is_a_method_is_found_out_at_open(pf_user, pf):
 
 @claim("C33")
 def test_a_method_may_be_taken_from_an_open_device(pf, marked_pf):
-    """It still says that it can be reset, but RESET is ENOTTY."""
+    """VFIO_DEVICE_RESET fails with ENOTTY if the method was removed after the open."""
     pf.write("reset_method", "")
     assert marked_pf.get_info().flags == RESETTABLE
     with refused(ENOTTY):
@@ -85,7 +85,7 @@ def test_a_method_may_be_taken_from_an_open_device(pf, marked_pf):
 @claim("C34")
 @bridge
 def test_the_last_close_resets_the_bus(user, nic, sibling, held, held_sibling):
-    """Not while the other function is in use; then both are reset, the one closed earlier too."""
+    """The last close on a bus resets all functions on it, and an earlier close resets none."""
     group = held.group.dup()
     user.close(held.fd)
     again = group.get_device_fd(str(nic))
@@ -99,7 +99,7 @@ def test_the_last_close_resets_the_bus(user, nic, sibling, held, held_sibling):
 @claim("C34")
 @bridge
 def test_the_last_close_resets_no_bus_with_others_on_it(user, nic, neighbour, held):
-    """A neighbour that is not vfio's is left alone; once vfio has it, the next close resets."""
+    """A close does not reset the bus while another device on it is not bound to vfio."""
     held.close()
     again = user.open(nic)
     assert marks(again) == [MARK]
@@ -110,7 +110,7 @@ def test_the_last_close_resets_no_bus_with_others_on_it(user, nic, neighbour, he
 
 @claim("C36")
 def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
-    """A write to the FLR bit resets the function, which keeps its command register."""
+    """Setting the FLR bit resets the function and keeps its command register."""
     config = shown(marked_pf)
     control = config.capability(EXPRESS) + DEVICE_CONTROL
     before, command = config.word(control), config.word(4)
@@ -122,7 +122,7 @@ def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
 @claim("C36")
 @switch
 def test_a_function_without_flr_takes_the_bit_for_nothing(user, nic):
-    """It reads back as 0, and does not stand for what else could reset the function."""
+    """Setting the FLR bit of a function without FLR has no effect, and the bit reads as 0."""
     nic.write("reset_method", "pm")
     device = marked(user.open(nic))
     nic.write("reset_method", "bus")
@@ -139,7 +139,7 @@ def test_a_function_without_flr_takes_the_bit_for_nothing(user, nic):
 @switch
 @pytest.mark.parametrize(("method", "left"), [("bus", WIPED), ("pm", MARK)], ids=["bus", "pm"])
 def test_a_close_that_resets_the_bus_holds_the_bridge(guest, user, nic, method, left):
-    """The kernel does not report that the bridge above was unlocked."""
+    """The kernel does not report an unlocked bridge for a close that resets the bus."""
     nic.write("reset_method", "pm")
     device = marked(user.open(nic))
     nic.write("reset_method", method)
@@ -152,7 +152,7 @@ def test_a_close_that_resets_the_bus_holds_the_bridge(guest, user, nic, method, 
 @claim("C45")
 @switch
 def test_an_open_that_resets_the_bus_does_not_hold_the_bridge(guest, user, nic):
-    """The kernel reports it once, and opens the device."""
+    """The kernel reports an unlocked bridge once for an open that resets the bus."""
     nic.write("reset_method", "bus")
     assert user.open(nic)
     assert len(guest.heard(COMPLAINT, level="warn")) == 1

@@ -1,6 +1,6 @@
-"""What does INFO say, and how?
+"""What does hot-reset info report, and how?
 
-Thread: 2023-hot-reset-info, where INFO for users of groups was to stay as it is.
+Thread: 2023-hot-reset-info, which left hot-reset info on the group path as it was.
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_pci_hot_reset_info() and
 vfio_pci_fill_devs().
 """
@@ -27,7 +27,7 @@ GARBAGE = 0xFFFFFFFF
 
 @claim("C01", "C14")
 def test_info_names_groups_and_no_flags_to_those_who_came_by_a_group(nic, sibling, held):
-    """Each function with its group, in bus order; what stood in the fields before is no matter."""
+    """On the group path, hot-reset info lists each function with its group and sets no flags."""
     both = listed(nic, sibling)
     assert held.hot_reset_info(flags=GARBAGE, count=GARBAGE).flags == 0
     assert held.hot_reset_info(argsz=EXACT) == HotResetInfo(EXACT, 0, 2, both)
@@ -38,7 +38,7 @@ def test_info_names_groups_and_no_flags_to_those_who_came_by_a_group(nic, siblin
 
 @claim("C43")
 def test_info_names_groups_though_an_iommufd_stands_in_for_the_container(user, nic, neighbour):
-    """What counts is how the device was opened, not what is behind the group."""
+    """Hot-reset info lists groups for a device of a group, even with an iommufd as container."""
     group = user.open_group(nic)
     group.set_container(Container(user, IOMMU_PATH))
     info = group.get_device_fd(str(nic)).hot_reset_info()
@@ -47,7 +47,7 @@ def test_info_names_groups_though_an_iommufd_stands_in_for_the_container(user, n
 
 @claim("C43")
 def test_info_names_groups_to_the_next_who_comes_by_a_group(user, nic, neighbour):
-    """That the device was a character device's before does not count."""
+    """Hot-reset info lists groups on the group path, even after an open on the cdev path."""
     user.open(nic, access="cdev").close()
     info = user.open(nic).hot_reset_info()
     assert (info.flags, info.devices) == (0, listed(nic, neighbour))
@@ -56,7 +56,7 @@ def test_info_names_groups_to_the_next_who_comes_by_a_group(user, nic, neighbour
 @claim("C11")
 @pytest.mark.parametrize("argsz", [HEADER, EXACT - 1], ids=["no room", "one byte short"])
 def test_info_with_too_little_room_says_how_many_there_are(nic, neighbour, held, argsz):
-    """ENOSPC, the count in the header, no flags, and nothing of the list."""
+    """A short hot-reset info buffer fails with ENOSPC and returns only the count."""
     with refused(ENOSPC) as short:
         held.hot_reset_info(argsz=argsz, flags=GARBAGE, count=GARBAGE)
     seen = left_in_buffer(short.value.out[0])
@@ -67,7 +67,7 @@ def test_info_with_too_little_room_says_how_many_there_are(nic, neighbour, held,
 
 @claim("C12")
 def test_malformed_infos_are_refused(user, nic, neighbour, held):
-    """A struct must be whole and within reach, and so must the room for the list."""
+    """Hot-reset info refuses a short struct, and a struct or list out of reach."""
     with refused(EINVAL):
         held.hot_reset_info(argsz=HEADER - 1)
     with refused(EINVAL):
@@ -84,7 +84,7 @@ def test_malformed_infos_are_refused(user, nic, neighbour, held):
 
 @claim("C10", "C15")
 def test_a_device_on_the_root_bus_has_neither_info_nor_execute(user, unaffected, held):
-    """No bridge is above it to reset the bus."""
+    """A device on the root bus, with no bridge above, supports no hot reset."""
     device = user.open(unaffected)
     with refused(ENODEV):
         device.hot_reset_info()

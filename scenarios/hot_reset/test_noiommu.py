@@ -1,7 +1,7 @@
-"""Whose groups does a reset take where every function has a group of its own?
+"""Which groups does a hot reset require where each function has its own group?
 
-Without an IOMMU two functions of one slot are in two groups, which devices with an IOMMU never are
-but for VFs. Threads: 2023-hot-reset-info and 2019-noiommu.
+Without an IOMMU, two functions of one slot are in two groups. With an IOMMU, only VFs can be.
+Threads: 2023-hot-reset-info and 2019-noiommu.
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_fill_devs() and vfio_pci_dev_set_hot_reset();
 drivers/iommu/iommufd/device.c, iommufd_ctx_has_group().
 """
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")
 @claim("C13", "C20")
 @pytest.mark.parametrize("driver", [None, "e1000e"])
 def test_info_fails_when_a_device_has_no_group(guest, nic, neighbour, held, driver):
-    """A device outside vfio has none here: INFO is EPERM, EXECUTE EINVAL."""
+    """A device outside vfio has no group here: info fails with EPERM, the reset with EINVAL."""
     if driver:
         give(guest, neighbour, driver)
     with refused(EPERM):
@@ -46,7 +46,7 @@ def test_info_fails_when_a_device_has_no_group(guest, nic, neighbour, held, driv
 
 @claim("C16")
 def test_execute_wants_the_groups_of_all_that_it_hits(user, nic, sibling, held):
-    """One of two is not enough, whichever, nor is one of them twice."""
+    """A hot reset of two functions in two groups refuses either group alone, even twice."""
     assert nic.group != sibling.group
     other = user.open_group(sibling)
     wrong = ([held.group], [other], [held.group] * 2, [other] * 2)
@@ -58,7 +58,7 @@ def test_execute_wants_the_groups_of_all_that_it_hits(user, nic, sibling, held):
 
 @claim("C19")
 def test_a_group_proves_as_much_without_container_and_devices(user, sibling, held):
-    """It only has to be open, in either place of the array; closed it proves nothing."""
+    """A group proves ownership as long as it is open, even without a container."""
     other = user.open_group(sibling)
     held.hot_reset([other, held.group])
     assert marks(held) == [WIPED]
@@ -71,7 +71,7 @@ def test_a_group_proves_as_much_without_container_and_devices(user, sibling, hel
 
 @claim("C16")
 def test_a_refused_execute_lets_go_of_what_it_had_woken(sibling, held):
-    """What it began it takes back: the sibling sleeps again, the registers are in reach."""
+    """A refused hot reset suspends again the functions that it woke."""
     sibling.await_value(*ASLEEP)
     with refused(EINVAL):
         held.hot_reset([held.group])
@@ -81,7 +81,7 @@ def test_a_refused_execute_lets_go_of_what_it_had_woken(sibling, held):
 
 @claim("C16")
 def test_a_device_in_anothers_hands_is_not_reset(user, rival, sibling, held):
-    """Who cannot have its group cannot reset it; once the rival leaves he can."""
+    """A function that another user has open is not reset until that user closes it."""
     taken = marked(rival.open(sibling))
     with refused(EBUSY):
         user.open_group(sibling)
@@ -95,7 +95,7 @@ def test_a_device_in_anothers_hands_is_not_reset(user, rival, sibling, held):
 
 @claim("C32", "C42")
 def test_by_cdev_a_device_without_an_iommu_is_owned_when_it_is_bound(user, nic, sibling, bound):
-    """There is no IOMMU group by which an unopened one could belong to anybody."""
+    """A cdev user without an IOMMU owns a sibling only when it is bound to the same iommufd."""
     cdev, unowned = Cdev(user, sibling.cdev), VFIO_PCI_DEVID_NOT_OWNED
     info = bound.hot_reset_info()
     assert (info.flags, info.devids) == (NOT_OWNED, {str(nic): bound.devid, str(sibling): unowned})
@@ -111,7 +111,7 @@ def test_by_cdev_a_device_without_an_iommu_is_owned_when_it_is_bound(user, nic, 
 
 @claim("C26", "C32", "C42")
 def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(rival, nic, sibling, bound):
-    """Two users, two iommufds, one slot: neither may reset it."""
+    """Two cdev users of functions in one slot do not own each other's, and neither can reset."""
     cdev = Cdev(rival, sibling.cdev)
     cdev.bind_iommufd(Iommufd(rival))
     mine, theirs = bound.hot_reset_info(), marked(cdev).hot_reset_info()
@@ -127,7 +127,7 @@ def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(rival, nic, sibling, 
 
 @claim("C29", "C32")
 def test_by_cdev_a_device_that_was_opened_by_its_group_is_not_owned(user, sibling, bound):
-    """Not even by the same user: the paths do not mix."""
+    """A cdev user does not own a sibling that is open through its group."""
     device = marked(user.open(sibling))
     info = bound.hot_reset_info()
     assert info.flags == NOT_OWNED

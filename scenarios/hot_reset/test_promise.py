@@ -1,7 +1,7 @@
-"""May a user who owns all that INFO lists EXECUTE?
+"""Can a user who owns all devices in hot-reset info do the hot reset?
 
-Thread: 2023-hot-reset-info. Both sides want it so: one says that a reset should depend on ownership
-alone, the other that EXECUTE must mirror INFO.
+Thread: 2023-hot-reset-info. Both sides wanted that: one said that a hot reset should depend on
+ownership alone, the other that it must match hot-reset info.
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset().
 """
 
@@ -28,7 +28,7 @@ from vfio_lab_pytest.hot_reset import WIPED, marked, marks
     indirect=["topology"],
 )
 def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
-    """Wherever the devices are, as long as none of them has VFs."""
+    """A user who owns all listed groups can do the hot reset on every topology without VFs."""
     device = marked(user.open(all_on_vfio_pci[role]))
     device.hot_reset(open_affected_groups(device))
     assert marks(device) == [WIPED]
@@ -38,7 +38,7 @@ def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
 @pytest.mark.topology("igb")
 @pytest.mark.usefixtures("vfs")
 def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(marked_pf):
-    """With VFs enabled it is so as long as the slot leaves them out."""
+    """The owner of all listed groups can reset a PF with VFs if its slot does not cover them."""
     marked_pf.hot_reset(open_affected_groups(marked_pf))
     assert marks(marked_pf) == [WIPED]
 
@@ -47,6 +47,6 @@ def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(marked_pf):
 @pytest.mark.topology("igb-bus")
 @pytest.mark.usefixtures("vfs")
 def test_who_owns_all_that_info_lists_of_a_pf_on_a_bus_may_execute(marked_pf):
-    """With VFs enabled it was so as long as they were in the set of their PF."""
+    """The owner of all listed groups can reset a PF with VFs if they share its device set."""
     marked_pf.hot_reset(open_affected_groups(marked_pf))
     assert marks(marked_pf) == [WIPED]

@@ -1,8 +1,8 @@
-"""May a PF be reset under its VFs?
+"""Can a PF be hot-reset while it has VFs?
 
-Thread: 2023-hot-reset-info, where INFO was to tell for sure whether EXECUTE will work.
-Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device(), where sets of devices are
-made, and vfio_pci_dev_set_resettable().
+Thread: 2023-hot-reset-info, which wanted hot-reset info to predict whether a hot reset works.
+Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device(), which creates device
+sets, and vfio_pci_dev_set_resettable().
 """
 
 from errno import EINVAL
@@ -31,7 +31,7 @@ wherever_vfs_are_listed = pytest.mark.parametrize(
 
 @claim("C06")
 def test_a_pf_is_reset_under_the_user_of_its_vf(vf_user, marked_pf, vf):
-    """Its own group is all EXECUTE asks for, and the VF loses its state unasked."""
+    """A PF can be hot-reset with its own group while another user's VF loses its state."""
     held_vf = marked(vf_user.open(vf, TOKEN))
     marked_pf.hot_reset([marked_pf.group])
     assert marks(marked_pf, held_vf) == [WIPED, WIPED]
@@ -41,7 +41,7 @@ def test_a_pf_is_reset_under_the_user_of_its_vf(vf_user, marked_pf, vf):
 @claim("C07", "C08")
 @wherever_vfs_are_listed
 def test_no_set_of_groups_resets_a_pf_with_vfs(pf, vfs, marked_pf):
-    """VFs have device sets of their own, in which EXECUTE on the PF does not look."""
+    """A PF whose VFs are listed cannot be hot-reset, even with the groups of all of them."""
     groups = open_affected_groups(marked_pf)
     assert len(groups) == 1 + len(vfs)
     with refused(EINVAL):
@@ -57,7 +57,7 @@ def test_no_set_of_groups_resets_a_pf_with_vfs(pf, vfs, marked_pf):
 @claim("C09")
 @pytest.mark.parametrize("topology", ["igb", "igb-bus"], indirect=True)
 def test_no_set_of_groups_resets_a_vf(pf, vfs, used_vf):
-    """From a VF's side the PF is listed on every kernel, and never in the VF's set."""
+    """A VF cannot be hot-reset, even with the groups of its PF and all VFs."""
     groups = open_affected_groups(marked(used_vf))
     assert used_vf.hot_reset_info().devices == listed(pf, *vfs)
     assert len(groups) == 1 + len(vfs)
@@ -71,7 +71,7 @@ def test_no_set_of_groups_resets_a_vf(pf, vfs, used_vf):
 @claim("C27", "C26", "C42")
 @pytest.mark.topology("igb-bus")
 def test_a_pf_by_cdev_does_not_own_its_vfs(pf_user, pf, vfs):
-    """They are no part of its set; gone, they are in nobody's way."""
+    """A PF's cdev user does not own its VFs and can do a hot reset only without them."""
     cdev = marked(pf_user.open(pf, access="cdev"))
     info, stranger = cdev.hot_reset_info(), VFIO_PCI_DEVID_NOT_OWNED
     assert info.flags == NOT_OWNED
@@ -88,7 +88,7 @@ def test_a_pf_by_cdev_does_not_own_its_vfs(pf_user, pf, vfs):
 @claim("C27", "A39")
 @pytest.mark.topology("igb-bus")
 def test_a_pf_and_a_vf_on_one_iommufd_do_not_own_each_other(pf_user, pf, vf):
-    """Bound together they are still not reset together, from either side."""
+    """A PF and a VF bound to one iommufd cannot be hot-reset together."""
     cdev = pf_user.open(pf, TOKEN, access="cdev")
     vf_cdev = Cdev(pf_user, vf.cdev)
     vf_cdev.bind_iommufd(cdev.iommufd, TOKEN)

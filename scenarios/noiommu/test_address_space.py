@@ -1,7 +1,7 @@
-"""What address space has a device without an IOMMU on the cdev path?
+"""Which address space does a device without an IOMMU have on the cdev path?
 
 Thread: 2019-noiommu said "I'm not willing to maintain any more lines of code to support this usage
-model"; seven years later they came. Kernel: drivers/iommu/iommufd/hwpt_noiommu.c,
+model". The code was merged seven years later. Kernel: drivers/iommu/iommufd/hwpt_noiommu.c,
 drivers/iommu/iommufd/ioas.c, iommufd_ioas_noiommu_get_pa().
 """
 
@@ -46,7 +46,7 @@ def ioas(bound_nic, iommufd):
 
 @pytest.fixture
 def memory(pf_user, ioas, iommufd):
-    """Two pages of the user's, mapped there at IOVA."""
+    """Two pages of the user's memory, mapped in the address space at IOVA."""
     address = pf_user.allocate(2 * PAGE_BYTES)
     iommufd.ioas_map(ioas, address, 2 * PAGE_BYTES, IOVA)
     return address
@@ -54,7 +54,7 @@ def memory(pf_user, ioas, iommufd):
 
 @claim("D27")
 def test_mapping_pins_memory(pf_user, ioas, iommufd):
-    """What is mapped is pinned until it is unmapped, or the device detached."""
+    """Memory mapped for a no-IOMMU device is pinned until it is unmapped."""
     address = pf_user.allocate(2 * PAGE_BYTES)
     assert pinned_bytes(pf_user) == 0
     iommufd.ioas_map(ioas, address, 2 * PAGE_BYTES, IOVA)
@@ -65,7 +65,7 @@ def test_mapping_pins_memory(pf_user, ioas, iommufd):
 
 @claim("D27")
 def test_an_ioctl_tells_physical_addresses(pf_user, ioas, iommufd, memory):
-    """It tells what the page table knows: where each page is, and how far that is contiguous."""
+    """IOMMU_IOAS_NOIOMMU_GET_PA returns physical addresses and how far they are contiguous."""
     first, second = (
         physical_address(pf_user, memory),
         physical_address(pf_user, memory + PAGE_BYTES),
@@ -80,7 +80,7 @@ def test_an_ioctl_tells_physical_addresses(pf_user, ioas, iommufd, memory):
 @claim("D28")
 @pytest.mark.usefixtures("unsafe", "memory")
 def test_that_ioctl_is_refused_in_many_ways(pf_user, ioas, iommufd):
-    """Each way of asking wrongly has its errno, and the right way works after all of them."""
+    """IOMMU_IOAS_NOIOMMU_GET_PA has an errno for each kind of invalid request."""
     ask = iommufd.ioas_noiommu_get_pa
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         ask(ioas, IOVA, 1)
@@ -96,7 +96,7 @@ def test_that_ioctl_is_refused_in_many_ways(pf_user, ioas, iommufd):
 def test_it_tells_nothing_of_what_no_such_device_uses(
     pf_user, pf, iommufd, ioas, memory, bound_nic
 ):
-    """Nor of what was mapped for a device with an IOMMU, nor once the device is detached."""
+    """IOMMU_IOAS_NOIOMMU_GET_PA fails for an IOAS that no no-IOMMU device is attached to."""
     real = Cdev(pf_user, pf.cdev)
     real.bind_iommufd(iommufd)
     translated = iommufd.ioas_alloc()
@@ -112,7 +112,7 @@ def test_it_tells_nothing_of_what_no_such_device_uses(
 
 @claim("D29")
 def test_it_has_no_hardware_information(pf_user, pf, bound_nic, iommufd):
-    """The iommufd has nothing to say of it, and something of the device beside it."""
+    """IOMMU_GET_HW_INFO fails for a no-IOMMU device and works for a device with an IOMMU."""
     with refused(EOPNOTSUPP):
         iommufd.get_hw_info(bound_nic.devid)
     devid = Cdev(pf_user, pf.cdev).bind_iommufd(iommufd)
@@ -121,7 +121,7 @@ def test_it_has_no_hardware_information(pf_user, pf, bound_nic, iommufd):
 
 @claim("D27")
 def test_the_group_and_the_character_device_exclude_each_other(pf_user, nic, bound_nic):
-    """While one way is in use the other is closed, and the device is free after either."""
+    """The group and the character device of a no-IOMMU device exclude each other."""
     with refused(EBUSY):
         pf_user.open_group(nic)
     bound_nic.close()

@@ -1,10 +1,10 @@
-"""Where is CAP_SYS_RAWIO asked for?
+"""Which calls require CAP_SYS_RAWIO?
 
 Thread: 2019-noiommu, "taints the kernel and requires raw I/O user privs". Kernel:
 drivers/vfio/group.c, vfio_group_fops_open() and vfio_df_group_open(); drivers/vfio/container.c,
 vfio_container_attach_group(), vfio_noiommu_open() and vfio_group_use_container();
-drivers/vfio/device_cdev.c, vfio_device_fops_cdev_open(). The user who is refused is the one who
-succeeds next, with the capability as the one thing changed.
+drivers/vfio/device_cdev.c, vfio_device_fops_cdev_open(). After each refusal the same user
+succeeds, with the capability as the only difference.
 """
 
 from errno import EBUSY, EINVAL, EPERM
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")
 
 @claim("D12")
 def test_opening_the_group_takes_the_capability_and_no_uid(humble_root, stranger, pf):
-    """Root without it is refused, free or taken as the group may be; a stranger with it is not."""
+    """Opening a no-IOMMU group requires CAP_SYS_RAWIO and no particular uid."""
     with refused(EPERM):
         humble_root.open_group(pf)
     held = stranger.open_group(pf)
@@ -41,7 +41,7 @@ def test_opening_the_group_takes_the_capability_and_no_uid(humble_root, stranger
 
 @claim("D13")
 def test_attaching_the_group_takes_the_capability(pf_user, loose_group, empty_container):
-    """Refused, the group is attached to nothing and the container has no group."""
+    """Attaching a no-IOMMU group requires CAP_SYS_RAWIO; a refusal attaches nothing."""
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         loose_group.set_container(empty_container)
     assert loose_group.get_status().flags == VFIO_GROUP_FLAGS_VIABLE
@@ -54,7 +54,7 @@ def test_attaching_the_group_takes_the_capability(pf_user, loose_group, empty_co
 
 @claim("D14")
 def test_setting_the_type_takes_the_capability(pf_user, pf, loose_group, empty_container):
-    """Refused, the container has no type yet, and the device does not open."""
+    """Setting the no-IOMMU type requires CAP_SYS_RAWIO; a refusal sets no type."""
     loose_group.set_container(empty_container)
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         empty_container.set_iommu(VFIO_NOIOMMU_IOMMU)
@@ -67,7 +67,7 @@ def test_setting_the_type_takes_the_capability(pf_user, pf, loose_group, empty_c
 
 @claim("D15")
 def test_the_first_open_of_the_device_takes_the_capability(pf_user, pf, ready_group):
-    """Asked before the device is open, and again once it was closed; a refusal holds nothing."""
+    """The first open of a no-IOMMU device requires CAP_SYS_RAWIO, and again after a close."""
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         ready_group.get_device_fd(str(pf))
     ready_group.get_device_fd(str(pf)).close()
@@ -80,7 +80,7 @@ def test_the_first_open_of_the_device_takes_the_capability(pf_user, pf, ready_gr
 
 @claim("D36")
 def test_later_opens_of_the_device_take_no_capability(pf_user, pf, ready_group):
-    """While the device is open it opens again for anybody who has the group."""
+    """A no-IOMMU device that is open can be opened again without CAP_SYS_RAWIO."""
     first = ready_group.get_device_fd(str(pf))
     with pf_user.without(CAP_SYS_RAWIO):
         second = ready_group.get_device_fd(str(pf))
@@ -90,7 +90,7 @@ def test_later_opens_of_the_device_take_no_capability(pf_user, pf, ready_group):
 
 @claim("D37")
 def test_every_open_of_the_device_takes_the_capability(pf_user, pf, ready_group):
-    """That the device is open already helps nobody, and the refusal harms nobody."""
+    """Every open of a no-IOMMU device requires CAP_SYS_RAWIO, even if the device is open."""
     first = ready_group.get_device_fd(str(pf))
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         ready_group.get_device_fd(str(pf))
@@ -100,7 +100,7 @@ def test_every_open_of_the_device_takes_the_capability(pf_user, pf, ready_group)
 
 @claim("D12", "D15")
 def test_using_an_open_device_takes_no_capability(pf_user, pf):
-    """Who has the device, however that came, has it: regions, reset, and what closes it."""
+    """Using and closing an open no-IOMMU device does not require CAP_SYS_RAWIO."""
     held = pf_user.open(pf)
     with pf_user.without(CAP_SYS_RAWIO):
         assert held.read_config(0, 4) == bytes.fromhex("8680c910")
@@ -112,7 +112,7 @@ def test_using_an_open_device_takes_no_capability(pf_user, pf):
 @claim("D16")
 @pytest.mark.topology("mixed")
 def test_opening_the_character_device_takes_the_capability(humble_root, stranger, nic, pf):
-    """Root without it is refused, a stranger with it is not; with an IOMMU nobody asks."""
+    """Opening a no-IOMMU character device requires CAP_SYS_RAWIO; with an IOMMU it does not."""
     with refused(EPERM):
         Cdev(humble_root, nic.cdev)
     stranger.open(nic, access="cdev").close()
@@ -123,7 +123,7 @@ def test_opening_the_character_device_takes_the_capability(humble_root, stranger
 
 @claim("D16")
 def test_binding_the_character_device_takes_no_capability(guest, pf_user, pf):
-    """Past the open nobody asks, not the bind, nor the device's own ioctls; and nobody is named."""
+    """Binding and using a no-IOMMU character device does not require CAP_SYS_RAWIO."""
     cdev, iommufd = Cdev(pf_user, pf.cdev), Iommufd(pf_user)
     with pf_user.without(CAP_SYS_RAWIO):
         assert cdev.bind_iommufd(iommufd) > 0
@@ -133,7 +133,7 @@ def test_binding_the_character_device_takes_no_capability(guest, pf_user, pf):
 
 @claim("D26")
 def test_an_iommufd_as_container_asks_at_the_type_and_at_the_open(pf_user, pf, compat_group):
-    """Attaching takes none, since the group was opened with it; type and first open do."""
+    """With an iommufd as container, the type and the first open require CAP_SYS_RAWIO."""
     container = compat_group.container
     with pf_user.without(CAP_SYS_RAWIO):
         assert outcome(lambda: container.set_iommu(VFIO_NOIOMMU_IOMMU)) == EPERM

@@ -1,4 +1,4 @@
-"""What does a container make of groups without an IOMMU?
+"""How does a container treat groups without an IOMMU?
 
 Thread: 2019-noiommu ("vfio explicitly does not provide a DMA mapping solution for no-iommu use
 cases") and mainline. Kernel: drivers/vfio/container.c, vfio_noiommu_ioctl(),
@@ -32,7 +32,7 @@ WRONG_TYPES = [0, VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, VFIO_NOIOMMU_IOMMU + 1]
 @claim("D19")
 @alone
 def test_a_no_iommu_group_leaves_one_type(guest, loose_group, empty_container):
-    """Of all extensions one is left, before the type is set and after, and the switch rules it."""
+    """A container with a no-IOMMU group offers the no-IOMMU type alone, or none at all."""
     loose_group.set_container(empty_container)
     offered = [one for one in EXTENSIONS if empty_container.check_extension(one)]
     assert offered == [VFIO_NOIOMMU_IOMMU]
@@ -47,7 +47,7 @@ def test_a_no_iommu_group_leaves_one_type(guest, loose_group, empty_container):
 def test_a_container_that_lost_its_last_group_offers_everything_again(
     pf, loose_group, empty_container
 ):
-    """Type and kind of a container go with its last group."""
+    """A container that its last no-IOMMU group has left offers all types again."""
     loose_group.set_container(empty_container)
     empty_container.set_iommu(VFIO_NOIOMMU_IOMMU)
     loose_group.unset_container()
@@ -62,7 +62,7 @@ def test_a_container_that_lost_its_last_group_offers_everything_again(
 @claim("D19", "D20")
 @mixed
 def test_a_real_group_never_gets_the_type(loose_group, empty_container):
-    """The switch is on, and a container with a real group still knows nothing of it."""
+    """A container with a real group does not offer the no-IOMMU type."""
     loose_group.set_container(empty_container)
     assert empty_container.check_extension(VFIO_NOIOMMU_IOMMU) == 0
     assert empty_container.check_extension(VFIO_TYPE1v2_IOMMU) == 1
@@ -75,7 +75,7 @@ def test_a_real_group_never_gets_the_type(loose_group, empty_container):
 @claim("D20")
 @alone
 def test_a_type_that_does_not_fit_is_refused(guest, loose_group, empty_container):
-    """Any other type is ENODEV, and so is the one that fits with the switch off."""
+    """A no-IOMMU container refuses all other types, and its own while the parameter is off."""
     loose_group.set_container(empty_container)
     tried = [outcome(lambda one=one: empty_container.set_iommu(one)) for one in WRONG_TYPES]
     assert tried == [ENODEV] * len(WRONG_TYPES)
@@ -91,7 +91,7 @@ def test_a_type_that_does_not_fit_is_refused(guest, loose_group, empty_container
 @claim("D21")
 @mixed
 def test_nothing_maps_dma(pf_user, pf, loose_nic_group, empty_container):
-    """What type1 answers for the device beside it, the no-IOMMU container does not know."""
+    """A no-IOMMU container answers ENOTTY to every type1 ioctl."""
     loose_nic_group.set_container(empty_container)
     assert type1_outcomes(empty_container) == {EINVAL}
     empty_container.set_iommu(VFIO_NOIOMMU_IOMMU)
@@ -102,7 +102,7 @@ def test_nothing_maps_dma(pf_user, pf, loose_nic_group, empty_container):
 @claim("D22")
 @alone
 def test_a_device_does_not_open_before_the_container_has_a_type(pf, loose_group, empty_container):
-    """Neither without a container nor with one that has no type: EINVAL."""
+    """A no-IOMMU device does not open without a container that has a type."""
     with refused(EINVAL):
         loose_group.get_device_fd(str(pf))
     loose_group.set_container(empty_container)
@@ -115,7 +115,7 @@ def test_a_device_does_not_open_before_the_container_has_a_type(pf, loose_group,
 @claim("D23")
 @mixed
 def test_a_no_iommu_group_joins_no_real_one(pf_user, nic, loose_group, loose_nic_group):
-    """The container of a real group refuses it, with a type or without; another takes it."""
+    """The container of a real group refuses a no-IOMMU group, with or without a type."""
     real, fake = Container(pf_user), Container(pf_user)
     loose_group.set_container(real)
     with refused(EPERM):
@@ -133,7 +133,7 @@ def test_a_no_iommu_group_joins_no_real_one(pf_user, nic, loose_group, loose_nic
 @claim("D23")
 @mixed
 def test_a_real_group_joins_no_no_iommu_one(pf, loose_group, loose_nic_group, empty_container):
-    """The container of a no-IOMMU group refuses a real one, until its last fake group is gone."""
+    """The container of a no-IOMMU group refuses a real group until the former has left."""
     loose_nic_group.set_container(empty_container)
     empty_container.set_iommu(VFIO_NOIOMMU_IOMMU)
     with refused(EPERM):
@@ -150,7 +150,7 @@ def test_a_real_group_joins_no_no_iommu_one(pf, loose_group, loose_nic_group, em
 def test_several_no_iommu_groups_share_a_container(
     pf, nic, loose_group, loose_nic_group, empty_container
 ):
-    """One joins before the type is set, one after; each leaves when its device is closed."""
+    """Several no-IOMMU groups can share a container and leave it one by one."""
     loose_group.set_container(empty_container)
     empty_container.set_iommu(VFIO_NOIOMMU_IOMMU)
     loose_nic_group.set_container(empty_container)
@@ -166,7 +166,7 @@ def test_several_no_iommu_groups_share_a_container(
 @claim("D25")
 @alone
 def test_a_no_iommu_group_is_always_viable(guest, nic, loose_nic_group, empty_container):
-    """A neighbour on the host's driver changes nothing, and nothing keeps that driver off it."""
+    """A no-IOMMU group stays viable while a host driver binds to a neighbouring device."""
     guest.load("e1000e")
     neighbour = guest.function("nic1")
     assert neighbour.driver == "e1000e"

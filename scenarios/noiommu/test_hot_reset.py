@@ -1,8 +1,8 @@
-"""What does a hot reset take without an IOMMU?
+"""What does a hot reset require without an IOMMU?
 
 Thread: 2019-noiommu. Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_fill_devs() and
-vfio_pci_dev_set_hot_reset(). Two functions of one NIC share a slot, so one reset hits both; each
-has a group of its own here. The witness is a register that a reset clears.
+vfio_pci_dev_set_hot_reset(). Two functions of one NIC share a slot, so one reset affects both,
+but each has a group of its own. The mark is a register that a reset clears.
 """
 
 from errno import EINVAL, EPERM
@@ -25,12 +25,12 @@ MARK, CLEARED = bytes.fromhex("80345678"), bytes(4)
 
 
 def mark(device):
-    """Put a mark into the device that a reset takes away."""
+    """Set a mark in the device, which a reset clears."""
     device.write_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, MARK)
 
 
 def marked(device):
-    """Return whether the mark is still there."""
+    """Return whether the mark is still set."""
     found = device.read_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, len(MARK))
     assert found in (MARK, CLEARED)
     return found == MARK
@@ -38,7 +38,7 @@ def marked(device):
 
 @claim("D33")
 def test_it_takes_a_group_for_each_device(pf_user, nic, other_nic):
-    """One group of the two is refused and resets nothing; both, and only both, reset both."""
+    """A hot reset of two no-IOMMU devices requires both of their groups."""
     held, other = pf_user.open(nic), pf_user.open(other_nic)
     mark(held)
     mark(other)
@@ -54,7 +54,7 @@ def test_it_takes_a_group_for_each_device(pf_user, nic, other_nic):
 
 @claim("D33")
 def test_it_takes_groups_whose_devices_are_not_open(pf_user, nic, other_nic):
-    """To hold the neighbour's group is enough; that it is in another container is no matter."""
+    """A hot reset accepts a no-IOMMU group in no container, with its device not open."""
     held, other = pf_user.open(nic), pf_user.open_group(other_nic)
     mark(held)
     held.hot_reset([held.group, other])
@@ -63,7 +63,7 @@ def test_it_takes_groups_whose_devices_are_not_open(pf_user, nic, other_nic):
 
 @claim("D33")
 def test_info_lists_a_group_for_each_device(pf_user, nic, other_nic):
-    """Two devices, two groups: what INFO lists is what EXECUTE takes."""
+    """Hot-reset info lists two no-IOMMU devices with two groups."""
     info = pf_user.open(nic).hot_reset_info()
     listed = {(one.owner, one.bdf) for one in info.devices}
     assert listed == {(nic.group, str(nic)), (other_nic.group, str(other_nic))}
@@ -72,7 +72,7 @@ def test_info_lists_a_group_for_each_device(pf_user, nic, other_nic):
 
 @claim("D33")
 def test_a_neighbour_on_no_vfio_driver_forbids_it(guest, pf_user, nic):
-    """A device in no group cannot even be listed: EPERM; and EXECUTE has nobody to ask: EINVAL."""
+    """A device on no vfio driver has no group: info fails with EPERM, the reset with EINVAL."""
     held, neighbour = pf_user.open(nic), guest.function("nic1")
     mark(held)
     with refused(EPERM):
@@ -88,7 +88,7 @@ def test_a_neighbour_on_no_vfio_driver_forbids_it(guest, pf_user, nic):
 
 @claim("D40")
 def test_by_character_device_it_takes_both_in_one_iommufd(pf_user, nic, other_nic):
-    """A neighbour that is bound to nothing is not owned; bound to the same iommufd it is."""
+    """On the cdev path, a hot reset requires both no-IOMMU devices on one iommufd."""
     held, other = pf_user.open(nic, access="cdev"), Cdev(pf_user, other_nic.cdev)
     mark(held)
     assert held.hot_reset_info().flags == VFIO_PCI_HOT_RESET_FLAG_DEV_ID

@@ -1,8 +1,8 @@
-"""What if an iommufd stands in for the container of a group without an IOMMU?
+"""What if the container of a group without an IOMMU is an iommufd?
 
 Kernel: drivers/iommu/iommufd/vfio_compat.c, iommufd_vfio_compat_set_no_iommu() and
-iommufd_vfio_set_iommu(); drivers/vfio/group.c, vfio_df_group_open(). Before b25e271b3779 the open
-was skipped and the close was not: vfio_assert_device_open() warned at each close.
+iommufd_vfio_set_iommu(); drivers/vfio/group.c, vfio_df_group_open(). Before b25e271b3779 the
+open was skipped but the close was not, and vfio_assert_device_open() warned at each close.
 """
 
 from errno import EINVAL, ENODEV, ENOTTY, EPERM
@@ -42,7 +42,7 @@ def iommufd(pf_user):
 @claim("D26")
 @alone
 def test_it_offers_the_no_iommu_type_alone(loose_group, compat_container):
-    """With the group every type is gone but one, and that one is all it can be set to."""
+    """An iommufd with a no-IOMMU group offers and accepts only the no-IOMMU type."""
     assert [compat_container.check_extension(one) for one in TYPES] == [1, 1, 1]
     loose_group.set_container(compat_container)
     assert [compat_container.check_extension(one) for one in TYPES] == [0, 0, 1]
@@ -53,7 +53,7 @@ def test_it_offers_the_no_iommu_type_alone(loose_group, compat_container):
 @claim("D41")
 @alone
 def test_its_device_opens_without_a_type_and_closes_in_silence(guest, pf, compat_group):
-    """No type is needed; the device is open in earnest, twice, and its closes balance its opens."""
+    """A no-IOMMU device on an iommufd opens without a type and closes without a warning."""
     first = compat_group.get_device_fd(str(pf))
     second = compat_group.get_device_fd(str(pf))
     assert guest.heard("vfio-noiommu device opened by user", level="warn")
@@ -68,7 +68,7 @@ def test_its_device_opens_without_a_type_and_closes_in_silence(guest, pf, compat
 @claim("D41")
 @alone
 def test_its_device_survives_the_group_and_the_iommufd(guest, pf_user, pf, loose_group):
-    """Whichever is closed first, the device works to its own end; then all of them are free."""
+    """A no-IOMMU device works after its group and its iommufd are closed, and then frees both."""
     before = holders(guest, "iommufd")
     iommufd = Iommufd(pf_user)
     loose_group.set_container(iommufd)
@@ -85,7 +85,7 @@ def test_its_device_survives_the_group_and_the_iommufd(guest, pf_user, pf, loose
 @claim("D26")
 @alone
 def test_an_iommufd_with_an_address_space_takes_no_such_group(pf, loose_group, iommufd):
-    """Who has set one up expects translation; taken back, it is no longer in the way."""
+    """An iommufd with a compatibility IOAS refuses a no-IOMMU group."""
     iommufd.vfio_ioas(IOMMU_VFIO_IOAS_SET, iommufd.ioas_alloc())
     with refused(EINVAL):
         loose_group.set_container(iommufd)
@@ -99,7 +99,7 @@ def test_an_iommufd_with_an_address_space_takes_no_such_group(pf, loose_group, i
 @claim("D26")
 @alone
 def test_an_address_space_that_came_later_keeps_the_device_shut(pf, loose_group, iommufd):
-    """Set up between the attach and the open it is EPERM there; an open device stays open."""
+    """A compatibility IOAS set after the attach prevents the open of a no-IOMMU device."""
     loose_group.set_container(iommufd)
     ioas = iommufd.ioas_alloc()
     iommufd.vfio_ioas(IOMMU_VFIO_IOAS_SET, ioas)
@@ -114,7 +114,7 @@ def test_an_address_space_that_came_later_keeps_the_device_shut(pf, loose_group,
 @claim("D26")
 @alone
 def test_it_maps_no_dma(compat_group):
-    """Map, unmap and info want the address space that is not there: ENODEV."""
+    """An iommufd with a no-IOMMU group refuses all type1 ioctls."""
     assert type1_outcomes(compat_group.container) == {ENODEV, ENOTTY}
     compat_group.container.set_iommu(VFIO_NOIOMMU_IOMMU)
     assert type1_outcomes(compat_group.container) == {ENODEV, ENOTTY}
@@ -123,9 +123,9 @@ def test_it_maps_no_dma(compat_group):
 @claim("D26")
 @pytest.mark.topology("mixed")
 def test_it_takes_no_real_group_beside(pf, loose_group, loose_nic_group, compat_container):
-    """Once a no-IOMMU group was attached the iommufd is spoiled for real ones; a fresh one is not.
+    """An iommufd that has had a no-IOMMU group refuses real groups.
 
-    Nor does a real group's iommufd take a no-IOMMU group.
+    An iommufd with a real group refuses no-IOMMU groups.
     """
     loose_nic_group.set_container(compat_container)
     with refused(EINVAL):
@@ -140,7 +140,7 @@ def test_it_takes_no_real_group_beside(pf, loose_group, loose_nic_group, compat_
 @claim("D24", "D26")
 @alone
 def test_several_such_groups_share_it(pf, nic, compat_group, loose_nic_group, compat_container):
-    """One leaves while the device of the other stays open."""
+    """Several no-IOMMU groups can share an iommufd as container and leave it one by one."""
     loose_nic_group.set_container(compat_container)
     held = loose_nic_group.get_device_fd(str(nic))
     compat_group.get_device_fd(str(pf)).close()

@@ -1,8 +1,8 @@
-"""Do a container, a no-IOMMU group and its device live and die in any order?
+"""Can a container, a no-IOMMU group and its device be closed in any order?
 
 Kernel: drivers/vfio/container.c, "Must support container/group/device being closed in any order";
-drivers/vfio/group.c, vfio_device_remove_group(). The group is made for the device and unmade with
-it, so every count that is off is a leak or a warning.
+drivers/vfio/group.c, vfio_device_remove_group(). The group is created for the device and freed
+with it, so a wrong reference count is a leak or a warning.
 """
 
 from errno import ENODEV
@@ -18,7 +18,7 @@ IGB_ID = bytes.fromhex("8680c910")
 
 @claim("D38")
 def test_the_device_survives_its_container_and_its_group(pf_user, pf, ready_group, empty_container):
-    """The device holds what it needs, and with it goes all."""
+    """A no-IOMMU device works after its container and its group are closed."""
     held = ready_group.get_device_fd(str(pf))
     empty_container.close()
     ready_group.close()
@@ -29,7 +29,7 @@ def test_the_device_survives_its_container_and_its_group(pf_user, pf, ready_grou
 
 @claim("D38")
 def test_a_killed_user_leaves_nothing_behind(pf_user, vf_user, pf, ready_group):
-    """kill -9 closes group, container and device, and frees all three."""
+    """kill -9 of a no-IOMMU user releases group, container and device."""
     ready_group.get_device_fd(str(pf))
     pf_user.kill()
     vf_user.open(pf).close()
@@ -41,7 +41,7 @@ def test_a_killed_user_leaves_nothing_behind(pf_user, vf_user, pf, ready_group):
 def test_a_group_that_lost_its_device_is_good_for_nothing(
     root, pf, ready_group, empty_container, loose_nic_group
 ):
-    """The device leaves its attached group: the descriptor is left, and each call is ENODEV."""
+    """A no-IOMMU group whose device was unbound answers ENODEV to every call."""
     node = f"/dev/vfio/noiommu-{pf.group}"
     pf.unbind()
     assert not root.exists(node)

@@ -29,7 +29,7 @@ def test_two_functions_of_one_slot_have_a_group_each(root, nic, other_nic):
 @claim("D09")
 @pytest.mark.topology("noiommu")
 def test_the_group_goes_with_the_device(guest, root, nic):
-    """Unbound, the device is in no group, and group and node are gone; bound again they return."""
+    """Unbinding a no-IOMMU device removes its group and node, and binding it creates new ones."""
     number = nic.group
     nic.unbind()
     assert not nic.grouped
@@ -43,7 +43,7 @@ def test_the_group_goes_with_the_device(guest, root, nic):
 @claim("D09")
 @pytest.mark.topology("mixed")
 def test_beside_real_groups_only_the_devices_without_an_iommu_are_named_so(root, pf, nic):
-    """In a machine with an IOMMU its devices keep their plain names."""
+    """Groups of devices with an IOMMU keep their plain names beside no-IOMMU groups."""
     assert group_node(root, str(pf)) == str(pf.group)
     assert group_node(root, str(nic)) == f"noiommu-{nic.group}"
     assert not root.exists(f"{GROUPS}/{pf.group}/name")
@@ -53,7 +53,7 @@ def test_beside_real_groups_only_the_devices_without_an_iommu_are_named_so(root,
 @claim("D10")
 @pytest.mark.topology("mixed")
 def test_its_character_device_says_noiommu(root, nic, pf):
-    """The node of the device without an IOMMU says so, that of the other does not."""
+    """The character device of a no-IOMMU device is called noiommu-vfioN."""
     nodes = root.listdir("/dev/vfio/devices")
     assert nodes == ["noiommu-vfio0", "vfio1"]
     assert (nic.cdev, pf.cdev) == tuple(f"/dev/vfio/devices/{node}" for node in nodes)
@@ -62,7 +62,7 @@ def test_its_character_device_says_noiommu(root, nic, pf):
 @claim("D11")
 @pytest.mark.topology("mixed")
 def test_it_has_no_character_device(root, nic, pf):
-    """vfio knows the device, and makes a node only for the one that has an IOMMU."""
+    """vfio creates no character device for a no-IOMMU device."""
     assert root.listdir(f"{nic.path}/vfio-dev") == ["vfio0"]
     assert not root.exists(f"{nic.path}/vfio-dev/vfio0/dev")
     assert root.exists(f"{pf.path}/vfio-dev/vfio1/dev")

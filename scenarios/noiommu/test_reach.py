@@ -1,9 +1,9 @@
-"""How far does a device without an IOMMU reach, and who else lets it?
+"""Which memory does a device without an IOMMU reach, and who else permits that?
 
 Thread: 2019-noiommu. No-IOMMU mode "provides absolutely no isolation"; uio "is pretty coy about
 this, no kernel tainting, no user capability tests, no scary dmesg". Kernel:
-drivers/uio/uio_pci_generic.c, probe() and open(). The witness is the memory of a bystander, who
-has nothing to do with the device: an 82576 is told its physical address and sends itself a frame.
+drivers/uio/uio_pci_generic.c, probe() and open(). An 82576 is given the physical address of
+memory that belongs to a bystander, a process without a device, and sends itself a frame.
 """
 
 from errno import EPERM
@@ -31,7 +31,7 @@ class Bystander:
 
     @property
     def at(self):
-        """Where the page is in the machine."""
+        """The physical address of the page."""
         return physical_address(self.user, self.page)
 
     @property
@@ -65,7 +65,7 @@ def uio_pf(guest):
 @alone
 @pytest.mark.usefixtures("unsafe")
 def test_nothing_keeps_the_device_from_a_strangers_memory(root, pf_user, pf, bystander):
-    """The device writes where its user says, whoever's memory that is."""
+    """A no-IOMMU device writes to any memory that its user tells it to."""
     reaching = aimed(pf_user.open(pf), bystander.at, root)
     reaching.start()
     reaching.master(on=False)
@@ -77,7 +77,7 @@ def test_nothing_keeps_the_device_from_a_strangers_memory(root, pf_user, pf, bys
 
 @claim("D34")
 def test_an_iommu_keeps_it_from_a_strangers_memory(guest, root, pf_user, pf, bystander):
-    """The same device, told the same, behind an IOMMU that knows only its user's memory."""
+    """An IOMMU prevents a device from writing to memory that is not mapped for it."""
     held = pf_user.open(pf)
     reaching = aimed(held, bystander.at, root)
     rings, source = reaching.rings, reaching.source
@@ -92,7 +92,7 @@ def test_an_iommu_keeps_it_from_a_strangers_memory(guest, root, pf_user, pf, bys
 @claim("D35")
 @alone
 def test_uio_neither_taints_nor_warns_nor_asks(taints, guest, uio_user, uio_pf):
-    """The same device, without a word; vfio-pci has three for it."""
+    """uio_pci_generic does not taint, warn or require a capability, and vfio-pci does all three."""
     UioDevice(uio_user, uio_pf).close()
     assert guest.taints() == taints
     assert not guest.heard(f"uio_pci_generic {uio_pf}")
@@ -106,7 +106,7 @@ def test_uio_neither_taints_nor_warns_nor_asks(taints, guest, uio_user, uio_pf):
 @claim("D35")
 @alone
 def test_uio_lets_the_device_reach_a_strangers_memory(taints, guest, uio_user, uio_pf, bystander):
-    """No capability, no taint, no line in the log, and the device reaches as far."""
+    """A device on uio_pci_generic writes to any memory that its user tells it to."""
     reaching = aimed(UioDevice(uio_user, uio_pf), bystander.at, guest.root)
     reaching.start()
     reaching.copy(FOREIGN)

@@ -1,7 +1,7 @@
-"""Do SR-IOV and its token work without an IOMMU?
+"""Do SR-IOV and the VF token work without an IOMMU?
 
 Thread: 2019-noiommu, where no-IOMMU mode was said to "re-use vfio-pci in its entirety". Kernel:
-drivers/vfio/pci/vfio_pci_core.c knows no no-IOMMU mode; drivers/vfio/group.c,
+drivers/vfio/pci/vfio_pci_core.c does not know no-IOMMU mode; drivers/vfio/group.c,
 vfio_group_find_or_alloc() does.
 """
 
@@ -21,7 +21,7 @@ WARNING = "Adding kernel taint for vfio-noiommu group on device"
 
 @claim("D30")
 def test_a_vf_needs_the_token_of_its_pf(pf_user, vf_user, pf, vf):
-    """No token and a wrong one are EACCES, the right one opens the VF, and its token only."""
+    """A no-IOMMU VF opens only with its PF's token."""
     pf_user.open(pf, TOKEN)
     with refused(EACCES):
         vf_user.open(vf)
@@ -32,7 +32,7 @@ def test_a_vf_needs_the_token_of_its_pf(pf_user, vf_user, pf, vf):
 
 @claim("D30")
 def test_a_pf_of_a_used_vf_needs_the_token(pf_user, pf, used_vf):
-    """The PF of a VF in use is shut to those without the token, until the VF is closed."""
+    """The PF of a no-IOMMU VF in use does not open without the token until the VF is closed."""
     with refused(EACCES):
         pf_user.open(pf)
     pf_user.open(pf, TOKEN).close()
@@ -42,7 +42,7 @@ def test_a_pf_of_a_used_vf_needs_the_token(pf_user, pf, used_vf):
 
 @claim("D30")
 def test_a_device_without_sriov_takes_no_token(pf_user, nic):
-    """Nor does a NIC take one here."""
+    """A no-IOMMU device that is neither PF nor VF refuses a token."""
     with refused(EINVAL):
         pf_user.open(nic, TOKEN)
     assert pf_user.open(nic)
@@ -50,7 +50,7 @@ def test_a_device_without_sriov_takes_no_token(pf_user, nic):
 
 @claim("D39")
 def test_the_character_device_needs_the_token_too(pf_user, vf_user, pf, vf):
-    """The token set by the group's user is asked of who binds the character device."""
+    """Binding the character device of a no-IOMMU VF requires the token set through the group."""
     pf_user.open(pf, TOKEN)
     with refused(EACCES):
         vf_user.open(vf, access="cdev")
@@ -59,7 +59,7 @@ def test_the_character_device_needs_the_token_too(pf_user, vf_user, pf, vf):
 
 @claim("D31")
 def test_vfs_are_bound_at_once_with_a_group_and_a_warning_each(taints, guest, pf, vfs):
-    """What the bind of the PF cost is paid again for every VF, but for the taint."""
+    """New VFs without an IOMMU are bound at once, each with a group and a warning of its own."""
     assert [vf.driver for vf in vfs] == ["vfio-pci", "vfio-pci"]
     assert len({pf.group, *(vf.group for vf in vfs)}) == 3
     nodes = {f"noiommu-{function.group}" for function in (pf, *vfs)}
@@ -71,7 +71,7 @@ def test_vfs_are_bound_at_once_with_a_group_and_a_warning_each(taints, guest, pf
 
 @claim("D31")
 def test_the_groups_of_vfs_go_with_them(guest, pf, vfs):
-    """SR-IOV off takes devices, groups and nodes along, and leaves those of the PF."""
+    """Disabling SR-IOV removes the no-IOMMU groups and nodes of the VFs and keeps the PF's."""
     assert pf.enable_vfs(0) == []
     assert [vf.present for vf in vfs] == [False, False]
     assert guest.root.listdir("/sys/kernel/iommu_groups") == [str(pf.group)]
@@ -80,7 +80,7 @@ def test_the_groups_of_vfs_go_with_them(guest, pf, vfs):
 
 @claim("D32")
 def test_with_the_switch_off_again_vfs_are_made_and_stay_unbound(guest, pf):
-    """The switch is asked at each bind: the PF keeps its driver, its VFs find none."""
+    """With enable_unsafe_noiommu_mode off again, new VFs are created and stay unbound."""
     allow_noiommu(guest, allowed=False)
     vfs = pf.enable_vfs(2)
     assert (pf.numvfs, pf.driver) == (2, "vfio-pci")

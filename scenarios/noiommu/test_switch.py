@@ -1,4 +1,4 @@
-"""What does the switch enable_unsafe_noiommu_mode do?
+"""What does the parameter enable_unsafe_noiommu_mode do?
 
 Thread: 2019-noiommu. Kernel: drivers/vfio/vfio_main.c (container.c in 6.1), its parameter;
 drivers/vfio/group.c, vfio_group_find_or_alloc().
@@ -22,7 +22,7 @@ PROBE_FAILED = "failed with error -22"
 @claim("D03")
 @pytest.mark.topology("noiommu")
 def test_turning_the_switch_on_neither_taints_nor_logs(taints, guest, root):
-    """The switch is off until an administrator turns it on, and that alone costs nothing."""
+    """Setting enable_unsafe_noiommu_mode, off by default, neither taints nor logs."""
     assert TAINT_USER not in taints
     assert root.read_file(UNSAFE_MODE) == "N"
     log = guest.kernel_log()
@@ -35,7 +35,7 @@ def test_turning_the_switch_on_neither_taints_nor_logs(taints, guest, root):
 @claim("D04")
 @pytest.mark.topology("noiommu")
 def test_without_the_switch_vfio_takes_no_device(taints, guest, root):
-    """A device without an IOMMU is refused, and nothing of it stays behind."""
+    """With enable_unsafe_noiommu_mode off, vfio-pci refuses a device without an IOMMU."""
     pf, nodes = guest.function("pf0"), root.listdir("/dev/vfio")
     with refused(EINVAL):
         pf.bind("vfio-pci")
@@ -50,7 +50,7 @@ def test_without_the_switch_vfio_takes_no_device(taints, guest, root):
 @claim("D05")
 @pytest.mark.topology("noiommu")
 def test_drivers_probe_hides_the_failure(guest, root):
-    """Asked to find a driver, the bus says yes and leaves the device without one."""
+    """A write to drivers_probe succeeds even if vfio-pci refuses the device."""
     pf = guest.function("pf0")
     pf.write("driver_override", "vfio-pci")
     root.write_file(PROBE, str(pf))
@@ -64,7 +64,7 @@ def test_drivers_probe_hides_the_failure(guest, root):
 @claim("D08")
 @pytest.mark.usefixtures("taints", "unsafe")
 def test_with_an_iommu_the_switch_changes_nothing(taints, guest, root, pf, humble_root):
-    """A device with an IOMMU gets an ordinary group: no taint, no warning, no capability asked."""
+    """enable_unsafe_noiommu_mode does not affect a device with an IOMMU."""
     assert group_node(root, str(pf)) == str(pf.group)
     held = humble_root.open(pf)
     memory = humble_root.allocate(PAGE_BYTES)
@@ -75,7 +75,7 @@ def test_with_an_iommu_the_switch_changes_nothing(taints, guest, root, pf, humbl
 
 @claim("D18")
 def test_an_empty_container_offers_the_type_while_the_switch_is_on(guest, empty_container):
-    """The type is on offer with the switch on, whether or not there is an IOMMU; type1 always."""
+    """An empty container offers the no-IOMMU type while enable_unsafe_noiommu_mode is on."""
     offer = empty_container.check_extension
     assert (offer(VFIO_NOIOMMU_IOMMU), offer(VFIO_TYPE1v2_IOMMU)) == (0, 1)
     allow_noiommu(guest)

@@ -1,4 +1,4 @@
-"""What taints the kernel, what warns, and when?
+"""What taints the kernel, what logs a warning, and when?
 
 Thread: 2019-noiommu. "The tainting imposed by this model [...] was intended to be a big warning."
 Kernel: drivers/vfio/group.c, vfio_group_find_or_alloc() and vfio_device_open_file();
@@ -20,7 +20,7 @@ OPENED = "vfio-noiommu device opened by user"
 
 @claim("D06")
 def test_it_is_the_bind_that_taints_and_warns(taints, guest):
-    """One taint bit, TAINT_USER, and one warning at the bind; before it neither."""
+    """Binding a device without an IOMMU sets TAINT_USER and logs one warning."""
     pf = guest.function("pf0")
     assert TAINT_USER not in taints
     assert (guest.taints(), guest.heard("taint")) == (taints, [])
@@ -31,7 +31,7 @@ def test_it_is_the_bind_that_taints_and_warns(taints, guest):
 
 @claim("D07")
 def test_each_bind_warns_and_no_unbind_takes_the_taint_away(guest, nic, other_nic):
-    """Two devices warn twice, one bound again warns again; the taint outlives them all."""
+    """Each bind of a no-IOMMU device logs a warning, and the taint survives the unbind."""
     assert len(guest.heard(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 1
     assert len(guest.heard(f"vfio-pci {other_nic}: {OF_GROUP}", level="warn")) == 1
     nic.bind("vfio-pci")
@@ -44,7 +44,7 @@ def test_each_bind_warns_and_no_unbind_takes_the_taint_away(guest, nic, other_ni
 
 @claim("D17")
 def test_each_open_through_a_group_warns_of_who_opened(guest, pf_user, pf):
-    """The line names the opener and its pid, as often as the device is opened; no taint is new."""
+    """Each open of a no-IOMMU device logs its opener's name and pid and adds no taint."""
     opened = f"vfio-pci {pf}: {OPENED} (pf_user:{pf_user.pid})"
     before = guest.taints()
     held = pf_user.open(pf)
@@ -56,7 +56,7 @@ def test_each_open_through_a_group_warns_of_who_opened(guest, pf_user, pf):
 
 @claim("D10")
 def test_the_bind_warns_of_the_character_device_too(taints, guest, pf):
-    """Two warnings, one for either way to the device, and one taint."""
+    """Binding a no-IOMMU device logs one warning for its group and one for its cdev."""
     assert len(guest.heard(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
     assert len(guest.heard(f"vfio-pci {pf}: {OF_CDEV}", level="warn")) == 1
     assert guest.taints() == taints | {TAINT_USER}
@@ -64,7 +64,7 @@ def test_the_bind_warns_of_the_character_device_too(taints, guest, pf):
 
 @claim("D17")
 def test_the_container_and_the_group_warn_of_nobody(guest, pf_user, pf):
-    """Only who gets the device is named, not who gets as far as its group."""
+    """Opening a no-IOMMU group and attaching it log no warning."""
     group = pf_user.open_group(pf)
     group.set_container(Container(pf_user))
     assert not guest.heard(OPENED)
