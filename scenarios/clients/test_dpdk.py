@@ -1,4 +1,4 @@
-"""What does it take to run DPDK on vfio-pci?"""
+"""What does DPDK require to run on vfio-pci?"""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.image("clients")
 
 @claim("G09")
 def test_dpdk_gets_a_vf_with_the_token_of_the_pf_user_only(pf_user, dpdk, pf, vf):
-    """testpmd has no port without the token, nor with another, and has one with the right one."""
+    """testpmd opens a VF only with the token that the PF's user set."""
     pf_user.open(pf, TOKEN)
     denied = f"Getting a vfio_dev_fd for {vf} failed"
     assert denied in dpdk.forward(vf).said
@@ -23,7 +23,7 @@ def test_dpdk_gets_a_vf_with_the_token_of_the_pf_user_only(pf_user, dpdk, pf, vf
 @pytest.mark.topology("noiommu")
 @pytest.mark.usefixtures("unsafe")
 def test_dpdk_runs_without_an_iommu(taints, dpdk, pf, guest):
-    """testpmd drives the PF by physical addresses, and the kernel is tainted for it."""
+    """testpmd drives a PF without an IOMMU, and the kernel is tainted."""
     done = dpdk.forward(pf)
     assert "Using IOMMU type 8 (No-IOMMU)" in done.said
     assert done.ports == 1
@@ -34,7 +34,7 @@ def test_dpdk_runs_without_an_iommu(taints, dpdk, pf, guest):
 @pytest.mark.topology("noiommu")
 @pytest.mark.usefixtures("unsafe")
 def test_dpdk_without_raw_io_gets_no_device_without_an_iommu(dpdk, humble_dpdk, pf):
-    """The capability is asked for before the first descriptor is there."""
+    """testpmd without CAP_SYS_RAWIO cannot open the group of a no-IOMMU device."""
     denied = "Cannot open /dev/vfio/noiommu-0: Operation not permitted"
     assert denied in humble_dpdk.forward(pf).said
     assert dpdk.forward(pf).ports == 1

@@ -1,4 +1,4 @@
-"""When does a group attach to a container, and when does it leave it?
+"""When can a group be attached to a container, and when can it leave?
 
 Thread: mainline. Kernel: drivers/vfio/group.c, vfio_group_ioctl_set_container(),
 vfio_group_ioctl_unset_container() and vfio_device_remove_group().
@@ -28,7 +28,7 @@ NO_FD = 999  # a descriptor no user has
 
 @claim("E17")
 def test_an_attached_group_is_not_attached_again(user, owned, new_container):
-    """Neither to its own container nor to another, until it has left its own."""
+    """A group cannot be attached to any container again until it is detached."""
     other = Container(user)
     with refused(EINVAL):
         owned.set_container(new_container)
@@ -41,7 +41,7 @@ def test_an_attached_group_is_not_attached_again(user, owned, new_container):
 
 @claim("E17")
 def test_a_group_is_attached_to_containers_only(user, group, new_container, has):
-    """What is closed and what is something else each have their errno, and attach nothing."""
+    """Attaching a group to a closed descriptor or to something else than a container fails."""
     something_else = EBADFD if has("iommufd-as-container") else EINVAL
     with refused(EBADF):
         group.set_container(NO_FD)
@@ -57,7 +57,7 @@ def test_a_group_is_attached_to_containers_only(user, group, new_container, has)
 
 @claim("E17")
 def test_a_group_knows_its_own_calls_and_reads_their_arguments(group, new_container):
-    """A call that is not a group's is unknown to it, and a pointer must lead somewhere."""
+    """A group refuses an ioctl of containers and an unreadable argument."""
     with refused(ENOTTY):
         group.ioctl(VFIO_SET_IOMMU, 1)
     with refused(EFAULT):
@@ -68,7 +68,7 @@ def test_a_group_knows_its_own_calls_and_reads_their_arguments(group, new_contai
 
 @claim("E17")
 def test_a_group_whose_devices_are_gone_attaches_to_nothing(user, nic, group, new_container):
-    """Who holds the group of a device that left it holds nothing, even when it comes back."""
+    """A group descriptor whose device was unbound stays useless after the device is bound again."""
     nic.unbind()
     with refused(ENODEV):
         group.set_container(new_container)
@@ -82,7 +82,7 @@ def test_a_group_whose_devices_are_gone_attaches_to_nothing(user, nic, group, ne
 
 @claim("E17")
 def test_a_group_whose_devices_go_leaves_its_container(guest, ready, nic, new_container):
-    """With its last device a group loses its container, which loses its type, and its owner."""
+    """Unbinding the last device of a group detaches the group and ends its ownership."""
     nic.unbind()
     with refused(EINVAL):
         ready.unset_container()
@@ -96,7 +96,7 @@ def test_a_group_whose_devices_go_leaves_its_container(guest, ready, nic, new_co
 
 @claim("E18")
 def test_a_group_attached_to_nothing_is_not_detached(group, new_container):
-    """Neither before it was attached nor once it has left."""
+    """A group that is not attached cannot be detached."""
     with refused(EINVAL):
         group.unset_container()
     group.set_container(new_container)
@@ -108,7 +108,7 @@ def test_a_group_attached_to_nothing_is_not_detached(group, new_container):
 
 @claim("E18")
 def test_a_group_is_not_detached_under_its_open_devices(nic, neighbour, ready):
-    """Each of them keeps the group where it is."""
+    """A group cannot be detached while one of its devices is open."""
     neighbour.bind("vfio-pci")
     first, second = ready.get_device_fd(str(nic)), ready.get_device_fd(str(neighbour))
     with refused(EBUSY):

@@ -1,4 +1,4 @@
-"""What does vfio-pci refuse to bind?
+"""Which devices does vfio-pci refuse?
 
 Thread: 2013-groups (assigning a root port is not supported). Kernel:
 drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device(); drivers/base/dd.c,
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.topology("bridge")
 @claim("E14")
 @pytest.mark.parametrize("role", ["port0", "bridge0"])
 def test_vfio_pci_takes_no_bridge(guest, nic, role):
-    """A root port and a bridge stay out of users' hands; the devices below them do not."""
+    """vfio-pci refuses root ports and bridges and binds to the devices below them."""
     bridge = guest.function(role)
     with refused(EINVAL):
         bridge.bind("vfio-pci")
@@ -28,7 +28,7 @@ def test_vfio_pci_takes_no_bridge(guest, nic, role):
 
 @claim("E14")
 def test_a_port_that_vfio_pci_refused_goes_back_to_its_driver(guest, user, nic):
-    """Trying cost nothing but the try."""
+    """A port that vfio-pci refused can be bound to pcieport again."""
     port = guest.function("port0")
     with refused(EINVAL):
         port.bind("vfio-pci")
@@ -39,7 +39,7 @@ def test_a_port_that_vfio_pci_refused_goes_back_to_its_driver(guest, user, nic):
 
 @claim("E20")
 def test_a_refused_bind_is_in_the_log(guest, nic, has):
-    """The driver core says which device, which driver and which error."""
+    """The log names the device, the driver and the error of a refused bind."""
     port = guest.function("port0")
     with refused(EINVAL):
         port.bind("vfio-pci")

@@ -1,6 +1,6 @@
-"""Who may bind the character devices of a group?
+"""Who can bind the character devices of a group?
 
-Thread: 2013-groups (the rule of one user a group, carried over). Kernel:
+Thread: 2013-groups (one user for each group, which holds for the cdev path, too). Kernel:
 drivers/iommu/iommu.c, iommu_device_claim_dma_owner(); drivers/vfio/device_cdev.c,
 vfio_df_ioctl_bind_iommufd(); drivers/vfio/group.c, vfio_device_block_group();
 drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl().
@@ -43,7 +43,7 @@ def cdev(user, nic):
 
 @pytest.fixture
 def calls(user, cdev):
-    """All that is done with a device, a call of each kind and one that nobody knows."""
+    """A call of each kind on a device, and one unknown ioctl."""
     return {
         "info": cdev.get_info,
         "irq": partial(cdev.get_irq_info, VFIO_PCI_INTX_IRQ_INDEX),
@@ -60,7 +60,7 @@ def calls(user, cdev):
 
 @claim("E25")
 def test_nothing_is_bound_beside_a_device_of_the_host(hosted, cdev, iommufd):
-    """The bind claims the group, and the host's driver has it."""
+    """A device cannot be bound while a host driver uses another device of its group."""
     with refused(EPERM):
         cdev.bind_iommufd(iommufd)
     hosted.unbind()
@@ -69,7 +69,7 @@ def test_nothing_is_bound_beside_a_device_of_the_host(hosted, cdev, iommufd):
 
 @claim("E25")
 def test_nothing_is_bound_beside_a_device_of_another_iommufd(user, rival, neighbour, cdev, iommufd):
-    """An iommufd owns the whole group: no other has a part of it, the same user's included."""
+    """A device cannot be bound while another iommufd has a device of its group."""
     neighbour.bind("vfio-pci")
     with rival.open(neighbour, access="cdev"), refused(EPERM):
         cdev.bind_iommufd(iommufd)
@@ -80,7 +80,7 @@ def test_nothing_is_bound_beside_a_device_of_another_iommufd(user, rival, neighb
 
 @claim("E26")
 def test_neighbours_bind_to_one_iommufd(guest, user, nic, neighbour, cdev, iommufd):
-    """The group is its iommufd's until the last of them is closed."""
+    """Devices of one group bind to one iommufd, which owns the group until the last is closed."""
     neighbour.bind("vfio-pci")
     other = Cdev(user, neighbour.cdev)
     assert 0 < cdev.bind_iommufd(iommufd) < other.bind_iommufd(iommufd)
@@ -95,7 +95,7 @@ def test_neighbours_bind_to_one_iommufd(guest, user, nic, neighbour, cdev, iommu
 
 @claim("E25", "E26")
 def test_a_closed_device_has_let_its_iommufd_go(guest, hosted, cdev, iommufd):
-    """Neither a bind that failed nor one that is over holds the iommufd open."""
+    """A failed bind and a closed device do not keep the iommufd open."""
     before = holders(guest, "iommufd")
     with refused(EPERM):
         cdev.bind_iommufd(iommufd)
@@ -109,7 +109,7 @@ def test_a_closed_device_has_let_its_iommufd_go(guest, hosted, cdev, iommufd):
 
 @claim("E27")
 def test_a_bound_device_shuts_its_group(user, nic, neighbour, cdev, iommufd):
-    """The group's node opens when the last device of the group is bound no more."""
+    """A group does not open until the last of its bound character devices is closed."""
     neighbour.bind("vfio-pci")
     other = Cdev(user, neighbour.cdev)
     cdev.bind_iommufd(iommufd)
@@ -125,7 +125,7 @@ def test_a_bound_device_shuts_its_group(user, nic, neighbour, cdev, iommufd):
 
 @claim("E27")
 def test_an_open_group_shuts_its_devices(group, cdev, iommufd):
-    """A character device may be open beside its group, and is not bound while it is."""
+    """A character device opens while its group is open but cannot be bound."""
     with refused(EBUSY):
         cdev.bind_iommufd(iommufd)
     with refused(EINVAL):
@@ -136,7 +136,7 @@ def test_an_open_group_shuts_its_devices(group, cdev, iommufd):
 
 @claim("E27")
 def test_an_unbound_cdev_is_in_no_groups_way(user, nic, cdev, iommufd):
-    """Neither while it is merely open nor after a bind that failed."""
+    """A group opens while a character device is open and unbound, even after a failed bind."""
     with refused(EBADF):
         cdev.bind_iommufd(NO_FD)
     device = user.open(nic)
@@ -148,7 +148,7 @@ def test_an_unbound_cdev_is_in_no_groups_way(user, nic, cdev, iommufd):
 
 @claim("E28")
 def test_a_cdev_opens_many_times_and_binds_once(user, rival, nic, cdev, iommufd):
-    """Whoever comes second waits for the first to close."""
+    """A character device that is bound once cannot be bound by another descriptor."""
     second, third = Cdev(user, nic.cdev), Cdev(rival, nic.cdev)
     cdev.bind_iommufd(iommufd)
     with refused(EINVAL):
@@ -164,7 +164,7 @@ def test_a_cdev_opens_many_times_and_binds_once(user, rival, nic, cdev, iommufd)
 
 @claim("E29")
 def test_a_cdev_does_nothing_before_its_bind(cdev, iommufd, calls):
-    """Not even calls that nobody knows are told from others."""
+    """An unbound character device refuses every call but the bind, unknown ioctls included."""
     assert {name: outcome(call) for name, call in calls.items()} == dict.fromkeys(calls, EINVAL)
     cdev.bind_iommufd(iommufd)
     assert outcome(cdev.get_info) == 0

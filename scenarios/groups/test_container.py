@@ -1,4 +1,4 @@
-"""What is a container without groups, without a type, without an IOMMU driver?
+"""What does a container do without groups, without a type or without an IOMMU driver?
 
 Thread: mainline. Kernel: drivers/vfio/container.c, vfio_ioctl_set_iommu(),
 vfio_container_ioctl_check_extension() and vfio_group_detach_container().
@@ -29,7 +29,7 @@ EVERY_CAPABILITY = range(41)
 
 @claim("E19")
 def test_a_type_is_set_with_a_group_attached(group, new_container):
-    """A container gets an IOMMU for the sake of a group, and before that does nothing."""
+    """A container's type can be set only while a group is attached."""
     with refused(EINVAL):
         new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
     group.set_container(new_container)
@@ -42,7 +42,7 @@ def test_a_type_is_set_with_a_group_attached(group, new_container):
 @claim("E19")
 @pytest.mark.usefixtures("ready")
 def test_a_type_is_set_once(new_container):
-    """Neither the same nor another after that, and the first goes on."""
+    """A container's type cannot be set a second time."""
     with refused(EINVAL):
         new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
     with refused(EINVAL):
@@ -52,7 +52,7 @@ def test_a_type_is_set_once(new_container):
 
 @claim("E19")
 def test_a_type_is_forgotten_with_the_last_group(guest, ready, new_container, nic):
-    """Without groups a container is as new, and nothing of its IOMMU driver is held."""
+    """A container loses its type and its IOMMU driver with its last group."""
     assert holders(guest, TYPE1) == 1
     ready.unset_container()
     assert holders(guest, TYPE1) == 0
@@ -67,7 +67,7 @@ def test_a_type_is_forgotten_with_the_last_group(guest, ready, new_container, ni
 
 @claim("E19")
 def test_a_container_lives_on_in_its_group(guest, ready, new_container, nic):
-    """Its own descriptor is not needed for that; with the group's it is gone."""
+    """A container stays alive in its group after its own descriptor is closed."""
     new_container.close()
     assert ready.get_device_fd(str(nic)).get_info().num_regions > 0
     assert holders(guest, TYPE1) == 1
@@ -77,7 +77,7 @@ def test_a_container_lives_on_in_its_group(guest, ready, new_container, nic):
 
 @claim("E19")
 def test_what_is_no_type_is_not_set(guest, owned, new_container):
-    """Unknown types, those of other groups and what is no type; a true one may follow."""
+    """A container refuses unknown types, unsuitable types and extensions that are not types."""
     assert owned.container is new_container
     with refused(ENODEV):
         new_container.set_iommu(NO_TYPE)
@@ -92,7 +92,7 @@ def test_what_is_no_type_is_not_set(guest, owned, new_container):
 
 @claim("E19")
 def test_a_container_is_for_everybody_and_worth_nothing_without_a_group(guest):
-    """Any user opens one and may ask it things; it is the group that makes it more."""
+    """Any user can open and query a container but needs a group for everything else."""
     stranger = guest.user("stranger", uid=1000, drop=EVERY_CAPABILITY)
     container = Container(stranger)
     assert container.get_api_version() == 0
@@ -105,7 +105,7 @@ def test_a_container_is_for_everybody_and_worth_nothing_without_a_group(guest):
 
 @claim("E21")
 def test_without_the_type1_module_a_container_offers_no_type(guest, owned, new_container, nic):
-    """The answers come from the module: none without it, and with it all is well."""
+    """A container offers no type until the type1 module is loaded."""
     unload(guest, TYPE1)
     assert new_container.check_extension(VFIO_TYPE1v2_IOMMU) == 0
     with refused(ENODEV):
@@ -118,7 +118,7 @@ def test_without_the_type1_module_a_container_offers_no_type(guest, owned, new_c
 
 @claim("E21")
 def test_what_a_container_offers_is_its_modules_to_say(guest, ready, new_container, user):
-    """Asked without a type all modules answer, with a type that type's alone; so with calls."""
+    """A container with and without a type offers the extensions of the type1 module."""
     other = Container(user)
     extensions = (VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, VFIO_NOIOMMU_IOMMU, NO_TYPE)
     assert [new_container.check_extension(each) for each in extensions] == [1, 1, 0, 0]
@@ -134,7 +134,7 @@ def test_what_a_container_offers_is_its_modules_to_say(guest, ready, new_contain
 @claim("E21")
 @pytest.mark.usefixtures("owned")
 def test_a_container_offers_its_groups_what_they_may_have(guest, user, new_container):
-    """No-IOMMU is for those without an IOMMU: who has attached a group is not offered it."""
+    """A container with a group that has an IOMMU does not offer the no-IOMMU type."""
     guest.root.write_file(NOIOMMU_SWITCH, "Y")
     assert Container(user).check_extension(VFIO_NOIOMMU_IOMMU) == 1
     assert new_container.check_extension(VFIO_NOIOMMU_IOMMU) == 0

@@ -1,4 +1,4 @@
-"""When may the type of a group's default domain be changed?
+"""When can the type of a group's default domain be changed?
 
 Thread: mainline. Kernel: drivers/iommu/iommu.c, iommu_group_store_type().
 """
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.topology("multifunction")
 
 @claim("E34")
 def test_the_domain_type_of_a_group_in_the_hosts_use_stays(guest, hosted):
-    """What a host driver has mapped would be lost."""
+    """The domain type of a group cannot be changed while a host driver uses a device in it."""
     with refused(EPERM):
         set_domain_type(hosted, "identity")
     hosted.unbind()
@@ -29,7 +29,7 @@ def test_the_domain_type_of_a_group_in_the_hosts_use_stays(guest, hosted):
 
 @claim("E34")
 def test_the_domain_type_of_an_owned_group_stays(nic, owned):
-    """What the owner has mapped would be lost; vfio-pci alone owns nothing."""
+    """The domain type of a group cannot be changed while a user owns the group."""
     with refused(EPERM):
         set_domain_type(nic, "identity")
     owned.unset_container()

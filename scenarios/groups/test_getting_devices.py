@@ -1,4 +1,4 @@
-"""What does VFIO_GROUP_GET_DEVICE_FD take?
+"""What does VFIO_GROUP_GET_DEVICE_FD accept?
 
 Thread: mainline. Kernel: drivers/vfio/group.c, vfio_df_group_open() and
 vfio_device_get_from_name(); drivers/vfio/container.c, vfio_group_use_container().
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.topology("multifunction")
 
 @claim("E22")
 def test_a_device_opens_once_its_container_has_a_type(guest, nic, group, new_container):
-    """Neither without a container nor before its type is set; who was refused holds nothing."""
+    """A device opens only after its group has a container and the container has a type."""
     with refused(EINVAL):
         group.get_device_fd(str(nic))
     group.set_container(new_container)
@@ -36,7 +36,7 @@ def test_a_device_opens_once_its_container_has_a_type(guest, nic, group, new_con
 
 @claim("E22")
 def test_a_device_that_found_no_descriptor_is_not_held(user, nic, ready):
-    """A user whose descriptors are all taken gets no device, and keeps nobody from it."""
+    """An open that fails because the user has no free descriptor does not keep the device open."""
     limit_descriptors(user, ready.container.fd + 1)
     with refused(EMFILE):
         ready.get_device_fd(str(nic))
@@ -47,7 +47,7 @@ def test_a_device_that_found_no_descriptor_is_not_held(user, nic, ready):
 
 @claim("E23")
 def test_a_name_that_is_no_device_of_the_group_is_refused(guest, nic, neighbour, ready):
-    """Devices of other groups and other drivers, and no devices at all."""
+    """A name that is not a vfio device of the group fails with ENODEV."""
     stranger = guest.function("nic2")
     stranger.bind("vfio-pci")
     names = [str(stranger), str(neighbour), "", "nic0", f"{nic}0", f"{nic}"[1:]]

@@ -1,4 +1,4 @@
-"""Who gets a device whose interrupts are not remapped?
+"""Who gets a device without interrupt remapping?
 
 Thread: mainline. Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_attach_group();
 drivers/iommu/iommufd/device.c, iommufd_bind_iommu().
@@ -21,7 +21,7 @@ IOMMUFD_SAYS = "MSI interrupts are not secure, they cannot be isolated by the pl
 
 @claim("E32")
 def test_type1_wants_interrupts_remapped(guest, user, pf, new_container):
-    """Unless told that it need not be so, and it says who is to be told."""
+    """type1 refuses a device without interrupt remapping unless allow_unsafe_interrupts is set."""
     allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=False)
     group = user.open_group(pf)
     group.set_container(new_container)
@@ -36,7 +36,7 @@ def test_type1_wants_interrupts_remapped(guest, user, pf, new_container):
 
 @claim("E32")
 def test_a_group_that_a_typed_container_did_not_take_is_free(guest, user, pf, vf, new_container):
-    """A refusal that comes from the IOMMU driver leaves the group attached to nothing, unowned."""
+    """A group that a container with a type refused is neither attached nor owned."""
     first, second = user.open_group(pf), user.open_group(vf)
     first.set_container(new_container)
     new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
@@ -50,7 +50,7 @@ def test_a_group_that_a_typed_container_did_not_take_is_free(guest, user, pf, vf
 
 @claim("E25", "E32")
 def test_an_iommufd_wants_interrupts_remapped(guest, user, pf):
-    """It says nothing of a refusal, and warns when it was told that it need not be so."""
+    """iommufd refuses a device without interrupt remapping unless it is allowed, then warns."""
     cdev, iommufd = Cdev(user, pf.cdev), Iommufd(user)
     allow_unsafe_interrupts(guest, "iommufd", allowed=False)
     with refused(EPERM):

@@ -1,4 +1,4 @@
-"""What is different when an iommufd stands in for the container?
+"""What is different when the container is an iommufd?
 
 Thread: mainline. Kernel: drivers/vfio/group.c, vfio_group_ioctl_get_status() and
 vfio_group_ioctl_unset_container(); drivers/iommu/iommu.c, iommu_device_claim_dma_owner().
@@ -26,7 +26,7 @@ def iommufd(user):
 
 @claim("E24")
 def test_a_group_called_viable_may_refuse_its_device(hosted, group, iommufd, nic):
-    """An attached group is said to be viable; whether it is shows when its device opens."""
+    """A group attached to an iommufd is reported as viable even if its device does not open."""
     assert group.get_status().flags == 0
     group.set_container(iommufd)
     assert group.get_status().flags == ATTACHED
@@ -38,7 +38,7 @@ def test_a_group_called_viable_may_refuse_its_device(hosted, group, iommufd, nic
 
 @claim("E24")
 def test_a_group_is_owned_while_its_device_is_open(guest, neighbour, group, iommufd, nic):
-    """And neither before nor after, attached or not."""
+    """A group attached to an iommufd is owned only while one of its devices is open."""
     group.set_container(iommufd)
     give(guest, neighbour, HOST_DRIVER)
     neighbour.unbind()
@@ -53,7 +53,7 @@ def test_a_group_is_owned_while_its_device_is_open(guest, neighbour, group, iomm
 
 @claim("E01", "E24")
 def test_a_detached_group_with_an_open_device_is_not_viable(group, iommufd, nic):
-    """An iommufd lets a group go under its open device; then its owner is what others see."""
+    """A group can leave an iommufd while its device is open, and is then not viable."""
     group.set_container(iommufd)
     device = group.get_device_fd(str(nic))
     group.unset_container()
@@ -65,7 +65,7 @@ def test_a_detached_group_with_an_open_device_is_not_viable(group, iommufd, nic)
 
 @claim("E17", "E18", "E24")
 def test_an_iommufd_is_attached_to_and_left_like_a_container(guest, group, iommufd, new_container):
-    """One at a time, once, and by the close of the group too."""
+    """A group attaches to an iommufd once, and leaves by a detach or a close."""
     before = holders(guest, "iommufd")
     group.set_container(iommufd)
     with refused(EINVAL):

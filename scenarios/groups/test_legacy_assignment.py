@@ -1,7 +1,7 @@
-"""Is there another way to give a device away, one that asks for no group?
+"""Can a device be assigned without its group?
 
-Thread: 2013-groups (KVM's own device assignment gave single functions away, whatever they shared
-a group with). Kernel: virt/kvm/kvm_main.c, kvm_vm_ioctl().
+Thread: 2013-groups (KVM's own device assignment assigned single functions of a group).
+Kernel: virt/kvm/kvm_main.c, kvm_vm_ioctl().
 """
 
 from errno import ENOTTY
@@ -30,7 +30,7 @@ def kvm(guest, user):
 
 @claim("E39")
 def test_kvm_assigns_no_devices_itself(user, kvm):
-    """Neither the capability nor the call is left."""
+    """KVM has neither the capability nor the ioctl for device assignment."""
     ask = {"request": KVM_CHECK_EXTENSION, "name": "KVM_CHECK_EXTENSION"}
     assert user.ioctl(kvm, arg=KVM_CAP_IRQCHIP, **ask).value == 1
     assert user.ioctl(kvm, arg=KVM_CAP_DEVICE_ASSIGNMENT, **ask).value == 0

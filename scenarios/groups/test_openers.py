@@ -1,6 +1,6 @@
-"""How many may have a group open?
+"""How many users can have a group open?
 
-Thread: 2013-groups (a group goes to one user whole). Kernel: drivers/vfio/group.c,
+Thread: 2013-groups (a whole group goes to one user). Kernel: drivers/vfio/group.c,
 vfio_group_fops_open() and vfio_group_fops_release().
 """
 
@@ -20,7 +20,7 @@ UID = 1000
 
 @claim("E15")
 def test_a_group_has_one_opener_at_a_time(user, rival, nic, group):
-    """The next is refused, be it another or the same, until the first has closed."""
+    """A group that is open cannot be opened again, by the same user or by another."""
     with refused(EBUSY):
         user.open_group(nic)
     with refused(EBUSY):
@@ -34,7 +34,7 @@ def test_a_group_has_one_opener_at_a_time(user, rival, nic, group):
 
 @claim("E15")
 def test_all_devices_of_a_group_go_to_one_user(user, rival, nic, neighbour):
-    """Who has one device of a group has kept the others from everybody else."""
+    """A user who has one device of a group open keeps other users from all its devices."""
     neighbour.bind("vfio-pci")
     device = user.open(nic)
     with refused(EBUSY):
@@ -45,7 +45,7 @@ def test_all_devices_of_a_group_go_to_one_user(user, rival, nic, neighbour):
 
 @claim("E15")
 def test_a_duplicate_is_no_other_opener(rival, nic, group):
-    """The group is open until the last descriptor of its one open file is closed."""
+    """A group stays open until the last duplicate of its descriptor is closed."""
     duplicate = group.dup()
     group.close()
     with refused(EBUSY):
@@ -57,7 +57,7 @@ def test_a_duplicate_is_no_other_opener(rival, nic, group):
 @claim("E15")
 @pytest.mark.usefixtures("group")
 def test_a_killed_opener_leaves_the_group_free(user, rival, nic):
-    """kill -9 closes what the user held."""
+    """A group can be opened again after kill -9 of its user."""
     with refused(EBUSY):
         rival.open_group(nic)
     user.kill()
@@ -66,7 +66,7 @@ def test_a_killed_opener_leaves_the_group_free(user, rival, nic):
 
 @claim("E15")
 def test_a_group_is_given_to_a_user_with_its_node(guest, nic):
-    """Whoever may open the node needs neither root nor a capability for anything else."""
+    """An unprivileged user who owns the group's node can open its device."""
     stranger = guest.user("stranger", uid=UID, drop=EVERY_CAPABILITY)
     with refused(EACCES):
         stranger.open(nic)
@@ -76,7 +76,7 @@ def test_a_group_is_given_to_a_user_with_its_node(guest, nic):
 
 @claim("E16")
 def test_an_open_device_keeps_its_group_open(guest, user, nic, ready):
-    """The group's own descriptor is not needed for that, and the device goes on without it."""
+    """A device keeps working and its group stays open after the group's descriptor is closed."""
     first = ready.get_device_fd(str(nic))
     assert holders(guest, "vfio_pci") == 1
     second = ready.get_device_fd(str(nic))

@@ -1,6 +1,6 @@
-"""Who may bind to the devices of a group that a user owns?
+"""Which drivers can bind to devices of a group that a user owns?
 
-Thread: 2013-groups (a group in use is the user's, all of it). Kernel: drivers/iommu/iommu.c,
+Thread: 2013-groups (a user owns all of a group in use). Kernel: drivers/iommu/iommu.c,
 iommu_device_use_default_domain(); drivers/base/bus.c, drivers_probe_store().
 """
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.topology("multifunction")
 
 @claim("E09")
 def test_no_host_driver_binds_in_an_owned_group(guest, owned, neighbour):
-    """Neither a driver that is loaded nor one that is told to takes what the user may reach."""
+    """A host driver does not bind to a device of an owned group, when loaded or by hand."""
     guest.load(HOST_DRIVER)
     assert guest.function("nic2").driver == HOST_DRIVER
     assert neighbour.driver is None
@@ -31,7 +31,7 @@ def test_no_host_driver_binds_in_an_owned_group(guest, owned, neighbour):
 
 @claim("E10")
 def test_a_probe_of_the_bus_is_refused_with_another_number(guest, owned, neighbour):
-    """Whoever has the bus look for a driver hears of the refusal, and not which it was."""
+    """A write to drivers_probe for a device of an owned group fails with EINVAL."""
     guest.load(HOST_DRIVER)
     with refused(EINVAL):
         probe(neighbour)
@@ -43,7 +43,7 @@ def test_a_probe_of_the_bus_is_refused_with_another_number(guest, owned, neighbo
 
 @claim("E11")
 def test_drivers_that_leave_dma_to_others_bind_in_an_owned_group(guest, ready, neighbour):
-    """pci-stub may take a neighbour, and vfio-pci, which then opens."""
+    """pci-stub and vfio-pci can bind to a device of an owned group."""
     give(guest, neighbour, "pci-stub")
     assert neighbour.driver == "pci-stub"
     neighbour.bind("vfio-pci")
@@ -53,7 +53,7 @@ def test_drivers_that_leave_dma_to_others_bind_in_an_owned_group(guest, ready, n
 @claim("E11")
 @pytest.mark.topology("switch")
 def test_a_port_goes_back_to_pcieport_in_an_owned_group(guest, ready, nic):
-    """A port comes and goes under the open device below it."""
+    """pcieport can be unbound and bound again in an owned group while a device is open."""
     device = ready.get_device_fd(str(nic))
     port = guest.function("down1")
     port.unbind()
@@ -67,7 +67,7 @@ def test_a_port_goes_back_to_pcieport_in_an_owned_group(guest, ready, nic):
 def test_ownership_ends_when_group_and_devices_are_closed(
     guest, ready, nic, neighbour, new_container
 ):
-    """An open device holds the group, and the group its container, whatever else is closed."""
+    """An open device keeps its group owned after the group and the container are closed."""
     device = ready.get_device_fd(str(nic))
     guest.load(HOST_DRIVER)
     ready.close()
@@ -81,7 +81,7 @@ def test_ownership_ends_when_group_and_devices_are_closed(
 
 @claim("E12")
 def test_ownership_ends_when_an_attached_group_is_closed(guest, owned, neighbour, user, nic):
-    """A group leaves its container by being closed, and its next user finds it free."""
+    """Closing an attached group ends its ownership."""
     owned.close()
     give(guest, neighbour, HOST_DRIVER)
     neighbour.unbind()
@@ -91,7 +91,7 @@ def test_ownership_ends_when_an_attached_group_is_closed(guest, owned, neighbour
 @claim("E12")
 @pytest.mark.usefixtures("ready")
 def test_ownership_ends_with_its_user(guest, user, neighbour):
-    """kill -9 leaves nothing owned."""
+    """kill -9 of a user ends the user's ownership of the group."""
     guest.load(HOST_DRIVER)
     with refused(EBUSY):
         neighbour.bind(HOST_DRIVER)
@@ -102,7 +102,7 @@ def test_ownership_ends_with_its_user(guest, user, neighbour):
 
 @claim("E13")
 def test_an_open_group_is_not_owned(guest, group, new_container, neighbour):
-    """Whoever opens a group and attaches it to nothing keeps nobody from its devices."""
+    """A group that is open but not attached does not prevent a host driver from binding."""
     give(guest, neighbour, HOST_DRIVER)
     assert neighbour.driver == HOST_DRIVER
     with refused(EPERM):

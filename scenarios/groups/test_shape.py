@@ -1,7 +1,7 @@
 """Which devices share a group?
 
-Thread: 2013-groups (functions without isolation are one package; ACS takes devices apart; a
-parameter to assume ACS where there is none was announced and never merged). Kernel:
+Thread: 2013-groups (functions without isolation form a group; ACS isolates devices; a parameter to
+assume ACS where there is none was announced and never merged). Kernel:
 drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c, pci_enable_acs().
 """
 
@@ -31,14 +31,14 @@ ACS = PCI_ACS_SV | REDIRECT | PCI_ACS_UF  # what the kernel sets when an IOMMU i
     indirect=["topology"],
 )
 def test_what_cannot_be_told_apart_shares_a_group(guest, shared):
-    """Those and no others: neighbours in other slots and the ports above are on their own."""
+    """Functions of one device, and devices behind a PCI bridge, share a group, and no others."""
     assert sharing(guest) == shared
 
 
 @claim("E30")
 @pytest.mark.topology("switch")
 def test_vfs_below_a_port_without_acs_join_it(guest, vfs):
-    """What the port may turn round at itself it is in one group with, VFs as their PF."""
+    """PF, VFs and a port without ACS above them share a group."""
     assert sharing(guest) == [{"down0", "pf0"}, {"down1", "nic0"}]
     assert {vf.group for vf in vfs} == {guest.function("down0").group}
 
@@ -46,7 +46,7 @@ def test_vfs_below_a_port_without_acs_join_it(guest, vfs):
 @claim("E30")
 @pytest.mark.topology("igb-pair")
 def test_vfs_and_functions_below_ports_with_acs_are_on_their_own(guest, pf, vfs):
-    """Each has a group to itself, which comes and goes with it."""
+    """Each VF and each function below a port with ACS has its own group."""
     assert sharing(guest) == []
     groups = [pf.group, *(vf.group for vf in vfs)]
     assert len(set(groups)) == len(groups)
@@ -58,7 +58,7 @@ def test_vfs_and_functions_below_ports_with_acs_are_on_their_own(guest, pf, vfs)
 @claim("E31")
 @pytest.mark.topology("acs")
 def test_a_port_told_to_redirect_nothing_joins_what_is_below_it(guest):
-    """disable_acs_redir undoes ACS for the port it names, and for no other."""
+    """disable_acs_redir puts the named port and the device below it into one group."""
     assert {"port0", "nic0"} in sharing(guest)
     assert AcsControl(guest.function("port0")).value & REDIRECT == 0
     assert AcsControl(guest.function("port3")).value == ACS
@@ -68,7 +68,7 @@ def test_a_port_told_to_redirect_nothing_joins_what_is_below_it(guest):
 @claim("E36")
 @pytest.mark.topology("acs")
 def test_ports_have_the_acs_that_they_are_told_to_have(guest):
-    """config_acs takes ACS from a port that has it and cannot give it to one that has none."""
+    """config_acs removes ACS from a port that has it and cannot add it to a port without."""
     assert sharing(guest) == [{"port0", "nic0"}, {"port1", "nic1"}, {"port2", "nic2"}]
     assert AcsControl(guest.function("port1")).value == 0
     with pytest.raises(UsageError, match="has no extended capability"):
@@ -78,7 +78,7 @@ def test_ports_have_the_acs_that_they_are_told_to_have(guest):
 @claim("E38")
 @pytest.mark.topology("acs")
 def test_a_port_told_of_some_acs_keeps_of_the_rest_what_the_firmware_set(guest):
-    """Naming a port takes all from it that the kernel would have set by itself."""
+    """A port named by disable_acs_redir does not get the kernel's setting of other ACS bits."""
     assert AcsControl(guest.function("port0")).value == 0
     assert AcsControl(guest.function("port3")).value == ACS
 
@@ -86,14 +86,14 @@ def test_a_port_told_of_some_acs_keeps_of_the_rest_what_the_firmware_set(guest):
 @claim("E37")
 @pytest.mark.topology("acs")
 def test_nobody_assumes_acs(guest):
-    """The parameter that would have is unknown: ports without ACS are not believed to have it."""
+    """The kernel does not know pcie_acs_override, and ports without ACS share a group."""
     assert "pcie_acs_override=downstream,multifunction" in guest.root.read_file("/proc/cmdline")
     assert {"port2", "nic2"} in sharing(guest)
 
 
 @claim("E35")
 def test_acs_is_set_up_when_a_driver_binds(guest):
-    """What a port lost of it meanwhile is back with its driver."""
+    """ACS bits that a port has lost are set again when its driver binds."""
     port = guest.function("port0")
     control = AcsControl(port)
     assert control.value == ACS

@@ -1,7 +1,7 @@
 """What do groups in one container have in common?
 
 Thread: mainline. Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_attach_group() and
-vfio_iommu_type1_detach_group(). The witness is real DMA of two 82576.
+vfio_iommu_type1_detach_group(). The scenarios observe real DMA of two 82576.
 """
 
 from errno import EEXIST, EINVAL
@@ -29,7 +29,7 @@ TYPE1 = "vfio_iommu_type1"
 
 @pytest.fixture
 def groups(user, pf, other_pf, new_container):
-    """The groups of two PFs, the second attached when the container had its type already."""
+    """The groups of two PFs, the second one attached after the container got its type."""
     first, second = user.open_group(pf), user.open_group(other_pf)
     first.set_container(new_container)
     new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
@@ -51,7 +51,7 @@ def devices(pf, other_pf, groups, new_container):
 
 @claim("E33")
 def test_groups_in_one_container_share_its_mappings(devices, new_container):
-    """What is mapped once all their devices reach, and once unmapped none of them does."""
+    """Devices of all groups in a container reach what is mapped, and none after the unmap."""
     first, second = devices
     assert first.copy(MESSAGE) == MESSAGE
     assert second.copy(MESSAGE) == MESSAGE
@@ -62,7 +62,7 @@ def test_groups_in_one_container_share_its_mappings(devices, new_container):
 
 @claim("E33")
 def test_a_group_leaves_the_others_their_mappings(user, devices, groups, new_container):
-    """Those who stay do not notice."""
+    """Mappings of a container stay when one of its groups leaves."""
     first, second = devices
     user.munmap(first.registers, BAR_BYTES)
     first.device.close()
@@ -74,7 +74,7 @@ def test_a_group_leaves_the_others_their_mappings(user, devices, groups, new_con
 
 @claim("E19", "E33")
 def test_the_last_group_takes_type_and_mappings_along(guest, user, groups, new_container):
-    """Whichever group that is; the container is then as new."""
+    """A container loses its type and its mappings when the last group leaves."""
     address = user.allocate(PAGE_BYTES)
     new_container.map_dma(address, SOURCE, PAGE_BYTES)
     groups[1].unset_container()

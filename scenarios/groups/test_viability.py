@@ -1,7 +1,7 @@
-"""Which neighbours leave a group viable?
+"""Which other devices leave a group viable?
 
-Thread: 2013-groups (a device that the host uses keeps its whole group from users; pci-stub and
-pcieport do not). Kernel: drivers/iommu/iommu.c, iommu_group_claim_dma_owner();
+Thread: 2013-groups (a device on a host driver makes its whole group unviable; on pci-stub or
+pcieport it does not). Kernel: drivers/iommu/iommu.c, iommu_group_claim_dma_owner();
 drivers/pci/pci-driver.c, pci_dma_configure(); drivers/vfio/group.c,
 vfio_group_ioctl_get_status().
 """
@@ -29,7 +29,7 @@ PORT_AND_NIC = pytest.mark.topology("switch")
 @claim("E01")
 @pytest.mark.topology("igb-pair")
 def test_a_group_of_one_idle_device_is_viable(group, new_container):
-    """Nothing but its device decides, and whether it is attached is said too."""
+    """A group with one idle device is viable, and its status says whether it is attached."""
     assert group.get_status().flags == VIABLE
     group.set_container(new_container)
     assert group.get_status().flags == ATTACHED
@@ -40,7 +40,7 @@ def test_a_group_of_one_idle_device_is_viable(group, new_container):
 @claim("E01")
 @pytest.mark.topology("igb-pair")
 def test_a_status_is_given_to_those_who_have_room_for_it(group):
-    """The struct must have its two words, and an address."""
+    """VFIO_GROUP_GET_STATUS refuses a short struct and an unmapped address."""
     with refused(EINVAL):
         group.get_status(argsz=7)
     with refused(EFAULT):
@@ -51,7 +51,7 @@ def test_a_status_is_given_to_those_who_have_room_for_it(group):
 @claim("E02")
 @TWO_FUNCTIONS
 def test_a_neighbour_on_a_host_driver_makes_the_group_unviable(hosted, group, new_container):
-    """What the host uses keeps the whole group from users, until the host lets go."""
+    """A device on a host driver makes its group unviable until it is unbound."""
     assert (hosted.driver, group.get_status().flags) == (HOST_DRIVER, 0)
     with refused(EPERM):
         group.set_container(new_container)
@@ -66,7 +66,7 @@ def test_a_neighbour_on_a_host_driver_makes_the_group_unviable(hosted, group, ne
 @claim("E03")
 @TWO_FUNCTIONS
 def test_an_unbound_neighbour_leaves_the_group_viable(neighbour, nic, ready):
-    """Nobody needs to bind what nobody uses."""
+    """An unbound device leaves its group viable."""
     assert neighbour.driver is None
     assert neighbour.group == nic.group
     assert ready.get_status().flags == ATTACHED
@@ -76,7 +76,7 @@ def test_an_unbound_neighbour_leaves_the_group_viable(neighbour, nic, ready):
 @claim("E04")
 @TWO_FUNCTIONS
 def test_a_neighbour_on_vfio_pci_opens_through_the_same_group(neighbour, nic, ready):
-    """vfio-pci is a driver and no stub: each of its devices opens, under its own name."""
+    """Two devices of a group on vfio-pci open through the group independently."""
     neighbour.bind("vfio-pci")
     first = ready.get_device_fd(str(nic))
     assert (nic.read("enable"), neighbour.read("enable")) == ("1", "0")
@@ -90,7 +90,7 @@ def test_a_neighbour_on_vfio_pci_opens_through_the_same_group(neighbour, nic, re
 @claim("E04")
 @TWO_FUNCTIONS
 def test_a_group_is_there_while_one_of_its_devices_is(user, neighbour, nic):
-    """Two devices are one group with one node, which goes with the last of them."""
+    """A group's node stays until the last device of the group is unbound from vfio-pci."""
     neighbour.bind("vfio-pci")
     nic.unbind()
     assert user.open_group(neighbour).get_status().flags == VIABLE
@@ -103,7 +103,7 @@ def test_a_group_is_there_while_one_of_its_devices_is(user, neighbour, nic):
 def test_a_neighbour_on_pci_stub_leaves_the_group_viable_and_stays_shut(
     guest, neighbour, nic, group, new_container
 ):
-    """pci-stub keeps the host away from a device, and users too."""
+    """A device on pci-stub leaves its group viable and does not open."""
     give(guest, neighbour, "pci-stub")
     assert group.get_status().flags == VIABLE
     group.set_container(new_container)
@@ -116,7 +116,7 @@ def test_a_neighbour_on_pci_stub_leaves_the_group_viable_and_stays_shut(
 @claim("E06")
 @PORT_AND_NIC
 def test_a_port_stays_on_pcieport_under_its_users_device(guest, nic, group, new_container):
-    """A port that shares its device's group is in nobody's way, before, during and after."""
+    """A port on pcieport leaves its group viable and stays on pcieport."""
     port = guest.function("down1")
     assert (port.group, port.driver) == (nic.group, "pcieport")
     assert group.get_status().flags == VIABLE
@@ -132,7 +132,7 @@ def test_a_port_stays_on_pcieport_under_its_users_device(guest, nic, group, new_
 def test_a_neighbour_on_an_unmarked_driver_makes_the_group_unviable(
     guest, neighbour, group, new_container, driver
 ):
-    """A driver that does nothing with a device counts as its user, unless it says otherwise."""
+    """A device on a driver without driver_managed_dma makes its group unviable."""
     give(guest, neighbour, driver)
     assert (neighbour.driver, group.get_status().flags) == (driver, 0)
     with refused(EPERM):
@@ -145,7 +145,7 @@ def test_a_neighbour_on_an_unmarked_driver_makes_the_group_unviable(
 @claim("E08")
 @PORT_AND_NIC
 def test_a_driver_is_judged_and_neither_its_name_nor_its_device(guest, group):
-    """A port is no exception: what leaves the group viable is the mark of the driver it has."""
+    """A port's driver decides whether its group is viable, and not that it is a port."""
     port = guest.function("down1")
     give(guest, port, "pci-pf-stub")
     assert group.get_status().flags == 0

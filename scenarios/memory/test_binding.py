@@ -1,4 +1,4 @@
-"""What is left of a device that the kernel had no memory for?
+"""What remains of a bind for which the kernel had no memory?
 
 Kernel: drivers/vfio/vfio_main.c, __vfio_register_dev(); drivers/vfio/group.c,
 vfio_device_set_group(), vfio_create_group() and vfio_noiommu_group_alloc();
@@ -18,7 +18,7 @@ GROUPS = "/sys/kernel/iommu_groups"
 @pytest.mark.complains("WARN")
 @pytest.mark.topology("igb-pair")
 def test_a_device_that_was_not_taken_is_free(starve, root, user, plain_vf):
-    """It is on no driver and has no node; later vfio-pci takes it, and it opens."""
+    """A bind that fails for lack of memory leaves no driver and no node, and succeeds later."""
     plain_vf.unbind()
     nodes = root.listdir(NODES)
     starve(root, lambda: take(plain_vf), lambda _: plain_vf.unbind())
@@ -32,7 +32,7 @@ def test_a_device_that_was_not_taken_is_free(starve, root, user, plain_vf):
 @pytest.mark.usefixtures("unsafe")
 @pytest.mark.topology("noiommu")
 def test_a_device_that_got_no_group_is_in_none(starve, root, pf_user, nic):
-    """Without an IOMMU its group is made for it, and taken from it again."""
+    """A no-IOMMU bind that fails for lack of memory leaves no group, and succeeds later."""
     nic.unbind()
     nodes = root.listdir(NODES)
     starve(root, lambda: take(nic), lambda _: nic.unbind())

@@ -1,4 +1,4 @@
-"""What is left of an open that the kernel had no memory for?
+"""What remains of an open for which the kernel had no memory?
 
 Kernel: drivers/vfio/group.c, vfio_group_fops_open(), vfio_df_group_open() and
 vfio_device_open_file(); drivers/vfio/container.c, vfio_ioctl_set_iommu();
@@ -32,7 +32,7 @@ NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() on 6.1, whatever
 @claim("H01")
 @pytest.mark.topology("igb-pair")
 def test_a_group_that_was_not_opened_is_free(starve, user, rival, nic):
-    """Each refused open counts for nothing: another may have the group."""
+    """A group whose open failed for lack of memory can be opened by another user."""
     number = nic.group
     starve(user, lambda: Group(user, number), Group.close)
     assert rival.open(nic)
@@ -40,7 +40,7 @@ def test_a_group_that_was_not_opened_is_free(starve, user, rival, nic):
 
 @claim("H01")
 def test_a_container_that_was_not_opened_holds_nothing(starve, guest, user):
-    """The module can be taken out of memory afterwards."""
+    """A container whose open failed for lack of memory does not keep the vfio module in use."""
     before = holders(guest, "vfio")
     starve(user, lambda: Container(user), Container.close)
     assert holders(guest, "vfio") == before
@@ -49,7 +49,7 @@ def test_a_container_that_was_not_opened_holds_nothing(starve, guest, user):
 @claim("H02")
 @pytest.mark.topology("igb-pair")
 def test_a_container_that_got_no_iommu_can_have_one(starve, nic, owned, new_container):
-    """Its groups stay in it, without a page table; once it has one, the device opens."""
+    """A container's type that was not set for lack of memory can be set later."""
 
     def start_over(_):
         owned.get_device_fd(str(nic)).close()
@@ -65,7 +65,7 @@ def test_a_container_that_got_no_iommu_can_have_one(starve, nic, owned, new_cont
 @claim("H03")
 @pytest.mark.topology("igb-pair")
 def test_a_device_that_was_not_opened_is_closed(starve, user, plain_vf):
-    """Nobody waits for a user that never was: the driver lets go of it at once, disabled."""
+    """A device whose open failed for lack of memory is disabled and can be unbound at once."""
     group = ready_group(user, plain_vf)
     name = str(plain_vf)
     starve(user, lambda: group.get_device_fd(name), GroupDevice.close)
@@ -77,7 +77,7 @@ def test_a_device_that_was_not_opened_is_closed(starve, user, plain_vf):
 
 @claim("H04")
 def test_a_vf_that_was_not_opened_does_not_count(starve, pf_user, pf, vf, vf_group):
-    """Its PF opens without a token, as it does while no VF is in use."""
+    """A VF whose open failed for lack of memory does not count as in use."""
     pf_user.open(pf, TOKEN).close()
     name = with_options(str(vf), TOKEN)
     starve(vf_group.user, lambda: vf_group.get_device_fd(name), GroupDevice.close)
@@ -86,7 +86,7 @@ def test_a_vf_that_was_not_opened_does_not_count(starve, pf_user, pf, vf, vf_gro
 
 @claim("H05")
 def test_a_character_device_that_was_not_opened_can_be(starve, user, function):
-    """Nobody waits for the one who was refused: the driver lets go of the device at once."""
+    """A cdev whose open failed for lack of memory can be opened and unbound later."""
     node = function.cdev
     starve(user, lambda: Cdev(user, node), Cdev.close)
     user.open(function, access="cdev").close()
@@ -97,7 +97,7 @@ def test_a_character_device_that_was_not_opened_can_be(starve, user, function):
 @claim("H05")
 @pytest.mark.topology("igb-pair")
 def test_a_character_device_that_was_not_bound_can_be(starve, user, plain_vf):
-    """After each refusal the same descriptor may try again; closed, it leaves the device free."""
+    """A cdev whose bind failed for lack of memory can be bound by the same descriptor."""
     cdevs, iommufd = [Cdev(user, plain_vf.cdev)], Iommufd(user)
     starve(user, lambda: cdevs[-1].bind_iommufd(iommufd), lambda _: reopen(cdevs))
     cdevs[-1].bind_iommufd(iommufd)
@@ -108,7 +108,7 @@ def test_a_character_device_that_was_not_bound_can_be(starve, user, plain_vf):
 
 @claim("H05")
 def test_a_character_device_that_was_not_attached_can_be(starve, bound_device, ioas):
-    """It is in no address space after a refusal, and in one when there is memory."""
+    """A cdev whose attach failed for lack of memory can be attached by the same descriptor."""
     starve(
         bound_device.user,
         lambda: bound_device.attach_iommufd_pt(ioas),

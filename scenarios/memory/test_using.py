@@ -1,4 +1,4 @@
-"""What is left of a call on an open device that the kernel had no memory for?
+"""What remains of a call on an open device for which the kernel had no memory?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_pci_hot_reset_groups() and
 vfio_pci_ioctl_get_pci_hot_reset_info(); drivers/vfio/pci/vfio_pci_intrs.c, vfio_msi_enable() and
@@ -26,14 +26,14 @@ NO_VECTORS = frozenset({ENODEV, ENOSPC})  # of the interrupt domains: drivers/pc
 @claim("H08")
 @pytest.mark.topology("multifunction")
 def test_a_reset_that_was_refused_can_be_done_later(starve, held, held_sibling):
-    """The one that has memory resets both functions."""
+    """A hot reset that failed for lack of memory succeeds later and resets both functions."""
     starve(held.user, lambda: held.hot_reset([held.group]))
     assert marks(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("H09")
 def test_a_question_that_was_not_answered_can_be_asked_again(starve, device):
-    """About what a reset takes along, and a region with capabilities; no answer lacks a part."""
+    """Hot-reset info and region info fail for lack of memory or answer completely."""
     resets, regions = [], []
     starve(device.user, device.hot_reset_info, resets.append)
     starve(device.user, partial(device.region_capabilities, BAR3), regions.append)
@@ -46,7 +46,7 @@ def test_a_question_that_was_not_answered_can_be_asked_again(starve, device):
 )  # of files in /proc/irq: the interrupt core made none, and removes them
 @pytest.mark.usefixtures("mastering")
 def test_a_vector_that_was_not_set_up_is_none(starve, function, device, registers, bell):
-    """No handler is left of a refusal, and later the device is heard."""
+    """An MSI-X vector not set up for lack of memory has no handler and can be set up later."""
     starve(
         device.user,
         lambda: device.set_irq_eventfds(MSIX, [bell.fd]),
@@ -62,7 +62,7 @@ def test_a_vector_that_was_not_set_up_is_none(starve, function, device, register
 @claim("H10")
 @pytest.mark.topology("multifunction")
 def test_an_interrupt_line_that_was_not_set_up_is_none(starve, nic, held, bell):
-    """The same for INTx."""
+    """INTx not set up for lack of memory has no handler and can be set up later."""
     starve(
         held.user,
         lambda: held.set_irq_eventfds(INTX, [bell.fd]),
@@ -75,7 +75,7 @@ def test_an_interrupt_line_that_was_not_set_up_is_none(starve, nic, held, bell):
 
 @claim("H11")
 def test_memory_that_was_not_mapped_is_not_locked(starve, device, mappings):
-    """A refused mapping leaves nothing behind, a granted one the pages that were asked for."""
+    """Memory that a container could not map for lack of memory is not locked."""
     user = device.user
     address = user.allocate(4 * PAGE_BYTES)
     starve(
@@ -90,7 +90,7 @@ def test_memory_that_was_not_mapped_is_not_locked(starve, device, mappings):
 
 @claim("H12")
 def test_memory_that_iommufd_did_not_map_is_not_pinned(starve, attached, ioas):
-    """As for the container."""
+    """Memory that iommufd could not map for lack of memory is not pinned."""
     user, iommufd, size = attached.user, attached.iommufd, 4 * PAGE_BYTES
     address = user.allocate(size)
     starve(

@@ -1,4 +1,4 @@
-"""What does a guest make of a PF that was assigned to it?"""
+"""How does a guest see and use a PF that is assigned to it?"""
 
 import pytest
 
@@ -11,7 +11,7 @@ SELFTEST = "selftest=1"
 @claim("G06", "G07")
 @pytest.mark.usefixtures("kvm")
 def test_a_guest_drives_a_pf_that_has_no_vfs_and_sees_no_sriov(hypervisor, pf):
-    """The PF passes its driver's tests in a guest, to which it is a card without SR-IOV."""
+    """A guest's igb passes its self tests on an assigned PF and sees no SR-IOV capability."""
     inner = hypervisor.boot(pf, "igb", None, SELFTEST)
     assert "The test result is PASS" in inner.console
     assert inner.found("has") == {"aer_dev_fatal"}
@@ -21,7 +21,7 @@ def test_a_guest_drives_a_pf_that_has_no_vfs_and_sees_no_sriov(hypervisor, pf):
 @claim("G06", "G08")
 @pytest.mark.usefixtures("kvm", "vfs")
 def test_a_pf_with_vfs_does_not_work_in_a_guest(hypervisor, pf):
-    """The driver in the guest is told of no VFs, and its packets go astray."""
+    """A guest's igb fails its loopback test on an assigned PF with enabled VFs."""
     inner = hypervisor.boot(pf, "igb", None, SELFTEST)
     assert inner.selftest("Register test") == 0
     assert inner.selftest("Loopback test") != 0

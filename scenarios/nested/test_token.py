@@ -1,4 +1,4 @@
-"""Which PFs and VFs does QEMU get for its guests?"""
+"""Which PFs and VFs can QEMU assign to its guests?"""
 
 import pytest
 
@@ -11,7 +11,7 @@ DENIED = "Permission denied"
 
 @claim("G01")
 def test_qemu_gets_a_vf_with_the_token_of_the_pf_user_only(pf_user, hypervisor, pf, vf):
-    """QEMU is refused a VF without the token, and with another, and gets it with the right one."""
+    """QEMU opens a VF only with the token that the PF's user set."""
     pf_user.open(pf, TOKEN)
     assert DENIED in hypervisor.assign(vf).stderr
     assert DENIED in hypervisor.assign(vf, OTHER).stderr
@@ -21,7 +21,7 @@ def test_qemu_gets_a_vf_with_the_token_of_the_pf_user_only(pf_user, hypervisor, 
 @claim("G02", "G04")
 @pytest.mark.usefixtures("kvm")
 def test_pf_and_vf_go_to_two_guests_that_share_a_token(hypervisor, other_hypervisor, pf, vf):
-    """The PF is one guest's, and another guest drives the VF."""
+    """A PF and its VF can be assigned to two guests whose QEMUs present the same token."""
     assert hypervisor.assign(pf, TOKEN).exit == 0
     assert DENIED in other_hypervisor.assign(vf, OTHER).stderr
     inner = other_hypervisor.boot(vf, "igbvf", TOKEN)
@@ -30,7 +30,7 @@ def test_pf_and_vf_go_to_two_guests_that_share_a_token(hypervisor, other_hypervi
 
 @claim("G03")
 def test_a_pf_whose_vf_a_guest_has_takes_the_token(pf_user, hypervisor, other_hypervisor, pf, vf):
-    """Nobody takes the PF behind the back of the guest that has the VF."""
+    """A second QEMU opens a PF only with the token of the VF's guest."""
     pf_user.open(pf, TOKEN).close()
     assert hypervisor.assign(vf, TOKEN).exit == 0
     assert DENIED in other_hypervisor.assign(pf).stderr
@@ -41,14 +41,14 @@ def test_a_pf_whose_vf_a_guest_has_takes_the_token(pf_user, hypervisor, other_hy
 @claim("G05")
 @pytest.mark.usefixtures("iommufd")
 def test_qemu_takes_a_pf_through_iommufd(hypervisor, pf):
-    """The backend of QEMU that needs no group."""
+    """QEMU opens a PF through its iommufd backend."""
     assert hypervisor.assign(pf, iommufd=True).exit == 0
 
 
 @claim("A49")
 @pytest.mark.usefixtures("iommufd")
 def test_qemu_presents_no_token_through_iommufd(pf_user, hypervisor, pf, vf):
-    """The token that gets QEMU a VF through its group does not get it one through iommufd."""
+    """QEMU opens a VF with a token through its group but not through iommufd."""
     pf_user.open(pf, TOKEN)
     assert DENIED in hypervisor.assign(vf, TOKEN, iommufd=True).stderr
     assert hypervisor.assign(vf, TOKEN).exit == 0
