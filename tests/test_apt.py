@@ -52,7 +52,7 @@ def fake_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
     ],
 )
 def test_the_mirror_is_that_of_debians_main_archive(listing: str, uri: str) -> None:
-    assert apt.choose(listing) == uri
+    assert apt.choose_mirror(listing) == uri
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_mirror_is_that_of_debians_main_archive(listing: str, uri: str) -> N
     ],
 )
 def test_third_parties_and_other_archives_are_no_mirror(listing: str) -> None:
-    assert apt.choose(listing) is None
+    assert apt.choose_mirror(listing) is None
 
 
 def test_a_host_without_a_debian_source_is_told_what_to_add(fake_tools: FakeTools) -> None:
@@ -162,7 +162,7 @@ def archive(fake_tools: FakeTools, tmp_path: Path) -> Path:
 def test_a_source_is_fetched_from_the_first_suite_that_has_it(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     assert ksource.pinned(cache, WANTED) is None
-    package, file = ksource.obtain(cache, WANTED)
+    package, file = ksource.ensure_source(cache, WANTED)
     assert package == apt.Package("linux-source-6.1", "6.1.176-1", "trixie", "abc", 3)
     assert file.read_text() == "deb\n"
     assert ksource.pinned(cache, WANTED) == package
@@ -172,25 +172,25 @@ def test_a_pinned_source_is_used_after_the_archive_has_moved_on(
     archive: Path, tmp_path: Path
 ) -> None:
     cache = Cache(tmp_path / "cache")
-    before = ksource.obtain(cache, WANTED)
+    before = ksource.ensure_source(cache, WANTED)
     archive.write_text(SHOWN.replace("6.1.176-1", "6.1.180-1").replace("abc", "def"))
-    assert ksource.obtain(cache, WANTED) == before
+    assert ksource.ensure_source(cache, WANTED) == before
     assert (tmp_path / "downloads").read_text().count("6.1.176-1") == 1
     package, entry = ksource.fetch(cache, WANTED)
     assert package.version == "6.1.180-1"
-    assert ksource.obtain(cache, WANTED) == (package, next(entry.glob("*.deb")))
+    assert ksource.ensure_source(cache, WANTED) == (package, next(entry.glob("*.deb")))
     assert cache.keys(ksource.KIND) == ["linux-source-6.1-def"]
 
 
 def test_a_failed_update_keeps_what_was_pinned(archive: Path, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
-    before = ksource.obtain(cache, WANTED)
+    before = ksource.ensure_source(cache, WANTED)
     archive.write_text(SHOWN.replace("abc", "def"))
     (tmp_path / "broken").touch()
     with pytest.raises(HostError, match="cannot fetch linux-source") as refusal:
         ksource.fetch(cache, WANTED)
     assert refusal.value.tail == "E: cut off"
-    assert ksource.obtain(cache, WANTED) == before
+    assert ksource.ensure_source(cache, WANTED) == before
 
 
 @pytest.mark.usefixtures("archive")
@@ -198,19 +198,19 @@ def test_an_interrupted_download_never_counts(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     (tmp_path / "broken").touch()
     with pytest.raises(HostError):
-        ksource.obtain(cache, WANTED)
+        ksource.ensure_source(cache, WANTED)
     assert ksource.pinned(cache, WANTED) is None
     assert cache.keys(ksource.KIND) == []
     (tmp_path / "broken").unlink()
-    assert ksource.obtain(cache, WANTED)[0].version == "6.1.176-1"
+    assert ksource.ensure_source(cache, WANTED)[0].version == "6.1.176-1"
 
 
 @pytest.mark.usefixtures("archive")
 def test_a_damaged_source_is_fetched_again(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
-    _package, file = ksource.obtain(cache, WANTED)
+    _package, file = ksource.ensure_source(cache, WANTED)
     file.write_text("half")
-    assert ksource.obtain(cache, WANTED)[1].read_text() == "deb\n"
+    assert ksource.ensure_source(cache, WANTED)[1].read_text() == "deb\n"
 
 
 def test_a_series_that_has_left_the_archive_is_reported_with_what_is_there(
@@ -218,5 +218,5 @@ def test_a_series_that_has_left_the_archive_is_reported_with_what_is_there(
 ) -> None:
     archive.write_text("")
     with pytest.raises(HostError, match="any more") as refusal:
-        ksource.obtain(Cache(tmp_path / "cache"), WANTED)
+        ksource.ensure_source(Cache(tmp_path / "cache"), WANTED)
     assert refusal.value.seen == "linux-source-6.9"

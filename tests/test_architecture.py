@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import vfio_lab
-from vfio_lab.spec.claims import load
-from vfio_lab.spec.scenarios import by_claim, cited
+from vfio_lab.spec.claims import load_claims
+from vfio_lab.spec.scenarios import by_claim, cited_claims
 
 PROJECT = Path(vfio_lab.__file__).parents[2]
 LONGEST_MODULE = 400
@@ -187,7 +187,7 @@ def test_a_scenario_is_short_straight_and_says_what_it_shows(path, function):
     ]
     lines = body(function)[-1].end_lineno - body(function)[0].lineno + 1
     assert max(len(statements), lines) <= LONGEST_SCENARIO, f"{place}: {lines} lines"
-    assert cited(function), f"{place}: no claim"
+    assert cited_claims(function), f"{place}: no claim"
 
 
 @pytest.mark.parametrize("path", modules("scenarios"), ids=where)
@@ -199,8 +199,8 @@ def test_scenarios_neither_loop_nor_sleep_nor_start_processes(path):
 
 def test_a_claim_is_shown_when_a_scenario_cites_it_and_only_then():
     in_scenarios = set(by_claim())
-    shown = {claim.id for claim in load().values() if claim.shown}
-    assert in_scenarios - set(load()) == set(), "unknown claims"
+    shown = {claim.id for claim in load_claims().values() if claim.shown}
+    assert in_scenarios - set(load_claims()) == set(), "unknown claims"
     assert in_scenarios - shown == set(), "cited, but not marked as shown"
     assert shown - in_scenarios == set(), "marked as shown, but cited by no scenario"
 

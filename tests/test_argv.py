@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfio_lab.errors import HostError, UsageError
-from vfio_lab.hw.topology import TOPOLOGIES, Topology, topology
+from vfio_lab.hw.topology import TOPOLOGIES, Topology, find_topology
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
 from vfio_lab.qemu.capabilities import QemuCaps
 
@@ -147,7 +147,7 @@ max_ioqpairs=162,msix_qsize=301
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device igb,id=pf0,bus=port0,addr=0x00.0
 """,
-    "menagerie": """\
+    "misc-devices": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device pcie-root-port,id=port1,bus=pcie.0,addr=0x02.0,chassis=2,slot=2,hotplug=on
 -device pcie-root-port,id=port2,bus=pcie.0,addr=0x03.0,chassis=3,slot=3,hotplug=on
@@ -183,7 +183,7 @@ UNDER_TEST["igb-large"] = UNDER_TEST["igb"]
 VIRTIO_IOMMU = "-device virtio-iommu-pci,id=iommu,bus=pcie.0,addr=0x17,disable-legacy=on,aw-bits=64"
 VIOMMU = {
     "virtio-iommu": VIRTIO_IOMMU,
-    "menagerie": VIRTIO_IOMMU,
+    "misc-devices": VIRTIO_IOMMU,
     "noiommu": None,
 }
 
@@ -208,7 +208,7 @@ def differences(one: list[str], other: list[str]) -> set[str]:
 
 
 def test_the_whole_command_line() -> None:
-    assert command(topology("igb")) == IGB.splitlines()
+    assert command(find_topology("igb")) == IGB.splitlines()
 
 
 @ALL
@@ -227,7 +227,7 @@ def test_topologies_differ_in_nothing_but_their_hardware(each: Topology) -> None
         own = {*UNDER_TEST[topology.name].splitlines(), viommu, *memory}
         return [line for line in command(topology) if line not in own and "-append" not in line]
 
-    assert common(each) == common(topology("igb"))
+    assert common(each) == common(find_topology("igb"))
 
 
 @ALL
@@ -245,13 +245,13 @@ def test_the_kernel_is_told_of_the_hardware(each: Topology) -> None:
 
 def test_more_words_for_the_kernel_come_last() -> None:
     boot = dataclasses.replace(BOOT, kernel_args=("loglevel=8", "slub_debug=F"))
-    (append,) = (line for line in command(topology("igb"), boot) if line.startswith("-append"))
+    (append,) = (line for line in command(find_topology("igb"), boot) if line.startswith("-append"))
     assert append.endswith("intel_iommu=on loglevel=8 slub_debug=F")
 
 
 def test_a_template_writes_its_memory_to_a_file() -> None:
     template = dataclasses.replace(BOOT, ram=Path("/t/ram"))
-    assert differences(command(topology("igb")), command(topology("igb"), template)) == {
+    assert differences(command(find_topology("igb")), command(find_topology("igb"), template)) == {
         "-object memory-backend-ram,id=mem,size=512M",
         "-object memory-backend-file,id=mem,size=512M,mem-path=/t/ram,share=on",
     }
@@ -275,8 +275,8 @@ def test_a_clone_forgets_its_template_to_boot_afresh() -> None:
 
 
 def test_kvm_wants_its_irqchip_split_for_interrupt_remapping() -> None:
-    tcg = lines(argv(topology("igb"), CAPS, "tcg", BOOT, RUN))
-    kvm = lines(argv(topology("igb"), CAPS, "kvm", BOOT, RUN))
+    tcg = lines(argv(find_topology("igb"), CAPS, "tcg", BOOT, RUN))
+    kvm = lines(argv(find_topology("igb"), CAPS, "kvm", BOOT, RUN))
     machine = next(line for line in tcg if line.startswith("-machine"))
     assert differences(tcg, kvm) == {
         "-accel tcg,thread=multi,tb-size=128",
@@ -289,14 +289,14 @@ def test_kvm_wants_its_irqchip_split_for_interrupt_remapping() -> None:
 
 
 def test_size_of_the_machine() -> None:
-    large = dataclasses.replace(topology("igb"), cpus=4, memory_mib=2048)
+    large = dataclasses.replace(find_topology("igb"), cpus=4, memory_mib=2048)
     found = command(large)
     assert {"-smp 4", "-m 2048M", "-object memory-backend-ram,id=mem,size=2048M"} <= set(found)
 
 
 def test_sockets_listen_in_the_folder_unless_inherited() -> None:
     run = RunFiles(Path("/run/g1"), "g1")
-    assert differences(command(topology("igb")), command(topology("igb"), run=run)) == {
+    assert differences(command(find_topology("igb")), command(find_topology("igb"), run=run)) == {
         "-chardev socket,id=qmp,fd=3",
         "-chardev socket,id=agent,fd=4",
         "-chardev socket,id=qmp,path=/run/g1/qmp.sock,server=on,wait=off",
@@ -306,7 +306,7 @@ def test_sockets_listen_in_the_folder_unless_inherited() -> None:
 
 def test_at_a_terminal_the_console_is_the_terminal() -> None:
     run = RunFiles(Path("/run/g1"), "g1", interactive=True)
-    found = command(topology("igb"), run=run)
+    found = command(find_topology("igb"), run=run)
     assert {"-serial mon:stdio", "-chardev null,id=agent"} <= set(found)
     assert not any("/run/g1" in line for line in found)
 
@@ -324,8 +324,8 @@ def test_a_folder_too_deep_for_sockets_is_refused() -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1).map(Path))
 def test_no_path_can_add_an_option(name: Path) -> None:
     boot = dataclasses.replace(BOOT, ram=Path("/t") / name, image=Path("/i") / name)
-    words = argv(topology("igb"), CAPS, "tcg", boot, RunFiles(Path("/r") / name, "g", 3, 4))
-    assert len(words) == len(argv(topology("igb"), CAPS, "tcg", BOOT, RUN))
+    words = argv(find_topology("igb"), CAPS, "tcg", boot, RunFiles(Path("/r") / name, "g", 3, 4))
+    assert len(words) == len(argv(find_topology("igb"), CAPS, "tcg", BOOT, RUN))
     ram, console = (str(path).replace(",", ",,") for path in (Path("/t") / name, Path("/r") / name))
     assert f"memory-backend-file,id=mem,size=512M,mem-path={ram},share=on" in words
     assert f"file,id=console,path={console}/console.log,append=off" in words
@@ -333,9 +333,9 @@ def test_no_path_can_add_an_option(name: Path) -> None:
 
 def test_a_qemu_that_lacks_a_device_is_refused() -> None:
     lacking = dataclasses.replace(CAPS, devices=CAPS.devices - {"nvme-subsys"})
-    argv(topology("igb"), lacking, "tcg", BOOT, RUN)
+    argv(find_topology("igb"), lacking, "tcg", BOOT, RUN)
     with pytest.raises(HostError, match="topology nvme-sriov needs devices") as refused:
-        argv(topology("nvme-sriov"), lacking, "tcg", BOOT, RUN)
+        argv(find_topology("nvme-sriov"), lacking, "tcg", BOOT, RUN)
     assert "nvme-subsys" in str(refused.value)
 
 

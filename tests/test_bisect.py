@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from vfio_lab.campaign import bisect
-from vfio_lab.campaign.bisect import (
+from vfio_lab.campaign import bisection
+from vfio_lab.campaign.bisection import (
     ABORT,
     BAD,
     GOOD,
     SKIP,
-    Verdict,
+    CommitVerdict,
 )
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.errors import BuildError, UsageError
@@ -47,15 +47,15 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder for evidence; commits are judged by what their file says."""
     script = tmp_path / "judge.py"
     script.write_text(textwrap.dedent(JUDGE))
-    monkeypatch.setattr(bisect, "COMMAND", [sys.executable, str(script)])
+    monkeypatch.setattr(bisection, "COMMAND", [sys.executable, str(script)])
 
-    def judge(tree: Path, _choice: object, where: Path, _cache: Cache) -> Verdict:
+    def judge(tree: Path, _choice: object, where: Path, _cache: Cache) -> CommitVerdict:
         command = [sys.executable, str(script), "--evidence", str(where)]
         subprocess.run(command, cwd=tree, check=False)
         commit = gittree.git(tree, "rev-parse", "HEAD").strip()
-        return Verdict(**json.loads((where / commit[:12] / "verdict.json").read_text()))
+        return CommitVerdict(**json.loads((where / commit[:12] / "verdict.json").read_text()))
 
-    monkeypatch.setattr(bisect, "judge", judge)
+    monkeypatch.setattr(bisection, "judge_commit", judge)
     (tmp_path / "evidence").mkdir()
     return tmp_path / "evidence"
 
@@ -74,8 +74,8 @@ def history(tree: Path, **special: str) -> list[str]:
     return made
 
 
-def run(tree: Path, where: Path, ends: tuple[str, str], tmp_path: Path) -> bisect.Finding:
-    return bisect.bisect(ends, tree, "a scenario", where, Cache(tmp_path / "cache"))
+def run(tree: Path, where: Path, ends: tuple[str, str], tmp_path: Path) -> bisection.Culprit:
+    return bisection.find_culprit(ends, tree, "a scenario", where, Cache(tmp_path / "cache"))
 
 
 def marks(tree: Path) -> str:
@@ -145,7 +145,7 @@ def test_an_interrupt_leaves_git_as_it_was(
     def interrupt(*_arguments: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bisect, "_drive", interrupt)
+    monkeypatch.setattr(bisection, "_drive", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(tree, where, (commits[0], commits[-1]), tmp_path)
     assert marks(tree) == before
@@ -163,7 +163,7 @@ def test_an_interrupt_leaves_git_as_it_was(
 )
 def test_what_a_run_says_of_a_commit(outcome: Outcome, reason: str, code: int) -> None:
     record = Record("it", ("A01",), "igb", outcome, reason, 1.0, "")
-    assert bisect.verdict(Results({}, {}, 0, 0, 0, (record,)))[0] == code
+    assert bisection.verdict(Results({}, {}, 0, 0, 0, (record,)))[0] == code
 
 
 def test_codes_are_those_that_git_understands() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vfio_lab.errors import UsageError
 from vfio_lab.spec.changes import (
     Change,
-    load,
+    load_changes,
     parse_version,
     releases_carrying,
 )
@@ -58,14 +58,14 @@ linux (6.12.43-1) unstable; urgency=medium
     ],
 )
 def test_a_backport_counts_in_its_own_series_only(version, carried):
-    assert load()[VF_DEV_SET].in_version(parse_version(version)) is carried
+    assert load_changes()[VF_DEV_SET].in_version(parse_version(version)) is carried
 
 
 @pytest.mark.parametrize(
     ("version", "carried"), [("6.12.117", False), ("6.16.12", False), ("6.17.0", True)]
 )
 def test_the_cdev_token_check_was_never_backported(version, carried):
-    assert load()[CDEV_CHECK].in_version(parse_version(version)) is carried
+    assert load_changes()[CDEV_CHECK].in_version(parse_version(version)) is carried
 
 
 releases = st.tuples(st.integers(5, 8), st.integers(0, 20), st.integers(0, 200))
@@ -83,7 +83,7 @@ def test_a_change_leaves_no_series_unless_it_is_reverted(mainline, stable, versi
     [("6.12.74", False), ("6.12.75", True), ("6.12.83", False), ("6.12.117", False), ("7.0", True)],
 )
 def test_a_reverted_backport_is_gone_again(version, carried):
-    assert load()["acs-at-bind"].in_version(parse_version(version)) is carried
+    assert load_changes()["acs-at-bind"].in_version(parse_version(version)) is carried
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_what_is_no_version_is_refused(text):
 
 def test_an_unknown_change_is_answered_with_a_guess():
     with pytest.raises(UsageError, match=VF_DEV_SET):
-        load()["e908f58b6bec"]
+        load_changes()["e908f58b6bec"]
 
 
 def test_a_change_that_is_not_pinned_down_says_so():
-    assert load()["config-acs"].first_release() == "after 6.1, by 6.12"
-    assert load()[CDEV_CHECK].first_release() == "6.17"
+    assert load_changes()["config-acs"].first_release() == "after 6.1, by 6.12"
+    assert load_changes()[CDEV_CHECK].first_release() == "6.17"
 
 
-@pytest.mark.parametrize("change", load().values(), ids=lambda one: one.id)
+@pytest.mark.parametrize("change", load_changes().values(), ids=lambda one: one.id)
 def test_the_data_is_sound(change):
     assert change.subject
     assert change.evidence.endswith(".")
@@ -164,7 +164,7 @@ def test_backports_are_those_that_the_packaged_changelog_lists(package):
     changelog = read_changelog(package)
     series = re.match(r"linux-source-(\d+\.\d+)_(\d+\.\d+\.\d+)", package.name)
     newest = parse_version(series[2])
-    for change in load().values():
+    for change in load_changes().values():
         stated = {one for one in change.stable if one[:2] == newest[:2] and one <= newest}
         listed = {
             parse_version(one)

@@ -41,7 +41,7 @@ class FarEnd:
 def ends():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield Channel(ours, "guest", circumstances=CIRCUMSTANCES.copy), FarEnd(theirs)
+        yield Channel(ours, "guest", error_context=CIRCUMSTANCES.copy), FarEnd(theirs)
 
 
 def soon():

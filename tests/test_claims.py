@@ -6,20 +6,20 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from vfio_lab.campaign.results import Outcome as End
+from vfio_lab.campaign.results import Outcome
 from vfio_lab.cli.claims import claims as command
 from vfio_lab.cli.claims import listing
 from vfio_lab.errors import UsageError
 from vfio_lab.spec.changes import Change
 from vfio_lab.spec.claims import (
     Claim,
-    Outcome,
+    Expectation,
     Status,
-    Verdict,
+    Validity,
     area_called,
     areas,
-    judge,
-    load,
+    expectation,
+    load_claims,
     order,
     select,
     threads,
@@ -45,7 +45,7 @@ POINTING = (
 
 
 def holds(claim, version):
-    return judge(claim, lambda change: change.in_version(version))
+    return expectation(claim, lambda change: change.in_version(version))
 
 
 def faults_of(sentence):
@@ -66,11 +66,13 @@ def made_up(since=(), until=()):
 
 def test_every_area_is_complete_and_in_order():
     ids = {f"{area}{number:02}" for area, count in COUNTS.items() for number in range(1, count + 1)}
-    assert set(load()) >= ids, "claims of the reference are never dropped; others may join them"
-    assert list(load()) == sorted(load(), key=order)
+    assert set(load_claims()) >= ids, (
+        "claims of the reference are never dropped; others may join them"
+    )
+    assert list(load_claims()) == sorted(load_claims(), key=order)
 
 
-@pytest.mark.parametrize("claim", load().values(), ids=lambda one: one.id)
+@pytest.mark.parametrize("claim", load_claims().values(), ids=lambda one: one.id)
 def test_the_data_is_sound(claim):
     assert claim.thread in threads()
     assert area_called(claim.area).letter == claim.area
@@ -114,12 +116,12 @@ def test_every_thread_but_mainline_has_a_link():
 
 
 def test_no_sentence_is_said_twice():
-    sentences = [claim.sentence for claim in load().values()]
+    sentences = [claim.sentence for claim in load_claims().values()]
     assert len(set(sentences)) == len(sentences)
 
 
 def test_each_claim_could_hold_on_some_kernel():
-    for claim in load().values():
+    for claim in load_claims().values():
         since = max((one.mainline for one in claim.since), default=(0,))
         until = min((one.mainline for one in claim.until), default=(99,))
         assert since < until, claim.id
@@ -128,23 +130,25 @@ def test_each_claim_could_hold_on_some_kernel():
 @pytest.mark.parametrize(
     ("version", "outcome"),
     [
-        ((6, 1, 192), Outcome.NOT_YET),
-        ((6, 12, 49), Outcome.HOLDS),
-        ((6, 12, 50), Outcome.ENDED),
-        ((6, 16, 9), Outcome.HOLDS),
-        ((7, 3, 4), Outcome.ENDED),
+        ((6, 1, 192), Validity.NOT_YET),
+        ((6, 12, 49), Validity.HOLDS),
+        ((6, 12, 50), Validity.ENDED),
+        ((6, 16, 9), Validity.HOLDS),
+        ((7, 3, 4), Validity.ENDED),
     ],
 )
 def test_a_range_is_made_of_changes(version, outcome):
     verdict = holds(made_up(since=(EARLY,), until=(LATE,)), version)
     assert verdict.outcome is outcome
-    assert bool(verdict) is (outcome is Outcome.HOLDS)
+    assert bool(verdict) is (outcome is Validity.HOLDS)
 
 
 def test_a_kernel_that_knows_its_changes_is_asked_itself():
     claim = made_up(until=(LATE,))
-    assert judge(claim, has=lambda _: False)
-    assert judge(claim, has=lambda change: change is LATE) == Verdict(Outcome.ENDED, LATE)
+    assert expectation(claim, has=lambda _: False)
+    assert expectation(claim, has=lambda change: change is LATE) == Expectation(
+        Validity.ENDED, LATE
+    )
 
 
 def test_a_verdict_names_the_change_that_explains_it():
@@ -170,13 +174,13 @@ def test_a_verdict_names_the_change_that_explains_it():
 )
 def test_the_packaged_kernels_get_the_verdicts_their_sources_call_for(claim, packaged):
     versions = ((6, 1, 192), (6, 12, 117), (7, 3, 4))
-    assert "".join(str(int(bool(holds(load()[claim], one)))) for one in versions) == packaged
+    assert "".join(str(int(bool(holds(load_claims()[claim], one)))) for one in versions) == packaged
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("A2", "A20"), ("a02", "A02"), ("AO2", "A02")])
 def test_an_unknown_claim_is_answered_with_a_guess(wrong, right):
     with pytest.raises(UsageError, match=right):
-        load()[wrong]
+        load_claims()[wrong]
 
 
 @pytest.mark.parametrize("area", ["b", "B", "sriov"])
@@ -184,7 +188,7 @@ def test_claims_are_selected_by_thread_and_area(area):
     chosen = select("2018-unmanaged-sriov", area)
     assert chosen
     assert {(one.thread, one.area) for one in chosen} == {("2018-unmanaged-sriov", "B")}
-    assert select() == list(load().values())
+    assert select() == list(load_claims().values())
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,7 @@ def test_an_unknown_thread_or_area_is_answered_with_what_there_is(arguments, tol
 
 
 def test_the_listing_says_who_holds_and_why_not():
-    lines = list(listing([load()["A38"], load()["F55"]], 80, {}))
+    lines = list(listing([load_claims()["A38"], load_claims()["F55"]], 80, {}))
     text = "\n".join(lines)
     assert "since 5fcc26969a16, until 86624ba3b522" in text
     assert "not here: QEMU emulates none" in text
@@ -211,11 +215,14 @@ def test_the_listing_says_who_holds_and_why_not():
 def test_the_listing_names_scenarios_and_the_worst_of_their_last_verdicts():
     nodeids = by_claim()["A02"]
     verdicts = {
-        "7.3": {f"{nodeids[0]}[no token]": End.PASSED, f"{nodeids[0]}[wrong token]": End.FAILED},
-        "6.12": dict.fromkeys(nodeids, End.PASSED),
-        "6.1": {"scenarios/elsewhere.py::test_it": End.PASSED},
+        "7.3": {
+            f"{nodeids[0]}[no token]": Outcome.PASSED,
+            f"{nodeids[0]}[wrong token]": Outcome.FAILED,
+        },
+        "6.12": dict.fromkeys(nodeids, Outcome.PASSED),
+        "6.1": {"scenarios/elsewhere.py::test_it": Outcome.PASSED},
     }
-    text = "\n".join(listing([load()["A02"]], 80, verdicts))
+    text = "\n".join(listing([load_claims()["A02"]], 80, verdicts))
     assert "7.3 failed; 6.12 passed]" in text
     assert set(nodeids) <= set(text.split())
 
@@ -232,4 +239,4 @@ def test_the_command_prints_json_for_programs():
 def test_the_command_lists_all_by_default():
     result = CliRunner().invoke(command)
     assert result.exit_code == 0
-    assert result.output.splitlines()[-1].startswith(f"{len(load())} claims: ")
+    assert result.output.splitlines()[-1].startswith(f"{len(load_claims())} claims: ")

@@ -26,7 +26,7 @@ from vfio_lab.errors import (
 )
 from vfio_lab.hw.topology import TOPOLOGIES
 from vfio_lab.image import rootfs
-from vfio_lab.kernels import kernel
+from vfio_lab.kernels import packaged
 from vfio_lab.qemu import accelerator, capabilities
 from vfio_lab.qemu.accelerator import Accelerator
 from vfio_lab.qemu.capabilities import QemuCaps
@@ -47,7 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
 @pytest.fixture
 def fit_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that has all it takes, and nothing built."""
-    monkeypatch.setattr(capabilities, "probe", lambda: CAPS)
+    monkeypatch.setattr(capabilities, "probe_qemu", lambda: CAPS)
     found = Accelerator("tcg", "there is no /dev/kvm")
     monkeypatch.setattr(accelerator, "choose_accelerator", lambda *_: found)
     monkeypatch.setattr(host, "missing", lambda _purpose: [])
@@ -173,7 +173,7 @@ def test_without_qemu_the_doctor_says_what_to_install(
         raise HostError("qemu-system-x86_64 is not on PATH", hint="apt-get install it")
 
     del cache
-    monkeypatch.setattr(capabilities, "probe", probe)
+    monkeypatch.setattr(capabilities, "probe_qemu", probe)
     result = run("doctor")
     assert result.exit_code == 2
     assert "X qemu" in result.stdout
@@ -186,7 +186,7 @@ def test_a_device_that_qemu_lacks_costs_its_topologies_only(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poorer = QemuCaps(CAPS.binary, CAPS.version, EVERY_DEVICE - {"virtio-iommu-pci"}, "0")
-    monkeypatch.setattr(capabilities, "probe", lambda: poorer)
+    monkeypatch.setattr(capabilities, "probe_qemu", lambda: poorer)
     lacking = [finding for finding in examine(cache) if finding.state == WARN]
     assert lacking
     assert all(finding.name == "devices" for finding in lacking)
@@ -198,9 +198,9 @@ def test_a_device_that_qemu_lacks_costs_its_topologies_only(
 def test_a_missing_compiler_matters_only_while_the_kernel_is_not_built(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, built: bool, state: str
 ) -> None:
-    some = kernel.Kernel("7.3", "7.3.4-lab", (7, 3, 4), Path("b"), Path("m"), Path("c"), "0")
+    some = packaged.Kernel("7.3", "7.3.4-lab", (7, 3, 4), Path("b"), Path("m"), Path("c"), "0")
     gcc = Tool("gcc", "gcc", "kernel")
-    monkeypatch.setattr(kernel, "find", lambda *_: some if built else None)
+    monkeypatch.setattr(packaged, "find_packaged_kernel", lambda *_: some if built else None)
     monkeypatch.setattr(host, "missing", lambda purpose: [gcc] if purpose == "kernel" else [])
     finding = by_name(list(examine(cache)))["tools"]
     assert finding.state == state

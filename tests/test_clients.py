@@ -11,7 +11,7 @@ from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.errors import GuestLost
 from vfio_lab.hw.pci import Bdf
 from vfio_lab.workloads import nested, selftests, tap
-from vfio_lab.workloads.nested import Hypervisor, Inner, device
+from vfio_lab.workloads.nested import Hypervisor, Inner, device_option
 from vfio_lab.workloads.programs import (
     Dpdk,
     Libvirt,
@@ -85,10 +85,10 @@ def test_what_an_inner_guest_found_is_read_from_its_console():
 
 
 def test_qemu_is_given_the_token_and_the_backend(vf):
-    assert device(vf, None) == ["-device", "vfio-pci,host=0000:01:10.0,bus=pcie.0,addr=01.0"]
-    assert device(vf, TOKEN)[-1].endswith(f",vf-token={TOKEN}")
-    assert device(vf, None, iommufd=True)[:2] == ["-object", "iommufd,id=backend"]
-    assert device(vf, None, iommufd=True)[-1].endswith(",iommufd=backend")
+    assert device_option(vf, None) == ["-device", "vfio-pci,host=0000:01:10.0,bus=pcie.0,addr=01.0"]
+    assert device_option(vf, TOKEN)[-1].endswith(f",vf-token={TOKEN}")
+    assert device_option(vf, None, iommufd=True)[:2] == ["-object", "iommufd,id=backend"]
+    assert device_option(vf, None, iommufd=True)[-1].endswith(",iommufd=backend")
 
 
 def test_an_assigned_guest_never_runs_and_a_booted_one_does(vf):
@@ -171,8 +171,8 @@ def test_a_file_is_written_and_closed():
 
 
 def test_selftests_have_the_harness_own_names():
-    assert selftests.names("vfio_cdev", [""], ["bind"]) == ["vfio_cdev.bind"]
-    assert selftests.names("f", ["a", "b"], ["t"]) == ["f.a.t", "f.b.t"]
+    assert selftests.selftest_names("vfio_cdev", [""], ["bind"]) == ["vfio_cdev.bind"]
+    assert selftests.selftest_names("f", ["a", "b"], ["t"]) == ["f.a.t", "f.b.t"]
     tokens = selftests.of_tokens(selftests.MODES)
     assert len(tokens) == len(set(tokens)) == 45
     assert "vfio_pci_sriov_uapi_test.iommufd_null_uuid.pf_early_close" in tokens
@@ -181,4 +181,4 @@ def test_selftests_have_the_harness_own_names():
 def test_selftests_travel_without_the_manifest(tmp_path):
     for name in ("vfio_pci_device_test", "manifest.json"):
         (tmp_path / name).write_bytes(b"ELF")
-    assert selftests.files(tmp_path) == {"selftests/vfio_pci_device_test": b"ELF"}
+    assert selftests.selftest_files(tmp_path) == {"selftests/vfio_pci_device_test": b"ELF"}

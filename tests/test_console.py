@@ -7,8 +7,8 @@ import pytest
 from vfio_lab.qemu import console
 from vfio_lab.qemu.console import (
     complaints,
-    headline,
-    read,
+    last_words,
+    read_console,
     readable,
     tail,
 )
@@ -181,13 +181,13 @@ def test_what_a_healthy_kernel_says_is_no_complaint(line):
 
 @pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
 def test_a_boot_of_each_kernel_is_no_complaint(kernel):
-    text = read(DATA / f"boot-{kernel}.txt")
+    text = read_console(DATA / f"boot-{kernel}.txt")
     assert len(text.splitlines()) > 200
     assert complaints(text) == []
 
 
 def test_a_complaint_amid_a_boot_is_found():
-    (found,) = complaints(read(DATA / "boot-kasan.txt"))
+    (found,) = complaints(read_console(DATA / "boot-kasan.txt"))
     assert found.kind == "KASAN"
     assert found.headline == "BUG: KASAN: wild-memory-access in rcu_is_watching+0x1d/0x40"
     assert "common_interrupt+0xf/0xa0" in found.report
@@ -230,13 +230,13 @@ def test_a_report_is_as_long_as_a_reader_needs():
 
 def test_the_headline_is_that_of_what_the_guest_died_of(tmp_path):
     path = tmp_path / "console.log"
-    assert headline(path) is None
+    assert last_words(path) is None
     path.write_text(HARMLESS)
-    assert headline(path) is None
+    assert last_words(path) is None
     path.write_text(LOCKDEP)
-    assert headline(path) == "WARNING: possible circular locking dependency detected"
+    assert last_words(path) == "WARNING: possible circular locking dependency detected"
     path.write_text(LOCKDEP + OOPS.format(registers=""))
-    assert headline(path) == "BUG: kernel NULL pointer dereference, address: 0000000000000000"
+    assert last_words(path) == "BUG: kernel NULL pointer dereference, address: 0000000000000000"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_headline_is_that_of_what_the_guest_died_of(tmp_path):
 def test_a_console_is_read_without_its_control_sequences(tmp_path, raw, text):
     path = tmp_path / "console.log"
     path.write_bytes(raw)
-    assert read(path) == text
+    assert read_console(path) == text
 
 
 def test_the_tail_is_the_last_lines(tmp_path):

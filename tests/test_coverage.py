@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_lab.campaign import coverage
+from vfio_lab.campaign import gcov
 from vfio_lab.errors import BuildError, HostError
 
 PROGRAM = "int main(int n, char **v) { if (n > 1) return 0; return 0; }\n"
@@ -47,14 +47,14 @@ def test_what_guests_counted_is_added_up(made: Path, tmp_path: Path) -> None:
         archive(tmp_path / name, made, tmp_path / f"{name}.tar.gz") for name in ("first", "second")
     ]
     log = tmp_path / "log"
-    assert coverage.merge(archives, made, tmp_path / "scratch", log) == 2
+    assert gcov.merge_counts(archives, made, tmp_path / "scratch", log) == 2
     found = counts(made)
     assert "        2:    1:int main" in found
     assert found.count("taken 1") == 2
 
 
 def test_no_counts_are_no_coverage(made: Path, tmp_path: Path) -> None:
-    assert coverage.merge([], made, tmp_path / "scratch", tmp_path / "log") == 0
+    assert gcov.merge_counts([], made, tmp_path / "scratch", tmp_path / "log") == 0
     assert list(made.glob("*.gcda")) == []
 
 
@@ -62,9 +62,9 @@ def test_without_the_tool_the_host_is_to_blame(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(coverage.host, "which", lambda _name: None)
+    monkeypatch.setattr(gcov.host, "which", lambda _name: None)
     with pytest.raises(HostError, match="cannot add up coverage"):
-        coverage.merge([], made, tmp_path / "scratch", tmp_path / "log")
+        gcov.merge_counts([], made, tmp_path / "scratch", tmp_path / "log")
 
 
 def line(count: int, function: str = "f", branches: tuple[int, ...] = ()) -> dict[str, object]:
@@ -80,17 +80,17 @@ def test_files_and_the_bars_own_functions_are_summed() -> None:
     ]
     data = {
         "files": [
-            {"file": coverage.CORE.as_posix(), "lines": core},
+            {"file": gcov.CORE.as_posix(), "lines": core},
             {"file": "drivers/vfio/group.c", "lines": [line(3)]},
             {"file": "drivers/vfio/container.c", "lines": [line(0)]},
         ]
     }
-    found = {each.name: each for each in coverage.summary(data)}
+    found = {each.name: each for each in gcov.coverage_summary(data)}
     assert (found["drivers/vfio/container.c"].hit, found["drivers/vfio/container.c"].lines) == (
         0,
         1,
     )
-    whole = found[coverage.CORE.as_posix()]
+    whole = found[gcov.CORE.as_posix()]
     assert (whole.lines, whole.hit, whole.branches, whole.taken) == (3, 1, 2, 1)
     own = found["token, SR-IOV, hot reset, group.c and device_cdev.c"]
     assert (own.lines, own.hit) == (3, 2)
@@ -130,8 +130,8 @@ def test_only_kernels_that_count_are_asked(tmp_path: Path, option: str | None, c
     guest.kernel = Kernel(option)  # type: ignore[assignment]  # half a kernel is enough
     if code:
         with pytest.raises(BuildError, match="cannot fetch"):
-            coverage.collect(guest)  # type: ignore[arg-type]  # and half a guest
+            gcov.collect_coverage(guest)  # type: ignore[arg-type]  # and half a guest
         return
-    coverage.collect(guest)  # type: ignore[arg-type]  # and half a guest
+    gcov.collect_coverage(guest)  # type: ignore[arg-type]  # and half a guest
     found = [path.read_bytes() for path in tmp_path.iterdir()]
     assert found == ([b"hello"] if option else [])

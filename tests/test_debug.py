@@ -8,7 +8,7 @@ import pytest
 
 from vfio_lab.errors import LabError, UsageError
 from vfio_lab.interactive import gdb
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util.cache import Cache
 
 LOADED = {"vfio_pci_core": "0xffffffffa001a000\n", "igb": "0xffffffffa0100000\n"}
@@ -45,8 +45,8 @@ def test_without_symbols_gdb_still_connects(guest: SimpleNamespace) -> None:
 
 
 def test_an_image_that_somebody_else_built_has_no_symbols_here(tmp_path: Path) -> None:
-    stranger = Kernel("mine+1", "7.0", (7, 0), tmp_path / "bzImage", tmp_path, tmp_path, "digest")
-    assert gdb.symbols(stranger, Cache(tmp_path)) is None
+    foreign = Kernel("mine+1", "7.0", (7, 0), tmp_path / "bzImage", tmp_path, tmp_path, "digest")
+    assert gdb.symbols_folder(foreign, Cache(tmp_path)) is None
 
 
 def test_a_core_that_nobody_could_open_is_not_waited_for(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from vfio_lab.hw.topology import (
     IGB,
     TOPOLOGIES,
     Topology,
-    topology,
+    find_topology,
 )
 from vfio_lab.hw.tree import Endpoint, RootPort
 
@@ -81,12 +81,12 @@ pcie.0                       no vIOMMU
 
 
 def test_the_whole_drawing() -> None:
-    assert drawing(topology("igb")) == IGB_DRAWN
+    assert drawing(find_topology("igb")) == IGB_DRAWN
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_trees_and_groups(name: str) -> None:
-    assert TREES[name] in drawing(topology(name))
+    assert TREES[name] in drawing(find_topology(name))
 
 
 @ALL
@@ -98,12 +98,12 @@ def test_every_drawing_fits_a_terminal(each: Topology) -> None:
 
 
 def test_resets_below_a_port_without_hotplug_are_bus_resets() -> None:
-    assert "pcie-root-port 1b36:000c, bus reset" in drawing(topology("igb-bus"))
+    assert "pcie-root-port 1b36:000c, bus reset" in drawing(find_topology("igb-bus"))
 
 
 def test_why_there_is_no_template() -> None:
     assert "template   no, boots afresh: QEMU saves no state of its nvme device" in (
-        drawing(topology("nvme-sriov"))
+        drawing(find_topology("nvme-sriov"))
     )
 
 
@@ -118,7 +118,7 @@ def test_a_group_that_the_tree_interrupts_keeps_its_letter() -> None:
 
 
 def test_a_larger_guest() -> None:
-    large = dataclasses.replace(topology("igb"), cpus=2, memory_mib=1024)
+    large = dataclasses.replace(find_topology("igb"), cpus=2, memory_mib=1024)
     assert "2 CPUs, 1024 MiB" in drawing(large)
 
 

@@ -26,7 +26,7 @@ from vfio_lab.hw import topology
 from vfio_lab.machine.guest import Guest
 from vfio_lab.machine.ssh import Login, Ssh, SshError
 from vfio_lab.qemu import qmp
-from vfio_lab.qemu.capabilities import probe
+from vfio_lab.qemu.capabilities import probe_qemu
 from vfio_lab.qemu.process import Qemu
 from vfio_lab.util import resources
 from vfio_lab.util.deadline import Deadline, wait_until
@@ -44,7 +44,7 @@ def kinds(base=LabError):
 
 def raises():
     """Yield every place in the lab that makes an error of its own."""
-    names = {kind.__name__ for kind in kinds()} - {"UserGone", "Unsuited"} | {"LabError"}
+    names = {kind.__name__ for kind in kinds()} - {"UserGone", "NotPermittedOnHost"} | {"LabError"}
     for path in sorted(LAB.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in names:
@@ -126,7 +126,9 @@ def test_a_monitor_that_closes_is_told_with_the_guests_last_words(tmp_path):
 
 
 def test_a_guest_that_never_wakes_is_told_by_topology_and_kernel(tmp_path):
-    machine = SimpleNamespace(topology=topology.topology("igb"), kernel=SimpleNamespace(name="7.3"))
+    machine = SimpleNamespace(
+        topology=topology.find_topology("igb"), kernel=SimpleNamespace(name="7.3")
+    )
     guest = SimpleNamespace(name="igb-1", machine=machine, folder=tmp_path, close=lambda: None)
     with pytest.raises(BootError) as late, Guest._delivery(guest, "boot"):
         raise DeadlineExceeded("no answer", guest="igb-1", **FACTS)
@@ -151,16 +153,16 @@ def test_no_ssh_is_told_with_the_command_to_try(tmp_path):
 
 def test_a_misspelt_name_is_told_with_those_that_are_close():
     with pytest.raises(UsageError) as refused:
-        topology.topology("igb-pear")
+        topology.find_topology("igb-pear")
     assert_whole(refused.value, "what", "expected", "hint")
     assert "igb-pair" in refused.value.hint
 
 
 def test_a_host_without_qemu_is_told_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "/none")
-    probe.cache_clear()  # another test may have found it
+    probe_qemu.cache_clear()  # another test may have found it
     with pytest.raises(HostError) as refused:
-        probe()
+        probe_qemu()
     assert_whole(refused.value, "what", "hint")
 
 

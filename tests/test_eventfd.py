@@ -5,16 +5,16 @@ from vfio_lab.client.eventfd import Eventfd
 
 
 def test_an_eventfd_counts_its_rings_and_forgets_them_when_asked(user):
-    bell = Eventfd(user)
-    assert bell.count() == 0
-    bell.ring()
-    bell.ring(2)
-    assert bell.wait() == 3
-    assert bell.count() == 0
+    irq_fd = Eventfd(user)
+    assert irq_fd.count() == 0
+    irq_fd.ring()
+    irq_fd.ring(2)
+    assert irq_fd.wait() == 3
+    assert irq_fd.count() == 0
 
 
 def test_a_closed_eventfd_cannot_be_rung(user):
-    bell = Eventfd(user)
-    bell.close()
+    irq_fd = Eventfd(user)
+    irq_fd.close()
     with pytest.raises(Refusal):
-        bell.ring()
+        irq_fd.ring()

@@ -8,7 +8,7 @@ from vfio_lab.client.transcript import Entry, transcript
 from vfio_lab.errors import GuestLost
 from vfio_lab.evidence.collect import (
     LONGEST_NAME,
-    collect,
+    collect_evidence,
     folder_name,
     part_that_matters,
 )
@@ -83,7 +83,7 @@ def test_a_folder_name_stays_where_it_is_put(scenario):
 
 def test_all_evidence_is_in_its_folder_and_private(folder):
     guest = FakeGuest(folder, console="[    1.0] booted\n")
-    assert collect(guest) == []
+    assert collect_evidence(guest) == []
     assert {path.name for path in folder.iterdir()} == {
         "command.sh",
         "transcript.log",
@@ -103,15 +103,17 @@ def test_all_evidence_is_in_its_folder_and_private(folder):
 
 
 def test_a_lost_guest_leaves_its_console(folder):
-    (found,) = collect(FakeGuest(folder, None, "[    1.0] Kernel panic - not syncing: no\n"))
+    (found,) = collect_evidence(
+        FakeGuest(folder, None, "[    1.0] Kernel panic - not syncing: no\n")
+    )
     assert found.kind == "panic"
     assert (folder / "kernel.log").read_text() == ""
 
 
 def test_complaints_are_found_on_the_console_and_else_in_the_log(folder):
-    (found,) = collect(FakeGuest(folder, console=f"[    1.0] {WARNING}\n"))
+    (found,) = collect_evidence(FakeGuest(folder, console=f"[    1.0] {WARNING}\n"))
     assert found.headline == WARNING
-    (found,) = collect(FakeGuest(folder, records=[f"4,1,1000,-;{WARNING}\n"]))
+    (found,) = collect_evidence(FakeGuest(folder, records=[f"4,1,1000,-;{WARNING}\n"]))
     assert found.kind == "WARN"
 
 
@@ -129,7 +131,7 @@ def test_a_transcript_has_a_line_for_each_call():
 
 
 def test_a_failure_shows_complaints_then_the_last_calls_then_the_log(folder):
-    collect(FakeGuest(folder))
+    collect_evidence(FakeGuest(folder))
     text = part_that_matters(folder, [Complaint("WARN", WARNING, f"{WARNING}\nCall Trace:")])
     places = [
         text.index(part)
@@ -142,13 +144,13 @@ def test_a_failure_shows_complaints_then_the_last_calls_then_the_log(folder):
 def test_a_failure_before_the_first_call_shows_the_console(folder):
     guest = FakeGuest(folder, None, "[    1.0] the last words\n")
     guest.transcript = []
-    collect(guest)
+    collect_evidence(guest)
     assert "the last words" in part_that_matters(folder)
     assert "<empty>" in part_that_matters(folder / "none")
 
 
 def test_a_long_log_is_shown_by_its_end(folder):
-    collect(FakeGuest(folder, [f"6,1,{number},-;line {number};" for number in range(200)]))
+    collect_evidence(FakeGuest(folder, [f"6,1,{number},-;line {number};" for number in range(200)]))
     text = part_that_matters(folder)
     assert "line 199" in text
     assert "line 100;" not in text

@@ -15,7 +15,7 @@ ENOUGH = 60
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_there_are_enough_and_each_touches_vfio_alone(kernel: str) -> None:
-    known = mutants.load(kernel)
+    known = mutants.read_mutants(kernel)
     assert sum(not fault.equivalent for fault in known) >= ENOUGH
     for fault in known:
         assert trial.modules_suffice(fault.patches), fault.name
@@ -24,44 +24,46 @@ def test_there_are_enough_and_each_touches_vfio_alone(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_covers_a_fault_is_there(kernel: str) -> None:
-    places = {place for fault in mutants.load(kernel) for place in fault.covers}
+    places = {place for fault in mutants.read_mutants(kernel) for place in fault.covers}
     assert [place for place in places if not (PROJECT / place).exists()] == []
 
 
 def test_they_are_of_all_areas() -> None:
-    rooms = {PurePath(place).parts[1] for one in mutants.load("7.3") for place in one.covers}
+    rooms = {
+        PurePath(place).parts[1] for one in mutants.read_mutants("7.3") for place in one.covers
+    }
     assert rooms == {"vf_token", "sriov", "hot_reset", "groups", "noiommu", "device", "memory"}
 
 
 def test_a_few_are_spread_over_all() -> None:
-    known = mutants.load("7.3")
-    few = mutants.choose(known, 4)
+    known = mutants.read_mutants("7.3")
+    few = mutants.choose_mutants(known, 4)
     assert [known.index(one) for one in few] == [0, *(len(known) * k // 4 for k in (1, 2, 3))]
-    assert mutants.choose(known, None) == mutants.choose(known, 1000) == known
+    assert mutants.choose_mutants(known, None) == mutants.choose_mutants(known, 1000) == known
 
 
 def test_the_control_must_survive_and_the_others_must_not() -> None:
-    (fault, *_) = mutants.load("7.3")
-    control = mutants.control("7.3")
-    assert mutants.Fate(control, "", "").as_it_should_be
-    assert not mutants.Fate(control, "a scenario", "").as_it_should_be
-    assert mutants.Fate(fault, "a scenario", "").as_it_should_be
-    assert not mutants.Fate(fault, "", "").as_it_should_be
-    assert not mutants.Fate(fault, "a scenario", "", judged=False).as_it_should_be
-    assert str(mutants.Fate(fault, "", "")).endswith(fault.breaks)
+    (fault, *_) = mutants.read_mutants("7.3")
+    control = mutants.run_baseline("7.3")
+    assert mutants.MutationResult(control, "", "").as_expected
+    assert not mutants.MutationResult(control, "a scenario", "").as_expected
+    assert mutants.MutationResult(fault, "a scenario", "").as_expected
+    assert not mutants.MutationResult(fault, "", "").as_expected
+    assert not mutants.MutationResult(fault, "a scenario", "", judged=False).as_expected
+    assert str(mutants.MutationResult(fault, "", "")).endswith(fault.breaks)
 
 
 def test_what_nobody_can_notice_must_survive_like_the_control() -> None:
-    alike = next(fault for fault in mutants.load("7.3") if fault.equivalent)
-    assert mutants.Fate(alike, "", "").as_it_should_be
-    assert not mutants.Fate(alike, "a scenario", "").as_it_should_be
-    assert str(mutants.Fate(alike, "", "")).endswith(alike.equivalent)
+    alike = next(fault for fault in mutants.read_mutants("7.3") if fault.equivalent)
+    assert mutants.MutationResult(alike, "", "").as_expected
+    assert not mutants.MutationResult(alike, "a scenario", "").as_expected
+    assert str(mutants.MutationResult(alike, "", "")).endswith(alike.equivalent)
 
 
 def test_a_fault_that_says_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no faults for kernel 7\.3"):
-        mutants.load("7.3", tmp_path)
+        mutants.read_mutants("7.3", tmp_path)
     (tmp_path / "7.3").mkdir()
     (tmp_path / "7.3/x.patch").write_text("--- a/x\n+++ b/x\n")
     with pytest.raises(UsageError, match="does not say what it breaks"):
-        mutants.load("7.3", tmp_path)
+        mutants.read_mutants("7.3", tmp_path)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from vfio_lab.machine.allowlist import Fence, FencedChannel, Unsuited
+from vfio_lab.machine.allowlist import Allowlist, NotPermittedOnHost, RestrictedChannel
 from vfio_lab.uapi.syscalls import NUMBERS, O_RDONLY, O_RDWR
 
 PF, VF, OTHER = "0000:01:00.0", "0000:01:10.0", "0000:02:00.0"
 DEVICES, DRIVERS = "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
-FENCE = Fence(frozenset({PF, VF}))
+FENCE = Allowlist(frozenset({PF, VF}))
 
 
 def write(path, text):
@@ -89,6 +89,6 @@ def test_everything_else_is_fenced_off(request_):
 
 def test_a_fenced_channel_sends_nothing_that_is_not_allowed():
     op, args = write("/proc/sysrq-trigger", "b")
-    channel = FencedChannel(None, "real", fence=FENCE)
-    with pytest.raises(Unsuited, match="sysrq-trigger"):
+    channel = RestrictedChannel(None, "real", fence=FENCE)
+    with pytest.raises(NotPermittedOnHost, match="sysrq-trigger"):
         channel.start(7, op, "crash", **args)

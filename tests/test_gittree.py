@@ -34,39 +34,39 @@ def tree(tmp_path: Path) -> Path:
 def test_a_checkouts_files_are_its_sources_new_ones_too(tree: Path) -> None:
     for name in ("new.c", "a.o", ".config"):
         (tree / name).touch()
-    assert gittree.files(tree) == [".gitignore", "drivers/vfio/vfio_main.c", "new.c"]
+    assert gittree.tracked_files(tree) == [".gitignore", "drivers/vfio/vfio_main.c", "new.c"]
     (tree / "drivers/vfio/vfio_main.c").unlink()
-    assert gittree.files(tree) == [".gitignore", "new.c"]
+    assert gittree.tracked_files(tree) == [".gitignore", "new.c"]
 
 
 def test_a_tree_without_git_is_taken_as_it_is_unless_it_was_built_in_place(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     for name in ("Makefile", "scripts/a.c", "scripts/a.o", "scripts/.a.o.cmd", ".config"):
         (tmp_path / name).touch()
-    assert gittree.files(tmp_path) == ["Makefile", "scripts/a.c"]
+    assert gittree.tracked_files(tmp_path) == ["Makefile", "scripts/a.c"]
     (tmp_path / "include/generated").mkdir(parents=True)
     with pytest.raises(UsageError, match="was built in place") as refusal:
-        gittree.files(tmp_path)
+        gittree.tracked_files(tmp_path)
     assert refusal.value.hint == f"make -C {tmp_path} mrproper"
 
 
 def test_an_edit_changes_the_stamps_and_only_that_is_mirrored(tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    before = gittree.stamps(tree, gittree.files(tree))
-    assert gittree.mirror(tree, before, copy, {}) == set(before)
-    assert gittree.mirror(tree, before, copy, before) == set()
+    before = gittree.stamps(tree, gittree.tracked_files(tree))
+    assert gittree.mirror_tree(tree, before, copy, {}) == set(before)
+    assert gittree.mirror_tree(tree, before, copy, before) == set()
     (copy / "made.o").touch()
     (tree / "new.c").write_text("new")
     (tree / ".gitignore").unlink()
-    after = gittree.stamps(tree, gittree.files(tree))
+    after = gittree.stamps(tree, gittree.tracked_files(tree))
     assert after != before
-    assert gittree.mirror(tree, after, copy, before) == {"new.c", ".gitignore"}
+    assert gittree.mirror_tree(tree, after, copy, before) == {"new.c", ".gitignore"}
     assert sorted(path.name for path in copy.iterdir()) == ["drivers", "made.o", "new.c"]
 
 
 def test_another_time_alone_is_no_edit(tree: Path, tmp_path: Path) -> None:
-    before = gittree.stamps(tree, gittree.files(tree))
-    gittree.mirror(tree, before, tmp_path / "copy", {})
+    before = gittree.stamps(tree, gittree.tracked_files(tree))
+    gittree.mirror_tree(tree, before, tmp_path / "copy", {})
     file = tree / "drivers/vfio/vfio_main.c"
     text = file.read_text()
     file.unlink()
@@ -74,7 +74,7 @@ def test_another_time_alone_is_no_edit(tree: Path, tmp_path: Path) -> None:
     os.utime(file, (1, 1))
     after = gittree.stamps(tree, before)
     assert after != before
-    assert gittree.mirror(tree, after, tmp_path / "copy", before) == set()
+    assert gittree.mirror_tree(tree, after, tmp_path / "copy", before) == set()
 
 
 def test_what_git_complains_of_is_said(tree: Path) -> None:
@@ -84,7 +84,7 @@ def test_what_git_complains_of_is_said(tree: Path) -> None:
 
 
 def test_a_history_tells_of_changes_by_hash_by_backport_and_by_subject(tree: Path) -> None:
-    registry = list(changes.load().values())
+    registry = list(changes.load_changes().values())
     hashed = [one for one in registry if len(one.id) == 12 and one.id.isalnum()][:3]
     by_subject, by_line, by_bracket = hashed
     commit(tree, by_subject.subject)
@@ -96,9 +96,9 @@ def test_a_history_tells_of_changes_by_hash_by_backport_and_by_subject(tree: Pat
 
 
 def test_the_hash_of_a_commit_counts_too() -> None:
-    change = next(iter(changes.load().values()))
+    change = next(iter(changes.load_changes().values()))
     log = [(change.id + "0" * 28, "in other words", "")]
-    assert khistory.judge([change], log) == {change.id: True}
+    assert khistory.changes_in_log([change], log) == {change.id: True}
 
 
 def test_a_tree_without_history_is_silent(tmp_path: Path) -> None:

@@ -83,22 +83,22 @@ def test_every_image_has_what_the_base_has_and_a_key_of_its_own() -> None:
     assert set(base.drop) < set(clients.drop)
     assert base.files.items() <= clients.files.items()
     assert base.key != clients.key
-    assert (base.cargo, clients.cargo) == ((), ("kernel", "selftests"))
+    assert (base.extras, clients.extras) == ((), ("kernel", "selftests"))
 
 
 def test_an_image_that_no_recipe_names_is_refused_with_those_that_are(cache: Cache) -> None:
     with pytest.raises(UsageError) as refusal:
-        rootfs.find(cache, "client")
+        rootfs.find_image(cache, "client")
     assert refusal.value.expected == "one of base, clients"
 
 
 def test_images_are_built_apart(cache: Cache, tools: Path) -> None:
     working(tools)
-    clients = rootfs.obtain(cache, "clients")
+    clients = rootfs.ensure_image(cache, "clients")
     assert clients.name == "clients"
-    assert rootfs.find(cache) is None
-    assert rootfs.obtain(cache).path != clients.path
-    assert rootfs.find(cache, "clients") == clients
+    assert rootfs.find_image(cache) is None
+    assert rootfs.ensure_image(cache).path != clients.path
+    assert rootfs.find_image(cache, "clients") == clients
 
 
 def test_scripts_are_made_executable_and_nothing_else_is(tmp_path: Path) -> None:
@@ -173,11 +173,11 @@ def test_installed_packages_are_read_from_dpkgs_status() -> None:
 
 def test_a_built_image_is_found_again_with_its_packages(cache: Cache, tools: Path) -> None:
     working(tools)
-    built = rootfs.obtain(cache)
+    built = rootfs.ensure_image(cache)
     assert built.path.read_text() == "a tar\n"
     assert built.fstype == "squashfs"
     assert built.packages["python3"] == "3.13.5-1"
-    assert rootfs.find(cache) == built
+    assert rootfs.find_image(cache) == built
     assert sorted(path.name for path in built.path.parent.iterdir()) == [
         "image.json",
         "manifest.json",
@@ -187,29 +187,29 @@ def test_a_built_image_is_found_again_with_its_packages(cache: Cache, tools: Pat
 
 def test_the_digest_is_of_the_content(cache: Cache, tools: Path) -> None:
     working(tools)
-    first = rootfs.obtain(cache)
-    rootfs.remove(cache)
-    assert rootfs.find(cache) is None
-    assert rootfs.obtain(cache).digest == first.digest
-    rootfs.remove(cache)
+    first = rootfs.ensure_image(cache)
+    rootfs.remove_image(cache)
+    assert rootfs.find_image(cache) is None
+    assert rootfs.ensure_image(cache).digest == first.digest
+    rootfs.remove_image(cache)
     stand_in(tools, "mmdebstrap", (tools / "mmdebstrap").read_text() + "echo and more\n")
-    assert rootfs.obtain(cache).digest != first.digest
+    assert rootfs.ensure_image(cache).digest != first.digest
 
 
 def test_an_edited_image_is_built_anew(cache: Cache, tools: Path) -> None:
     working(tools)
-    first = rootfs.obtain(cache)
+    first = rootfs.ensure_image(cache)
     first.path.chmod(0o600)
     first.path.write_text("b tar\n")
-    assert rootfs.find(cache) is None
-    assert rootfs.obtain(cache).path.read_text() == "a tar\n"
+    assert rootfs.find_image(cache) is None
+    assert rootfs.ensure_image(cache).path.read_text() == "a tar\n"
 
 
 def test_a_failed_build_leaves_its_log_and_nothing_else(cache: Cache, tools: Path) -> None:
     working(tools)
     stand_in(tools, "mmdebstrap", "echo 'E: Unable to locate package python3' >&2; exit 25")
     with pytest.raises(BuildError) as failure:
-        rootfs.obtain(cache)
+        rootfs.ensure_image(cache)
     assert "mmdebstrap exited with code 25" in str(failure.value.seen)
     assert "Unable to locate package python3" in str(failure.value.tail)
     assert failure.value.where is not None
@@ -223,7 +223,7 @@ def test_no_room_is_told_before_anything_is_fetched(
     stand_in(tools, "mmdebstrap", f"touch {tools}/ran")
     monkeypatch.setattr(host, "free_bytes", lambda _folder: 1 << 20)
     with pytest.raises(HostError, match="not enough disk space"):
-        rootfs.obtain(cache)
+        rootfs.ensure_image(cache)
     assert not (tools / "ran").exists()
 
 
@@ -259,5 +259,5 @@ def test_every_mount_is_below_the_new_root() -> None:
 
 def test_facts_beside_the_image_are_json(cache: Cache, tools: Path) -> None:
     working(tools)
-    facts = json.loads((rootfs.obtain(cache).path.parent / rootfs.FACTS).read_text())
+    facts = json.loads((rootfs.ensure_image(cache).path.parent / rootfs.FACTS).read_text())
     assert facts["suite"] == "trixie"

@@ -57,7 +57,7 @@ def listed(archive):
 
 
 def test_programs_drivers_and_what_they_need_are_in_it_and_nothing_else(image, kernel, tmp_path):
-    made = initramfs.obtain(Cache(tmp_path / "cache"), image, kernel)
+    made = initramfs.ensure_initramfs(Cache(tmp_path / "cache"), image, kernel)
     listing = listed(made)
     modules, libraries = "usr/lib/modules/7.3.4-lab", initramfs.LIBRARIES
     files = {name for name, words in listing.items() if words[0].startswith("-")}
@@ -79,7 +79,7 @@ def test_programs_drivers_and_what_they_need_are_in_it_and_nothing_else(image, k
 
 
 def test_its_first_process_is_ours(image, kernel, tmp_path):
-    made = initramfs.obtain(Cache(tmp_path / "cache"), image, kernel)
+    made = initramfs.ensure_initramfs(Cache(tmp_path / "cache"), image, kernel)
     content = tool("cpio", "-i", "--to-stdout", "init", input=made.read_bytes())
     assert content == initramfs.INIT.read_bytes()
     assert content.startswith(b"#!/usr/bin/busybox sh\n")
@@ -87,10 +87,10 @@ def test_its_first_process_is_ours(image, kernel, tmp_path):
 
 def test_another_first_process_makes_another(image, kernel, tmp_path, monkeypatch):
     cache = Cache(tmp_path / "cache")
-    before = initramfs.obtain(cache, image, kernel)
-    assert initramfs.obtain(cache, image, kernel) == before
+    before = initramfs.ensure_initramfs(cache, image, kernel)
+    assert initramfs.ensure_initramfs(cache, image, kernel) == before
     monkeypatch.setattr(initramfs, "INIT", fill(tmp_path, "inner") / "inner")
-    assert initramfs.obtain(cache, image, kernel) != before
+    assert initramfs.ensure_initramfs(cache, image, kernel) != before
 
 
 def test_the_same_content_makes_the_same_bytes(tmp_path):
@@ -101,7 +101,7 @@ def test_the_same_content_makes_the_same_bytes(tmp_path):
     (other / "a").chmod(0o600)
     os.utime(other / "link", (1, 1), follow_symlinks=False)
     for each in (tree, other):
-        initramfs.pack(each, each.with_suffix(".cpio"), EPOCH, tmp_path / "log")
+        initramfs.pack_cpio(each, each.with_suffix(".cpio"), EPOCH, tmp_path / "log")
     assert tree.with_suffix(".cpio").read_bytes() == other.with_suffix(".cpio").read_bytes()
     assert tree.with_suffix(".cpio").read_bytes().startswith(b"070701")
     assert (tmp_path / "log").read_text() == ""

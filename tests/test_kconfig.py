@@ -5,13 +5,13 @@ import pytest
 from vfio_lab.errors import BuildError
 from vfio_lab.kernels.kconfig import (
     Option,
-    check,
-    merge,
+    check_config,
+    config_symbols,
+    merge_options,
     parse,
-    read,
+    read_config,
     seed,
     series,
-    symbols,
 )
 
 VFIO = Option("VFIO", "m", "the core", "vfio.config:1")
@@ -74,7 +74,7 @@ def test_a_malformed_line_is_refused_with_its_place(line: str, complaint: str) -
 def test_a_flavour_overrules_the_base() -> None:
     base = parse("CONFIG_B=y # two\nCONFIG_A=y # one", "base")
     flavour = parse("CONFIG_B=n # not here\nCONFIG_C=y # three", "debug")
-    assert [(o.name, o.value) for o in merge(base, flavour, (7, 3))] == [
+    assert [(o.name, o.value) for o in merge_options(base, flavour, (7, 3))] == [
         ("A", "y"),
         ("B", "n"),
         ("C", "y"),
@@ -83,10 +83,10 @@ def test_a_flavour_overrules_the_base() -> None:
 
 def test_one_layer_may_ask_only_once_in_a_series() -> None:
     twice = parse("CONFIG_A=y # until 6.12: was\nCONFIG_A=m # since 6.13: is", "base")
-    assert merge(twice, (), (6, 1))[0].value == "y"
-    assert merge(twice, (), (7, 3))[0].value == "m"
+    assert merge_options(twice, (), (6, 1))[0].value == "y"
+    assert merge_options(twice, (), (7, 3))[0].value == "m"
     with pytest.raises(BuildError, match="asked for twice") as refusal:
-        merge((VFIO, VFIO), (), (7, 3))
+        merge_options((VFIO, VFIO), (), (7, 3))
     assert refusal.value.seen == "vfio.config:1 and vfio.config:1"
 
 
@@ -94,12 +94,12 @@ def test_the_seed_reads_back_as_it_was_asked() -> None:
     options = parse('CONFIG_A=y # 1\nCONFIG_B=n # 2\nCONFIG_C="-lab" # 3\nCONFIG_D=60 # 4', "x")
     text = seed(options)
     assert text == 'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="-lab"\nCONFIG_D=60\n'
-    assert read(text) == {"A": "y", "B": "n", "C": '"-lab"', "D": "60"}
+    assert read_config(text) == {"A": "y", "B": "n", "C": '"-lab"', "D": "60"}
 
 
 def test_a_granted_configuration_passes() -> None:
     asked = parse("CONFIG_A=y # 1\nCONFIG_B=n # 2", "x")
-    check(asked, (), {"A": "y"}, frozenset("AB"))
+    check_config(asked, (), {"A": "y"}, frozenset("AB"))
 
 
 def test_every_option_that_was_not_granted_is_named() -> None:
@@ -107,7 +107,9 @@ def test_every_option_that_was_not_granted_is_named() -> None:
         "CONFIG_GONE=y # 1\nCONFIG_DEAF=y # 2\nCONFIG_FORCED=n # 3\nCONFIG_MODULE=m # 4", "x"
     )
     with pytest.raises(BuildError) as refusal:
-        check(asked, (), {"FORCED": "y", "MODULE": "y"}, frozenset({"DEAF", "FORCED", "MODULE"}))
+        check_config(
+            asked, (), {"FORCED": "y", "MODULE": "y"}, frozenset({"DEAF", "FORCED", "MODULE"})
+        )
     assert refusal.value.seen is not None
     assert refusal.value.seen.split("; ") == [
         "x:1: CONFIG_GONE does not exist here",
@@ -123,7 +125,7 @@ def test_every_option_that_was_not_granted_is_named() -> None:
 def test_a_mark_that_hides_an_option_the_series_has_is_refused(value: str) -> None:
     late = one("CONFIG_VFIO_GROUP=y # since 6.9: too late a mark")
     with pytest.raises(BuildError, match="not the one that was asked for") as refusal:
-        check((), (late,), {"VFIO_GROUP": value}, frozenset({"VFIO_GROUP"}))
+        check_config((), (late,), {"VFIO_GROUP": value}, frozenset({"VFIO_GROUP"}))
     assert refusal.value.seen == (
         "x.config:1: CONFIG_VFIO_GROUP could be had here, against its mark"
     )
@@ -131,7 +133,7 @@ def test_a_mark_that_hides_an_option_the_series_has_is_refused(value: str) -> No
 
 def test_an_option_may_outlive_its_use_or_exist_before_it_can_be_had() -> None:
     marked = parse("CONFIG_OLD=y # until 6.12: was\nCONFIG_NEW=y # since 7.0: will be", "x")
-    check((), marked, {}, frozenset({"OLD", "NEW"}))
+    check_config((), marked, {}, frozenset({"OLD", "NEW"}))
 
 
 def test_symbols_are_those_of_the_generic_tree_and_of_x86(tmp_path: Path) -> None:
@@ -145,4 +147,4 @@ def test_symbols_are_those_of_the_generic_tree_and_of_x86(tmp_path: Path) -> Non
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    assert symbols(tmp_path) == {"ROOT", "ANY_ARCH", "X86_ONE", "VFIO_PCI"}
+    assert config_symbols(tmp_path) == {"ROOT", "ANY_ARCH", "X86_ONE", "VFIO_PCI"}

@@ -20,8 +20,8 @@ from vfio_lab.errors import (
 from vfio_lab.kernels import (
     kbuild,
     kconfig,
-    kernel,
     ksource,
+    packaged,
 )
 from vfio_lab.util import apt, host
 from vfio_lab.util.cache import Cache, digest
@@ -73,8 +73,8 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "kernels.toml").write_text(TOML)
     (folder / "config/base.config").write_text(FRAGMENT)
     (folder / "config/debug.config").write_text("CONFIG_VFIO=y # built in\n")
-    read = kernel.catalogue
-    monkeypatch.setattr(kernel, "catalogue", lambda: read(folder))
+    read = packaged.kernel_catalogue
+    monkeypatch.setattr(packaged, "kernel_catalogue", lambda: read(folder))
     monkeypatch.setattr(host, "need", lambda _purpose: None)
     return folder
 
@@ -127,12 +127,12 @@ def said(*arguments: str | Path) -> str:
 
 
 def leftovers(cache: Cache) -> list[str]:
-    folder = cache.root / kernel.KIND
+    folder = cache.root / packaged.KIND
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def test_a_kernel_is_built_from_its_source_and_what_it_is_asked_for(cache: Cache) -> None:
-    built = kernel.obtain("7.3", cache)
+    built = packaged.ensure_packaged_kernel("7.3", cache)
     assert (built.name, built.release, built.version) == ("7.3", "7.3.4-lab", (7, 3, 4))
     assert built.bzimage.read_text() == "vfio@lab\n"
     assert built.option("CONFIG_VFIO") == built.option("VFIO") == "m"
@@ -150,7 +150,7 @@ def test_a_kernel_is_built_from_its_source_and_what_it_is_asked_for(cache: Cache
 
 
 def test_modules_lie_at_the_root_of_their_squashfs(cache: Cache) -> None:
-    built = kernel.obtain("7.3", cache)
+    built = packaged.ensure_packaged_kernel("7.3", cache)
     listing = said("unsquashfs", "-lln", "-no-progress", built.modules)
     assert re.search(r" 0/0 .* squashfs-root/7\.3\.4-lab/vfio\.ko$", listing, re.MULTILINE)
     assert "build" not in listing
@@ -158,47 +158,50 @@ def test_modules_lie_at_the_root_of_their_squashfs(cache: Cache) -> None:
 
 
 def test_the_same_input_gives_the_same_digest(cache: Cache) -> None:
-    first = kernel.obtain("7.3", cache)
-    cache.remove(kernel.KIND, first.bzimage.parent.name)
-    assert kernel.find("7.3", cache) is None
-    assert kernel.obtain("7.3", cache) == first
+    first = packaged.ensure_packaged_kernel("7.3", cache)
+    cache.remove(packaged.KIND, first.bzimage.parent.name)
+    assert packaged.find_packaged_kernel("7.3", cache) is None
+    assert packaged.ensure_packaged_kernel("7.3", cache) == first
 
 
 def test_a_built_kernel_needs_neither_source_nor_tools(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = kernel.obtain("7.3", cache)
+    built = packaged.ensure_packaged_kernel("7.3", cache)
     cache.remove(ksource.KIND, "linux-source-7.3-" + "0" * 16)
     monkeypatch.setenv("PATH", "/nowhere")
-    assert kernel.obtain("7.3", cache) == built
+    assert packaged.ensure_packaged_kernel("7.3", cache) == built
 
 
 def test_a_damaged_kernel_is_rebuilt(cache: Cache) -> None:
-    built = kernel.obtain("7.3", cache)
+    built = packaged.ensure_packaged_kernel("7.3", cache)
     built.bzimage.write_text("half")
-    assert kernel.find("7.3", cache) is None
-    assert kernel.obtain("7.3", cache).bzimage.read_text() == "vfio@lab\n"
+    assert packaged.find_packaged_kernel("7.3", cache) is None
+    assert packaged.ensure_packaged_kernel("7.3", cache).bzimage.read_text() == "vfio@lab\n"
 
 
 def test_flavours_are_kernels_of_their_own(cache: Cache) -> None:
-    plain, debug = kernel.obtain("7.3", cache), kernel.obtain("7.3:debug", cache)
+    plain, debug = (
+        packaged.ensure_packaged_kernel("7.3", cache),
+        packaged.ensure_packaged_kernel("7.3:debug", cache),
+    )
     assert (plain.option("VFIO"), debug.option("VFIO")) == ("m", "y")
     assert plain.digest != debug.digest
 
 
 def test_another_option_is_another_kernel(cache: Cache, images: Path) -> None:
-    before = kernel.obtain("7.3", cache)
+    before = packaged.ensure_packaged_kernel("7.3", cache)
     fragment = images / "config/base.config"
     fragment.write_text(FRAGMENT.replace("the core", "the core, said better"))
-    assert kernel.find("7.3", cache) == before
+    assert packaged.find_packaged_kernel("7.3", cache) == before
     fragment.write_text(FRAGMENT.replace("VFIO=m", "VFIO=y"))
-    assert kernel.find("7.3", cache) is None
+    assert packaged.find_packaged_kernel("7.3", cache) is None
 
 
 def test_an_option_that_is_not_granted_is_named(cache: Cache, images: Path) -> None:
     (images / "config/base.config").write_text(FRAGMENT + "CONFIG_DENIED=y # please\n")
     with pytest.raises(BuildError) as refusal:
-        kernel.obtain("7.3", cache)
+        packaged.ensure_packaged_kernel("7.3", cache)
     assert "CONFIG_DENIED=y became n" in str(refusal.value)
     assert leftovers(cache) == []
 
@@ -207,7 +210,7 @@ def test_a_failing_compiler_is_quoted_and_nothing_half_made_stays(cache: Cache, 
     (tree / "BROKEN").touch()
     give_source(cache, tree)
     with pytest.raises(BuildError, match=r"kernel 7\.3 does not compile") as refusal:
-        kernel.obtain("7.3", cache)
+        packaged.ensure_packaged_kernel("7.3", cache)
     assert refusal.value.seen == "init/main.c:1: error: no such luck"
     assert "no such luck" in (refusal.value.tail or "")
     assert refusal.value.where is not None
@@ -230,7 +233,7 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(
 
     monkeypatch.setattr(kbuild, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        kernel.obtain("7.3", cache)
+        packaged.ensure_packaged_kernel("7.3", cache)
     assert leftovers(cache) == []
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
@@ -242,7 +245,7 @@ def test_a_disk_that_fills_up_is_the_hosts_fault(cache: Cache, tree: Path) -> No
     (tree / "BROKEN").touch()
     give_source(cache, tree)
     with pytest.raises(HostError, match="the disk filled up") as refusal:
-        kernel.obtain("7.3", cache)
+        packaged.ensure_packaged_kernel("7.3", cache)
     assert refusal.value.hint is not None
     assert leftovers(cache) == []
 
@@ -253,7 +256,7 @@ def test_the_callers_environment_does_not_steer_the_build(
     monkeypatch.setenv("MAKEFLAGS", "n")
     monkeypatch.setenv("INSTALL_MOD_PATH", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("KBUILD_BUILD_USER", "someone")
-    assert kernel.obtain("7.3", cache).bzimage.read_text() == "vfio@lab\n"
+    assert packaged.ensure_packaged_kernel("7.3", cache).bzimage.read_text() == "vfio@lab\n"
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -262,7 +265,7 @@ def test_a_disk_without_room_is_said_before_anything_is_done(
 ) -> None:
     monkeypatch.setattr(kbuild, "SCRATCH_BYTES", 1 << 60)
     with pytest.raises(HostError, match=r"not enough disk space for building kernel 7\.3"):
-        kernel.obtain("7.3", cache)
+        packaged.ensure_packaged_kernel("7.3", cache)
     assert leftovers(cache) == []
 
 
@@ -270,31 +273,31 @@ def test_what_is_no_kernel_source_is_refused(cache: Cache, tree: Path) -> None:
     (tree / "Makefile").write_text(MAKEFILE.replace("SUBLEVEL", "LEVEL"))
     give_source(cache, tree)
     with pytest.raises(BuildError, match="is no kernel source") as refusal:
-        kernel.obtain("7.3", cache)
+        packaged.ensure_packaged_kernel("7.3", cache)
     assert refusal.value.expected == "SUBLEVEL in its Makefile"
 
 
 def test_removing_a_kernel_spares_its_flavours_and_its_source(cache: Cache) -> None:
-    plain = kernel.obtain("7.3", cache)
-    debug = kernel.obtain("7.3:debug", cache)
-    assert kernel.remove("7.3", cache) == 1
-    assert kernel.remove("7.3", cache) == 0
-    assert kernel.find("7.3:debug", cache) == debug
-    assert kernel.obtain("7.3", cache) == plain
+    plain = packaged.ensure_packaged_kernel("7.3", cache)
+    debug = packaged.ensure_packaged_kernel("7.3:debug", cache)
+    assert packaged.remove_kernel("7.3", cache) == 1
+    assert packaged.remove_kernel("7.3", cache) == 0
+    assert packaged.find_packaged_kernel("7.3:debug", cache) == debug
+    assert packaged.ensure_packaged_kernel("7.3", cache) == plain
 
 
 def test_outdated_builds_are_removed_too(cache: Cache, images: Path) -> None:
-    kernel.obtain("7.3", cache)
+    packaged.ensure_packaged_kernel("7.3", cache)
     (images / "config/base.config").write_text(FRAGMENT.replace("VFIO=m", "VFIO=y"))
-    kernel.obtain("7.3", cache)
-    assert kernel.remove("7.3", cache) == 2
+    packaged.ensure_packaged_kernel("7.3", cache)
+    assert packaged.remove_kernel("7.3", cache) == 2
     assert leftovers(cache) == []
 
 
 @pytest.mark.parametrize("name", ["7.4", "", "debug", "7.3:", "7.3:fast", "/boot/vmlinuz"])
 def test_an_unknown_kernel_is_refused_with_those_there_are(name: str, cache: Cache) -> None:
     with pytest.raises(UsageError) as refusal:
-        kernel.obtain(name, cache)
+        packaged.ensure_packaged_kernel(name, cache)
     assert refusal.value.expected == "one of 7.3, 7.3:debug"
 
 
@@ -314,7 +317,7 @@ def test_lines_of_make_that_tell_of_a_step(line: str, about: str | None) -> None
 
 
 def test_the_labs_own_catalogue_is_sound() -> None:
-    known = kernel.catalogue()
+    known = packaged.kernel_catalogue()
     assert known.default in known.specs
     assert {"7.3", "6.12", "6.1", "7.3:debug"} <= set(known.specs)
     for spec in known.specs.values():
@@ -327,17 +330,17 @@ def test_the_labs_own_catalogue_is_sound() -> None:
 
 
 def test_every_fragment_is_used() -> None:
-    folder = kernel.IMAGES / "config"
+    folder = packaged.IMAGES / "config"
     named = {
         option.where.partition(":")[0]
-        for spec in kernel.catalogue().specs.values()
+        for spec in packaged.kernel_catalogue().specs.values()
         for option in (*spec.options, *spec.extra)
     }
     assert named == {path.name for path in folder.iterdir()}
 
 
 def test_a_key_depends_on_all_that_goes_in() -> None:
-    spec = kernel.catalogue().spec("7.3")
+    spec = packaged.kernel_catalogue().spec("7.3")
     keys = [
         spec.key("0" * 64),
         spec.key("1" * 64),
@@ -364,7 +367,7 @@ def test_the_command_lists_builds_shows_and_removes(
     shown = run("show", "7.3")
     assert "source     linux-source-7.3 7.3.4-1 from sid" in shown
     assert digest({}) not in shown
-    assert kernel.obtain("7.3", cache).digest in shown
+    assert packaged.ensure_packaged_kernel("7.3", cache).digest in shown
     assert run("remove", "7.3") == "7.3: 1 build deleted\n"
     assert "built      no" in run("show", "7.3")
     assert cache.keys(ksource.KIND) != []

@@ -8,7 +8,7 @@ import pytest
 
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import kmodules
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util.cache import Cache
 
 RELEASE = "7.3.4-lab"
@@ -95,9 +95,9 @@ def test_they_do_not_pile_up(
 def test_modules_of_another_kernel_are_refused(
     kernel: Kernel, cache: Cache, tmp_path: Path
 ) -> None:
-    stranger = module(tmp_path / "stranger.ko", "x")
+    foreign = module(tmp_path / "stranger.ko", "x")
     with pytest.raises(UsageError, match=r"kernel 7\.3 has no module stranger\.ko"):
-        kmodules.replaced(kernel, [stranger], cache)
+        kmodules.replaced(kernel, [foreign], cache)
     older = module(tmp_path / "vfio.ko", "x", "6.12.1-lab")
     with pytest.raises(UsageError, match=r"vfio\.ko is not for kernel 7\.3"):
         kmodules.replaced(kernel, [older], cache)

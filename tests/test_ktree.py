@@ -92,4 +92,4 @@ def test_modules_are_built_with_those_they_need(tree: ktree.Tree) -> None:
 def test_modules_alone_are_built_only_beside_an_image(
     base: str, pending: list[str], suffice: bool
 ) -> None:
-    assert export.State("tree", base=base, pending=pending).modules_suffice is suffice
+    assert export.TreeState("tree", base=base, pending=pending).modules_suffice is suffice

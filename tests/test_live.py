@@ -25,10 +25,10 @@ CTRL_C = b"\x03"
 CONFTEST = """
 from types import SimpleNamespace
 
-from vfio_lab_pytest.guests import WORKSHOP
+from vfio_lab_pytest.guests import GUEST_FACTORY
 
 def pytest_configure(config):
-    config.stash[WORKSHOP] = SimpleNamespace(
+    config.stash[GUEST_FACTORY] = SimpleNamespace(
         kernel=SimpleNamespace(name="7.3", release="7.3.4-lab", digest="d"),
         caps=SimpleNamespace(version=(10, 0, 2)),
         accelerator=SimpleNamespace(name="tcg"),

@@ -2,7 +2,7 @@
 
 import json
 
-from vfio_lab.campaign import matrix
+from vfio_lab.campaign import claim_table
 from vfio_lab.campaign.results import Outcome, Record, Results
 
 KERNELS = ["6.12", "7.3"]
@@ -29,7 +29,7 @@ RUNS = [
 
 
 def test_claims_that_differ_come_first_and_the_worst_scenario_counts() -> None:
-    table = matrix.lines(RUNS)
+    table = claim_table.lines(RUNS)
     assert [line.claim for line in table] == ["A02", "A03", "A01"]
     assert [line.cells for line in table] == [
         (Outcome.KNOWN, Outcome.PASSED),
@@ -39,7 +39,7 @@ def test_claims_that_differ_come_first_and_the_worst_scenario_counts() -> None:
 
 
 def test_the_text_fits_and_says_where_agreement_begins() -> None:
-    table = list(matrix.text(KERNELS, matrix.lines(RUNS), 60))
+    table = list(claim_table.table_text(KERNELS, claim_table.lines(RUNS), 60))
     assert table[0].split() == KERNELS
     assert table[1].startswith("A02  not here  holds")
     assert table[2].startswith("A03  -         BROKEN")
@@ -48,10 +48,10 @@ def test_the_text_fits_and_says_where_agreement_begins() -> None:
 
 
 def test_the_page_and_the_record_carry_reasons_safely() -> None:
-    table = matrix.lines(RUNS)
-    page = matrix.page(KERNELS, table)
+    table = claim_table.lines(RUNS)
+    page = claim_table.table_page(KERNELS, table)
     assert 'title="A02 not yet true: before &lt;it&gt;"' in page
     assert page.count("<tr>") == 4
-    first = json.loads(json.dumps(matrix.record(KERNELS, table[0])))
+    first = json.loads(json.dumps(claim_table.line_record(KERNELS, table[0])))
     assert first["outcomes"] == {"6.12": "known", "7.3": "passed"}
     assert first["differs"]

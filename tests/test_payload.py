@@ -20,7 +20,7 @@ def cache(tmp_path):
 
 def test_the_same_files_make_the_same_bytes(tmp_path):
     for name, content in (("one", CONTENT), ("other", dict(reversed(CONTENT.items())))):
-        payload.pack(content, tmp_path / name)
+        payload.pack_tar(content, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     assert payload.payload_digest(CONTENT) == payload.payload_digest(
         dict(reversed(CONTENT.items()))
@@ -34,7 +34,7 @@ def test_other_files_have_another_digest(change):
 
 def test_what_is_packed_is_for_the_guests_root_alone(tmp_path):
     path = tmp_path / "payload.tar"
-    payload.pack(CONTENT, path)
+    payload.pack_tar(CONTENT, path)
     assert path.stat().st_mode & 0o777 == 0o600
     with tarfile.open(path) as archive:
         modes = {member.name: member.mode for member in archive}
@@ -44,7 +44,7 @@ def test_what_is_packed_is_for_the_guests_root_alone(tmp_path):
 
 
 def test_the_guests_tar_unpacks_it(tmp_path):
-    payload.pack(CONTENT, tmp_path / "payload.tar")
+    payload.pack_tar(CONTENT, tmp_path / "payload.tar")
     target = tmp_path / "there"
     target.mkdir()
     subprocess.run(
@@ -56,7 +56,7 @@ def test_the_guests_tar_unpacks_it(tmp_path):
 
 
 def test_the_agent_travels_whole(cache):
-    content = payload.files(cache)
+    content = payload.payload_files(cache)
     assert {"agent/__main__.py", "agent/router.py", "agent/user.py", "boot"} <= set(content)
     for name in ("settings", "boot"):
         subprocess.run(["/bin/sh", "-n"], input=content[name], check=True)
@@ -66,7 +66,7 @@ def test_the_agent_travels_whole(cache):
 def test_keys_are_made_once_for_a_cache(cache, tmp_path):
     folder = payload.keys(cache)
     assert payload.keys(cache) == folder
-    assert payload.files(cache) == payload.files(cache)
+    assert payload.payload_files(cache) == payload.payload_files(cache)
     other = payload.keys(Cache(tmp_path / "other"))
     assert (other / "user").read_bytes() != (folder / "user").read_bytes()
 
@@ -87,7 +87,7 @@ def test_each_half_of_a_key_fits_the_other(cache):
 
 
 def test_the_guest_gets_the_halves_it_needs(cache):
-    content, folder = payload.files(cache), payload.keys(cache)
+    content, folder = payload.payload_files(cache), payload.keys(cache)
     assert content["ssh_host_ed25519_key"] == (folder / "host").read_bytes()
     assert content["authorized_keys"] == (folder / "user.pub").read_bytes()
     assert (folder / "user").read_bytes() not in content.values()

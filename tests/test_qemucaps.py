@@ -11,7 +11,7 @@ from vfio_lab.qemu.capabilities import (
     QemuCaps,
     dotted,
     install_hint,
-    probe,
+    probe_qemu,
 )
 
 DEVICES = ["igb", "nvme", "pcie-root-port"]
@@ -19,9 +19,9 @@ DEVICES = ["igb", "nvme", "pcie-root-port"]
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    probe.cache_clear()
+    probe_qemu.cache_clear()
     yield
-    probe.cache_clear()
+    probe_qemu.cache_clear()
 
 
 class FakeQemu:
@@ -65,7 +65,7 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_a_usable_qemu_is_described(fake_qemu: FakeQemu) -> None:
     fake_qemu.answers()
-    caps = probe()
+    caps = probe_qemu()
     assert caps.binary == fake_qemu.path
     assert caps.version == (10, 0, 2)
     assert caps.devices == frozenset(DEVICES)
@@ -73,24 +73,24 @@ def test_a_usable_qemu_is_described(fake_qemu: FakeQemu) -> None:
 
 def test_it_is_asked_once_a_process(fake_qemu: FakeQemu) -> None:
     fake_qemu.answers()
-    assert probe() is probe()
+    assert probe_qemu() is probe_qemu()
     assert fake_qemu.runs.read_text() == "run\n"
 
 
 def test_the_digest_follows_the_binary(fake_qemu: FakeQemu) -> None:
     fake_qemu.answers()
-    before = probe().digest
-    probe.cache_clear()
-    assert probe().digest == before
+    before = probe_qemu().digest
+    probe_qemu.cache_clear()
+    assert probe_qemu().digest == before
     fake_qemu.answers(version=(10, 0, 3))
-    probe.cache_clear()
-    assert probe().digest != before
+    probe_qemu.cache_clear()
+    assert probe_qemu().digest != before
 
 
 def test_no_qemu_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HostError, match="not on PATH") as refused:
-        probe()
+        probe_qemu()
     assert refused.value.exit_code == 2
     assert refused.value.hint
 
@@ -99,7 +99,7 @@ def test_a_qemu_that_is_too_old(fake_qemu: FakeQemu, release: Callable[..., None
     release(ID="debian", VERSION_CODENAME="bookworm")
     fake_qemu.answers(version=(7, 2, 22), devices=["e1000"])
     with pytest.raises(HostError, match="too old") as refused:
-        probe()
+        probe_qemu()
     assert "QEMU 7.2.22" in str(refused.value)
     assert "apt-get install -t bookworm-backports qemu-system-x86" in str(refused.value)
 
@@ -107,7 +107,7 @@ def test_a_qemu_that_is_too_old(fake_qemu: FakeQemu, release: Callable[..., None
 def test_a_qemu_without_igb(fake_qemu: FakeQemu) -> None:
     fake_qemu.answers(devices=["e1000e"])
     with pytest.raises(HostError, match="igb in the output of"):
-        probe()
+        probe_qemu()
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_a_qemu_without_igb(fake_qemu: FakeQemu) -> None:
 def test_what_does_not_answer_like_a_qemu(fake_qemu: FakeQemu, body: str) -> None:
     fake_qemu.runs_script(body)
     with pytest.raises(HostError, match=r"does not (run|answer like a QEMU)"):
-        probe()
+        probe_qemu()
 
 
 def test_a_qemu_that_cannot_load_shows_its_last_words(fake_qemu: FakeQemu) -> None:
     fake_qemu.runs_script("echo 'libfdt.so.1: cannot open' >&2; exit 127")
     with pytest.raises(HostError, match=r"(?s)exit code 127.*libfdt.so.1: cannot open"):
-        probe()
+        probe_qemu()
 
 
 def test_a_qemu_that_hangs_is_given_up(
@@ -133,7 +133,7 @@ def test_a_qemu_that_hangs_is_given_up(
     monkeypatch.setattr(capabilities, "ANSWER_TIMEOUT_S", 0.1)
     fake_qemu.runs_script("exec sleep 5")
     with pytest.raises(HostError, match="timed out"):
-        probe()
+        probe_qemu()
 
 
 def test_missing_devices_are_named() -> None:

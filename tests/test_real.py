@@ -8,9 +8,9 @@ import pytest
 from vfio_lab.agent.lease import facts
 from vfio_lab.errors import HostError
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import topology
+from vfio_lab.hw.topology import find_topology
 from vfio_lab.machine import remote
-from vfio_lab.machine.remote import RealMachine
+from vfio_lab.machine.remote import RemoteHost
 from vfio_lab.machine.ssh import Login
 
 BDF = Bdf.parse("0000:41:00.0")
@@ -39,7 +39,7 @@ def reach(monkeypatch, tmp_path):
     def reach(**changed):
         monkeypatch.setattr(remote, "Ssh", Closed)
         monkeypatch.setattr(remote, "_look", lambda _ssh, _pf: {**FACTS, **changed})
-        return RealMachine.reach(Login("machine", 22), BDF, tmp_path)
+        return RemoteHost.reach(Login("machine", 22), BDF, tmp_path)
 
     return reach
 
@@ -83,8 +83,8 @@ def test_a_device_in_use_is_refused(reach):
     ],
 )
 def test_what_a_scenario_has_more_than_a_pf_is_missing(reach, name, lacking):
-    assert reach().lacks(topology(name), "base") == lacking
-    assert reach().lacks(topology("igb"), "clients") == "the image clients"
+    assert reach().lacks(find_topology(name), "base") == lacking
+    assert reach().lacks(find_topology("igb"), "clients") == "the image clients"
 
 
 def test_a_machine_is_known_as_ssh_knows_it(monkeypatch, tmp_path):

@@ -12,38 +12,38 @@ from vfio_lab.campaign.results import (
     Outcome,
     Record,
     Results,
-    read,
+    read_results,
 )
 from vfio_lab.errors import UsageError
-from vfio_lab.hw.topology import TOPOLOGIES, topology
-from vfio_lab.machine.state import Held, Seen, Snapshot
+from vfio_lab.hw.topology import TOPOLOGIES, find_topology
+from vfio_lab.machine.state import OpenFile, PciState, Snapshot
 from vfio_lab.report import site
 from vfio_lab.report.picture import picture
-from vfio_lab.report.shown import MOST_MOMENTS, Shown
-from vfio_lab.spec.claims import load, threads
-from vfio_lab.spec.scenarios import catalogue
+from vfio_lab.report.view import MOST_MOMENTS, ScenarioView
+from vfio_lab.spec.claims import load_claims, threads
+from vfio_lab.spec.scenarios import scenario_catalogue
 from vfio_lab.util.host import which
 
 BROWSER = "chromium-headless-shell"
 WAIT_MS = 20_000
 LINK = re.compile(r'<a href="https://[^"]*">[^<]*</a>')  # nothing is fetched unless it is followed
-NODEID = next(iter(catalogue()))
+NODEID = next(iter(scenario_catalogue()))
 EVIL = "</script><script>document.title = 'owned'</script> \u2028 & é"
 SEEN = Snapshot(
     (
-        Seen("0000:00:01.0", "1b36", "000c", "pcieport", "1", ""),
-        Seen("0000:01:00.0", "8086", "10c9", "vfio-pci", "10", ""),
-        Seen("0000:01:10.0", "8086", "10ca", "vfio-pci", "11", "0000:01:00.0", "vfio1"),
+        PciState("0000:00:01.0", "1b36", "000c", "pcieport", "1", ""),
+        PciState("0000:01:00.0", "8086", "10c9", "vfio-pci", "10", ""),
+        PciState("0000:01:10.0", "8086", "10ca", "vfio-pci", "11", "0000:01:00.0", "vfio1"),
     ),
-    (Held("vf_user", 3, "/dev/vfio/11"), Held("vf_user", 4, "/dev/vfio/vfio")),
+    (OpenFile("vf_user", 3, "/dev/vfio/11"), OpenFile("vf_user", 4, "/dev/vfio/vfio")),
 )
 
 
 def a_run(folder, kernel, outcomes):
     """Write a run whose first scenarios ended like that."""
     records = []
-    for nodeid, outcome in zip(catalogue(), outcomes, strict=False):
-        scenario = catalogue()[nodeid]
+    for nodeid, outcome in zip(scenario_catalogue(), outcomes, strict=False):
+        scenario = scenario_catalogue()[nodeid]
         evidence = folder / f"evidence-{len(records)}"
         evidence.mkdir(parents=True)
         held = [vars(one) for one in SEEN.held]
@@ -101,7 +101,7 @@ def test_a_reader_finds_the_failure_and_what_happened(runs, tmp_path, page):
     assert (tmp_path / "index.png").stat().st_size > 10_000
     page.click("#failures a")
     page.wait_for_selector("[data-ready]")
-    second = list(catalogue().values())[1]
+    second = list(scenario_catalogue().values())[1]
     assert page.inner_text("h1") == second.sentence
     assert f"pytest '{second.nodeid}' --lab-kernel 7.3" in page.inner_text("#paste")
     assert page.inner_text("#timeline tbody tr td:nth-child(4)") == "EACCES"
@@ -115,14 +115,14 @@ def test_a_reader_finds_the_failure_and_what_happened(runs, tmp_path, page):
 def test_claims_are_searched_and_filtered_by_keyboard(runs, tmp_path, page):
     page.goto(site.write(runs, tmp_path / "site").as_uri())
     rows = "tbody tr:not([hidden])"
-    assert page.locator(rows).count() == len(load())
+    assert page.locator(rows).count() == len(load_claims())
     page.keyboard.press("/")
     page.keyboard.type("a02")
     page.wait_for_function("document.getElementById('found').textContent")
     assert 0 < page.locator(rows).count() < 10
     page.keyboard.press("Escape")
     page.select_option("#only", "known")
-    third = list(catalogue().values())[2]
+    third = list(scenario_catalogue().values())[2]
     shown = {row.split()[0] for row in page.locator(rows).all_inner_texts()}
     assert shown <= set(third.claims)
 
@@ -184,7 +184,7 @@ def test_a_run_without_results_leaves_the_old_report(runs, tmp_path):
 
 
 def test_a_picture_says_who_holds_what():
-    drawn = picture(topology("igb"), SEEN)
+    drawn = picture(find_topology("igb"), SEEN)
     rows = {row.role: row for row in drawn.rows}
     assert rows["pf0 vf0"].holders == ("vf_user 3",)
     assert rows["pf0"].driver == "vfio-pci"
@@ -194,21 +194,23 @@ def test_a_picture_says_who_holds_what():
 
 
 def test_a_cdev_is_held_by_who_opened_its_node():
-    held = (Held("vf_user", 5, "/dev/vfio/devices/vfio1"),)
-    rows = {row.role: row for row in picture(topology("igb"), Snapshot(SEEN.functions, held)).rows}
+    held = (OpenFile("vf_user", 5, "/dev/vfio/devices/vfio1"),)
+    rows = {
+        row.role: row for row in picture(find_topology("igb"), Snapshot(SEEN.functions, held)).rows
+    }
     assert rows["pf0 vf0"].holders == ("vf_user 5",)
     assert rows["pf0"].holders == ()
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_every_topology_can_be_drawn(name):
-    drawn = picture(topology(name))
-    assert len(drawn.rows) == len(topology(name).under_test) + 1
+    drawn = picture(find_topology(name))
+    assert len(drawn.rows) == len(find_topology(name).endpoints) + 1
     assert f"<title>{drawn.title}" in unescape(drawn.svg())
 
 
 def test_members_of_a_group_share_a_hull_where_they_are_neighbours():
-    (hull,) = [one for one in picture(topology("multifunction")).hulls if one.count > 1]
+    (hull,) = [one for one in picture(find_topology("multifunction")).hulls if one.count > 1]
     assert hull.count == 2
 
 
@@ -219,8 +221,8 @@ def test_of_a_long_timeline_both_ends_are_shown(runs):
         for at in range(1000)
     ]
     (run / "evidence-0" / "timeline.json").write_text(json.dumps(moments))
-    record = read(run).scenarios[0]
-    whole = Shown(record, "7.3", run / "evidence-0").timeline()
+    record = read_results(run).scenarios[0]
+    whole = ScenarioView(record, "7.3", run / "evidence-0").timeline()
     assert [whole[0][2], whole[-1][2], len(whole)] == ["call 0", "call 999", MOST_MOMENTS + 1]
     assert [one[2] for one in whole if one[1] == "report"] == [
         f"{1000 - MOST_MOMENTS} more are in timeline.json of the evidence"

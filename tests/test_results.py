@@ -20,7 +20,7 @@ def found(*records, kernel="7.3"):
 def test_results_are_read_as_they_were_written(tmp_path):
     path = found(RECORD).write(tmp_path / "run")
     assert path == tmp_path / "run" / "results.json"
-    assert results.read(path.parent) == found(RECORD)
+    assert results.read_results(path.parent) == found(RECORD)
     assert [one.name for one in path.parent.iterdir()] == ["results.json"]
 
 
@@ -28,7 +28,7 @@ def test_another_schema_is_not_guessed_at(tmp_path):
     path = found(RECORD).write(tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": results.SCHEMA + 1}))
     with pytest.raises(UsageError, match=r"holds no results\.json of schema"):
-        results.read(tmp_path)
+        results.read_results(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])

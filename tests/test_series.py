@@ -56,7 +56,7 @@ def apply(patch: series.Patch, tree: Path) -> None:
 def test_a_patch_file_is_applied_and_taken_back(tree: Path, tmp_path: Path) -> None:
     path = tmp_path / "three.patch"
     path.write_text(DIFF)
-    (patch,) = series.read([str(path)], tmp_path)
+    (patch,) = series.read_series([str(path)], tmp_path)
     assert (patch.name, patch.touched) == ("three.patch", {PurePath(FILE)})
     with series.applied([patch], tree, "kernel 7.3"):
         assert (tree / FILE).read_text() == BEFORE.replace("three", "3")
@@ -73,10 +73,10 @@ def test_a_plain_diff_of_two_files_is_one_patch(tree: Path) -> None:
 
 
 def test_a_range_and_a_mailbox_are_the_same_series(repository: Path, tmp_path: Path) -> None:
-    (patch,) = series.read(["HEAD~..HEAD"], repository)
+    (patch,) = series.read_series(["HEAD~..HEAD"], repository)
     mailbox = tmp_path / "series.mbox"
     mailbox.write_text(gittree.git(repository, "format-patch", "--stdout", "HEAD~..HEAD"))
-    assert series.read([str(mailbox)], tmp_path) == [patch]
+    assert series.read_series([str(mailbox)], tmp_path) == [patch]
     assert trial.modules_suffice([patch])
     series.revert(patch, repository)
     assert (repository / FILE).read_text() == BEFORE
@@ -97,9 +97,9 @@ def test_where_a_patch_does_not_apply_is_said(tree: Path) -> None:
         apply(series.Patch("x", DIFF), tree)
     assert failure.value.seen == f"{FILE}:1"
     assert failure.value.exit_code == 125
-    stranger = series.Patch("x", DIFF.replace("vfio_main", "absent"))
+    foreign = series.Patch("x", DIFF.replace("vfio_main", "absent"))
     with pytest.raises(BuildError) as failure:
-        apply(stranger, tree)
+        apply(foreign, tree)
     assert "drivers/vfio/absent.c: No such file" in (failure.value.seen or "")
 
 
@@ -108,9 +108,9 @@ def test_what_is_no_patch_is_refused(tmp_path: Path, repository: Path) -> None:
     text.write_text("no patch")
     for source in (str(text), "absent.patch"):
         with pytest.raises(UsageError, match="no patch"):
-            series.read([source], tmp_path)
+            series.read_series([source], tmp_path)
     with pytest.raises(BuildError, match="cannot run git format-patch"):
-        series.read(["a..b"], repository)
+        series.read_series(["a..b"], repository)
 
 
 @pytest.mark.parametrize(

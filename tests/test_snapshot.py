@@ -6,7 +6,7 @@ import pytest
 
 from vfio_lab.agent import snapshot as seen
 from vfio_lab.client.transcript import Entry
-from vfio_lab.machine.state import Held, snapshot
+from vfio_lab.machine.state import OpenFile, snapshot
 
 DEVICE = "anon_inode:[vfio-device]"
 GOT = Entry(1, 2, "vf_user", "VFIO_GROUP_GET_DEVICE_FD", '3, "0000:01:10.0 vf_token=6c1b"', "5")
@@ -19,13 +19,13 @@ def held(descriptors, transcript=(GOT,)):
 
 def test_a_device_from_a_group_is_called_by_its_address():
     assert held({"3": "/dev/vfio/11", "5": DEVICE}) == (
-        Held("vf_user", 3, "/dev/vfio/11"),
-        Held("vf_user", 5, "0000:01:10.0"),
+        OpenFile("vf_user", 3, "/dev/vfio/11"),
+        OpenFile("vf_user", 5, "0000:01:10.0"),
     )
 
 
 def test_a_device_nobody_saw_opened_keeps_the_kernels_name():
-    assert held({"5": DEVICE}, ()) == (Held("vf_user", 5, DEVICE),)
+    assert held({"5": DEVICE}, ()) == (OpenFile("vf_user", 5, DEVICE),)
 
 
 @pytest.mark.parametrize("file", ["socket:[12]", "/dev/null", "anon_inode:[pidfd]", ""])

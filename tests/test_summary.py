@@ -4,8 +4,8 @@ import pytest
 
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.errors import UsageError
-from vfio_lab.report.summary import TESTED_BY, WIDTH, summary
-from vfio_lab.spec.claims import load, threads
+from vfio_lab.report.summary import TESTED_BY, WIDTH, summarize
+from vfio_lab.spec.claims import load_claims, threads
 
 THREAD = "2020-vf-token"
 WHERE = "scenarios/vf_token/test_match.py::test_it[a very long parameter that nobody may break]"
@@ -21,8 +21,8 @@ def found(*pairs, release="7.3.4-lab"):
 
 
 def test_it_fits_a_mail_and_leaves_the_name_to_a_person():
-    outcomes = [(claim.id, Outcome.PASSED) for claim in load().values()]
-    text = summary(found(*outcomes, ("A02", Outcome.FAILED)), THREAD)
+    outcomes = [(claim.id, Outcome.PASSED) for claim in load_claims().values()]
+    text = summarize(found(*outcomes, ("A02", Outcome.FAILED)), THREAD)
     lines = text.splitlines()
     assert max(len(line) for line in lines if "::" not in line and "://" not in line) <= WIDTH
     assert lines[-1] == TESTED_BY
@@ -33,27 +33,27 @@ def test_it_fits_a_mail_and_leaves_the_name_to_a_person():
 
 
 def test_a_thread_is_told_claim_by_claim():
-    text = summary(found(("A02", Outcome.PASSED), ("E02", Outcome.FAILED)), THREAD)
+    text = summarize(found(("A02", Outcome.PASSED), ("E02", Outcome.FAILED)), THREAD)
     assert "A02 proven" in text
     assert "E02" not in text
 
 
 def test_the_worst_verdict_speaks_for_a_claim():
-    text = summary(found(("A02", Outcome.FAILED), ("A02", Outcome.PASSED)))
+    text = summarize(found(("A02", Outcome.FAILED), ("A02", Outcome.PASSED)))
     assert "A02 contradicted" in text
 
 
 def test_only_what_changed_is_told_against_a_base():
     base = found(("A02", Outcome.PASSED), ("A03", Outcome.PASSED), release="7.3.4-base")
     new = found(("A02", Outcome.FAILED), ("A03", Outcome.PASSED), ("A04", Outcome.PASSED))
-    text = summary(new, base=base)
+    text = summarize(new, base=base)
     assert "Against 7.3.4-base: 2 claims changed" in text
     assert "A02 proven -> contradicted" in text
     assert "A04 not tested -> proven" in text
     assert "A03" not in text
-    assert "no claims changed" in summary(base, base=base)
+    assert "no claims changed" in summarize(base, base=base)
 
 
 def test_an_unknown_thread_is_a_mistake():
     with pytest.raises(UsageError, match="2021"):
-        summary(found(), "2021")
+        summarize(found(), "2021")

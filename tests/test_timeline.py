@@ -10,7 +10,7 @@ from vfio_lab.evidence.timeline import timeline
 
 
 @dataclass(frozen=True)
-class Awake:
+class ClockAnchor:
     """A guest that woke at host time 1000 s, its kernel log standing at 5 s."""
 
     at: float = 1000.0
@@ -38,7 +38,7 @@ def monitor(tmp_path):
 
 
 def test_all_that_happened_is_in_order_on_the_guests_clock(monitor):
-    seen = timeline(Awake(), [CALL], [RECORD], monitor)
+    seen = timeline(ClockAnchor(), [CALL], [RECORD], monitor)
     assert [(one.at, one.took, one.who, one.result) for one in seen] == [
         (-1.0, 0.0, "qemu", ""),
         (1.0, 0.5, "vf_user", "EACCES"),
@@ -58,4 +58,4 @@ def test_without_a_common_clock_there_is_no_order_to_tell(monitor):
 
 
 def test_a_guest_may_have_no_monitor_log(tmp_path):
-    assert timeline(Awake(), [], [], tmp_path / "qmp.jsonl") == []
+    assert timeline(ClockAnchor(), [], [], tmp_path / "qmp.jsonl") == []

@@ -6,12 +6,12 @@ from vfio_lab.errors import UsageError
 from vfio_lab.hw.models import E1000E, IGB
 from vfio_lab.hw.pci import Bdf
 from vfio_lab.hw.topology import (
-    FURNITURE_ROLES,
+    INFRASTRUCTURE_ROLES,
     PORTS,
     TOPOLOGIES,
     Topology,
     Viommu,
-    topology,
+    find_topology,
 )
 from vfio_lab.hw.tree import (
     Bridge,
@@ -67,7 +67,7 @@ SEEN = {
     "nvme-no-room": {"port0": "00:01.0", "nvme0": "01:00.0"},
     "igb-large": {"port0": "00:01.0", "pf0": "01:00.0"},
     "virtio-iommu": {"port0": "00:01.0", "pf0": "01:00.0"},
-    "menagerie": {
+    "misc-devices": {
         "port0": "00:01.0",
         "port1": "00:02.0",
         "port2": "00:03.0",
@@ -104,13 +104,13 @@ SHARED_GROUPS = {
 }
 
 
-def bus(*below: Endpoint | RootPort) -> dict[int, Endpoint | RootPort]:
-    return dict(enumerate(below, start=1))
+def bus(*children: Endpoint | RootPort) -> dict[int, Endpoint | RootPort]:
+    return dict(enumerate(children, start=1))
 
 
 @pytest.mark.parametrize("name", SEEN)
 def test_addresses_are_those_that_guests_saw(name: str) -> None:
-    assert {f.role: f.bdf.short for f in topology(name).under_test} == SEEN[name]
+    assert {f.role: f.bdf.short for f in find_topology(name).endpoints} == SEEN[name]
 
 
 def test_every_topology_was_seen() -> None:
@@ -135,7 +135,7 @@ def test_every_function_behind_the_viommu_is_in_one_group(each: Topology) -> Non
 
 
 def test_what_is_below_an_expander_bypasses_the_viommu() -> None:
-    assert [f.role for f in topology("mixed").functions if f.bypasses] == ["port1", "nic0"]
+    assert [f.role for f in find_topology("mixed").functions if f.bypasses] == ["port1", "nic0"]
 
 
 @ALL
@@ -146,9 +146,9 @@ def test_roles_and_addresses_are_unique(each: Topology) -> None:
 
 @ALL
 def test_the_labs_furniture_is_where_nothing_is_under_test(each: Topology) -> None:
-    taken = {f.bdf.device for f in each.under_test if f.bdf.bus == 0}
+    taken = {f.bdf.device for f in each.endpoints if f.bdf.bus == 0}
     assert max(taken) < min(f.bdf.device for f in each.functions if f.role == "image")
-    assert FURNITURE_ROLES - {"iommu"} <= {f.role for f in each.functions}
+    assert INFRASTRUCTURE_ROLES - {"iommu"} <= {f.role for f in each.functions}
 
 
 @ALL
@@ -158,7 +158,7 @@ def test_a_listing_fits_a_terminal(each: Topology) -> None:
 
 
 def test_topologies_are_frozen_values() -> None:
-    igb = topology("igb")
+    igb = find_topology("igb")
     assert igb == dataclasses.replace(igb)
     assert hash(igb) == hash(dataclasses.replace(igb))
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -166,14 +166,14 @@ def test_topologies_are_frozen_values() -> None:
 
 
 def test_only_what_qemu_can_save_is_frozen() -> None:
-    unfreezable = [each.name for each in TOPOLOGIES.values() if not each.freezable]
-    assert unfreezable == ["nvme-sriov", "nvme-no-room", "cxl"]
-    assert topology("nvme-sriov").unfreezable == "QEMU saves no state of its nvme device"
+    unmigratable = [each.name for each in TOPOLOGIES.values() if not each.freezable]
+    assert unmigratable == ["nvme-sriov", "nvme-no-room", "cxl"]
+    assert find_topology("nvme-sriov").unmigratable == "QEMU saves no state of its nvme device"
 
 
 def test_an_unknown_topology_is_answered_with_close_names() -> None:
     with pytest.raises(UsageError, match="no topology 'igb-pairs'") as refused:
-        topology("igb-pairs")
+        find_topology("igb-pairs")
     assert refused.value.exit_code == 2
     assert "did you mean igb-pair" in str(refused.value)
     assert "noiommu" in str(refused.value)
@@ -181,42 +181,42 @@ def test_an_unknown_topology_is_answered_with_close_names() -> None:
 
 def test_a_name_like_no_other_gets_the_list_alone() -> None:
     with pytest.raises(UsageError) as refused:
-        topology("zzz")
+        find_topology("zzz")
     assert refused.value.hint == UsageError.usual_hint
 
 
 def test_an_unknown_role_is_answered_with_close_names() -> None:
     with pytest.raises(UsageError, match="did you mean pf0"):
-        topology("igb").function("pf1")
+        find_topology("igb").function("pf1")
 
 
 def test_vfs_are_where_guests_saw_them() -> None:
-    pf = topology("igb").function("pf0")
+    pf = find_topology("igb").function("pf0")
     assert [str(pf.vf(index)) for index in (0, 7)] == ["0000:01:10.0", "0000:01:11.6"]
-    nvme = topology("nvme-sriov").function("nvme0")
+    nvme = find_topology("nvme-sriov").function("nvme0")
     assert [str(nvme.vf(index)) for index in (0, 3)] == ["0000:01:00.1", "0000:01:00.4"]
 
 
 def test_a_pf_has_no_more_vfs_than_its_capability_says() -> None:
     with pytest.raises(UsageError, match="no such VF"):
-        topology("igb").function("pf0").vf(8)
+        find_topology("igb").function("pf0").vf(8)
 
 
 def test_a_nic_has_no_vfs() -> None:
     with pytest.raises(UsageError, match="not a PF"):
-        topology("igb-pair").function("nic0").vf(0)
+        find_topology("igb-pair").function("nic0").vf(0)
 
 
 def test_pfs() -> None:
-    assert [f.role for f in topology("igb-pair").pfs] == ["pf0", "pf1"]
-    assert topology("bridge").pfs == ()
+    assert [f.role for f in find_topology("igb-pair").pfs] == ["pf0", "pf1"]
+    assert find_topology("bridge").pfs == ()
 
 
 def test_kernel_args_follow_the_viommu() -> None:
-    assert topology("igb").kernel_args == ("intel_iommu=on",)
-    assert topology("noiommu").kernel_args == ("intel_iommu=off",)
-    assert topology("mixed").kernel_args == ("intel_iommu=on", "pcie_ports=compat")
-    assert not any("intel" in word for word in topology("virtio-iommu").kernel_args)
+    assert find_topology("igb").kernel_args == ("intel_iommu=on",)
+    assert find_topology("noiommu").kernel_args == ("intel_iommu=off",)
+    assert find_topology("mixed").kernel_args == ("intel_iommu=on", "pcie_ports=compat")
+    assert not any("intel" in word for word in find_topology("virtio-iommu").kernel_args)
 
 
 def test_boot_words_follow_those_of_the_viommu() -> None:
@@ -228,11 +228,11 @@ def test_boot_words_follow_those_of_the_viommu() -> None:
 
 def test_qemu_devices_are_all_that_the_command_line_names() -> None:
     assert {"igb", "pcie-root-port", "intel-iommu", "virtserialport", "vmgenid"} <= (
-        topology("igb").qemu_devices
+        find_topology("igb").qemu_devices
     )
-    assert "nvme-subsys" in topology("nvme-sriov").qemu_devices
-    assert "intel-iommu" not in topology("noiommu").qemu_devices
-    assert "" not in topology("noiommu").qemu_devices
+    assert "nvme-subsys" in find_topology("nvme-sriov").qemu_devices
+    assert "intel-iommu" not in find_topology("noiommu").qemu_devices
+    assert "" not in find_topology("noiommu").qemu_devices
 
 
 def test_buses_are_numbered_depth_first() -> None:
@@ -276,12 +276,12 @@ def test_functions_with_acs_are_apart_although_they_share_a_device() -> None:
 
 
 def test_a_function_knows_its_ids() -> None:
-    pf = topology("igb").function("pf0")
+    pf = find_topology("igb").function("pf0")
     assert (pf.vendor, pf.device, pf.parent) == (0x8086, 0x10C9, "port0")
     assert pf.bdf == Bdf(0, 1, 0)
-    assert topology("igb").function("port0").parent is None
+    assert find_topology("igb").function("port0").parent is None
 
 
 def test_only_a_virtio_iommu_groups_functions_late() -> None:
     late = [each.name for each in TOPOLOGIES.values() if each.groups_wait_for_drivers]
-    assert late == ["virtio-iommu", "menagerie"]
+    assert late == ["virtio-iommu", "misc-devices"]

@@ -11,7 +11,7 @@ import pytest
 from vfio_lab.cli import main
 from vfio_lab.client.call import Refusal
 from vfio_lab.errors import LabError, UsageError
-from vfio_lab.hw.topology import topology
+from vfio_lab.hw.topology import find_topology
 from vfio_lab.interactive import repl, session
 from vfio_lab.util.cache import Cache
 
@@ -27,11 +27,13 @@ def cache(tmp_path):
 @pytest.fixture
 def guest():
     kernel = SimpleNamespace(name="7.3", release="7.3.4-lab")
-    return SimpleNamespace(machine=SimpleNamespace(topology=topology("igb-pair"), kernel=kernel))
+    return SimpleNamespace(
+        machine=SimpleNamespace(topology=find_topology("igb-pair"), kernel=kernel)
+    )
 
 
 def test_what_is_under_test_is_in_variables_by_role():
-    found = session.variables(topology("igb-pair"))
+    found = session.variables(find_topology("igb-pair"))
     assert found["PF0"] == PF
     assert set(found) == {"PF0", "PF1", "NIC0", "PORT0", "PORT1", "PORT2"}
 
@@ -85,7 +87,7 @@ def test_history_is_kept_between_guests_up_to_a_point(cache):
 
 
 def test_a_shell_without_a_terminal_is_refused_before_anything_is_built(monkeypatch, capfd):
-    monkeypatch.setattr(session, "guest", None)
+    monkeypatch.setattr(session, "pristine_guest", None)
     with pytest.raises(SystemExit) as ended:
         main(["shell"])
     assert ended.value.code == 2
@@ -93,8 +95,8 @@ def test_a_shell_without_a_terminal_is_refused_before_anything_is_built(monkeypa
 
 
 def test_a_wrong_topology_is_told_before_anything_is_built(monkeypatch):
-    monkeypatch.setattr(session.Workshop, "open", None)
-    with pytest.raises(UsageError, match="no topology 'igp'"), session.guest("igp", None):
+    monkeypatch.setattr(session.GuestFactory, "open", None)
+    with pytest.raises(UsageError, match="no topology 'igp'"), session.pristine_guest("igp", None):
         pass
 
 

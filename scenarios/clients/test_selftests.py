@@ -7,8 +7,8 @@ from vfio_lab.workloads.selftests import (
     COMPAT,
     GROUP,
     MODES,
-    names,
     of_tokens,
+    selftest_names,
 )
 from vfio_lab.workloads.tap import PASSED
 from vfio_lab_pytest.claims import claim
@@ -16,18 +16,20 @@ from vfio_lab_pytest.clients import each_test
 
 pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
 DEVICE = [
-    *names("vfio_pci_device_test", [""], ["config_space_read_write", "validate_bars", "reset"]),
-    *names("vfio_pci_irq_test", ["msi", "msix"], ["enable_trigger_disable"]),
+    *selftest_names(
+        "vfio_pci_device_test", [""], ["config_space_read_write", "validate_bars", "reset"]
+    ),
+    *selftest_names("vfio_pci_irq_test", ["msi", "msix"], ["enable_trigger_disable"]),
 ]
 BIND = ["bind", "get_info_without_bind_fails", "bind_bad_iommufd_fails", "repeated_bind_fails"]
 ATTACH = ["attach_detatch_pt", "attach_invalid_pt_fails"]
 MEMORY = [f"{mode}_{kind}" for mode in MODES for kind in ("anonymous", "anonymous_hugetlb_2mb")]
 MAPPINGS = [
-    *names("vfio_dma_mapping_test", MEMORY, ["dma_map_unmap"]),
-    *names("vfio_dma_map_limit_test", MODES, ["unmap_range", "unmap_all"]),
-    *names("vfio_dma_map_limit_test", (*COMPAT, *CDEV), ["overflow"]),
+    *selftest_names("vfio_dma_mapping_test", MEMORY, ["dma_map_unmap"]),
+    *selftest_names("vfio_dma_map_limit_test", MODES, ["unmap_range", "unmap_all"]),
+    *selftest_names("vfio_dma_map_limit_test", (*COMPAT, *CDEV), ["overflow"]),
 ]
-BARS = names(
+BARS = selftest_names(
     "vfio_dma_mapping_mmio_test", MODES, ["map_full_bar", "map_partial_bar", "map_bar_misaligned"]
 )
 
@@ -61,7 +63,7 @@ def test_a_device(tap_results, name):
 
 
 @claim("G19")
-@each_test("vfio_iommufd_setup_test", names("vfio_cdev", [""], [*BIND, *ATTACH]))
+@each_test("vfio_iommufd_setup_test", selftest_names("vfio_cdev", [""], [*BIND, *ATTACH]))
 def test_binding_and_attaching(tap_results, name):
     """vfio_iommufd_setup_test passes."""
     assert tap_results[name] == PASSED
@@ -82,7 +84,7 @@ def test_mappings(tap_results, name):
 
 
 @claim("G23")
-@each_test("vfio_dma_mapping_test", names("vfio_dma_map_limit_test", GROUP, ["overflow"]))
+@each_test("vfio_dma_mapping_test", selftest_names("vfio_dma_map_limit_test", GROUP, ["overflow"]))
 def test_mappings_past_the_end_on_type1(tap_results, name):
     """The overflow test of vfio_dma_mapping_test passes with type1."""
     assert tap_results[name] == PASSED

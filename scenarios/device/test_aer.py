@@ -12,15 +12,15 @@ INTEL = 0x8086
 
 
 @claim("F34")
-def test_a_user_hears_of_each_error_that_was_not_corrected(guest, function, device, config, bell):
+def test_a_user_hears_of_each_error_that_was_not_corrected(guest, function, device, config, irq_fd):
     """An uncorrectable error rings once, a corrected one does not, and the device goes on."""
     guest.load("aer_inject")
-    device.set_irq_eventfds(VFIO_PCI_ERR_IRQ_INDEX, [bell.fd])
+    device.set_irq_eventfds(VFIO_PCI_ERR_IRQ_INDEX, [irq_fd.fd])
     inject(function, correctable=BAD_TLP)
     inject(function, uncorrectable=COMPLETION_TIMEOUT)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     inject(function, uncorrectable=COMPLETION_TIMEOUT)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     device.disable_irqs(VFIO_PCI_ERR_IRQ_INDEX)
     inject(function, uncorrectable=COMPLETION_TIMEOUT)
-    assert (config.word(PCI_VENDOR_ID), bell.count()) == (INTEL, 0)
+    assert (config.word(PCI_VENDOR_ID), irq_fd.count()) == (INTEL, 0)

@@ -125,9 +125,9 @@ def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hard
     registers.write(MTA, 0x77)
     hardware.set_word(PCI_COMMAND, 0)
     hardware.write(PCI_BASE_ADDRESS_0, bytes(BARS_BYTES))
-    assert not guest.heard(RESTORING)
+    assert not guest.dmesg(RESTORING)
     config.set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
-    assert guest.heard(f"{function}: {RESTORING}", level="info")
+    assert guest.dmesg(f"{function}: {RESTORING}", level="info")
     assert hardware.read(PCI_BASE_ADDRESS_0, BARS_BYTES) == addresses
     assert registers.read(MTA) == 0x77
 
@@ -137,10 +137,10 @@ def test_a_bar_lost_with_decode_on_comes_back_too(guest, config, hardware, regis
     """Any write of the command register finds that a BAR is not where it was."""
     address, command = hardware.dword(PCI_BASE_ADDRESS_0), config.word(PCI_COMMAND)
     config.set_word(PCI_COMMAND, command)
-    assert not guest.heard(RESTORING)
+    assert not guest.dmesg(RESTORING)
     hardware.set_dword(PCI_BASE_ADDRESS_0, 0)
     config.set_word(PCI_COMMAND, command)
-    assert len(guest.heard(RESTORING)) == 1
+    assert len(guest.dmesg(RESTORING)) == 1
     assert hardware.dword(PCI_BASE_ADDRESS_0) == address
     registers.write(MTA, 0x77)
     assert registers.read(MTA) == 0x77
@@ -152,8 +152,8 @@ def test_decode_alone_that_was_lost_is_noticed(guest, config, hardware, lost):
     """Decode that the user has on and the device has not means that it was reset."""
     turn_off(config, PCI_COMMAND_MEMORY | PCI_COMMAND_IO)
     turn_on(config, lost)
-    assert not guest.heard(RESTORING)
+    assert not guest.dmesg(RESTORING)
     hardware.set_word(PCI_COMMAND, 0)
     config.set_word(PCI_COMMAND, lost)
-    assert len(guest.heard(RESTORING)) == 1
+    assert len(guest.dmesg(RESTORING)) == 1
     assert hardware.word(PCI_COMMAND) == lost

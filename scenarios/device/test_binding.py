@@ -25,9 +25,9 @@ def test_ids_given_to_the_module_are_taken(guest):
     guest.load("vfio-pci", "ids=8086:10d3,nonsense,8086:10c9:ffff:ffff")
     assert guest.function("nic0").driver == "vfio-pci"
     assert guest.function("pf0").driver is None
-    assert guest.heard("vfio_pci: add [8086:10d3[ffffffff:ffffffff]] class 0x000000/00000000")
-    assert guest.heard("vfio_pci: add [8086:10c9[ffff:ffff]] class 0x000000/00000000")
-    assert guest.heard('vfio_pci: invalid id string "nonsense"', level="warn")
+    assert guest.dmesg("vfio_pci: add [8086:10d3[ffffffff:ffffffff]] class 0x000000/00000000")
+    assert guest.dmesg("vfio_pci: add [8086:10c9[ffff:ffff]] class 0x000000/00000000")
+    assert guest.dmesg('vfio_pci: invalid id string "nonsense"', level="warn")
 
 
 @claim("F54")

@@ -55,13 +55,13 @@ def test_power_management_shows_no_pme(config, hardware):
 
 
 @claim("F19")
-def test_msi_cannot_be_turned_on_in_config_space(device, config, hardware, bell):
+def test_msi_cannot_be_turned_on_in_config_space(device, config, hardware, irq_fd):
     """The enable bit is dropped until SET_IRQS has set MSI up; then it goes to the hardware."""
     flags = config.capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
     off = config.word(flags)
     config.set_word(flags, off | PCI_MSI_FLAGS_ENABLE)
     assert (config.word(flags), hardware.word(flags)) == (off, off)
-    device.set_irq_eventfds(VFIO_PCI_MSI_IRQ_INDEX, [bell.fd])
+    device.set_irq_eventfds(VFIO_PCI_MSI_IRQ_INDEX, [irq_fd.fd])
     config.set_word(flags, off)
     assert hardware.word(flags) == off
     config.set_word(flags, off | PCI_MSI_FLAGS_ENABLE)

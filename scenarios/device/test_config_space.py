@@ -29,7 +29,7 @@ from vfio_lab.uapi.pci_regs import (
 )
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.devices import shown
+from vfio_lab_pytest.devices import shown_config
 from vfio_lab_pytest.verdicts import refused
 
 HEADER_BYTES = 64
@@ -166,6 +166,6 @@ def test_bytes_of_no_capability_are_the_hardwares(config, hardware):
 def test_opening_a_device_resets_it_and_takes_bus_mastering_away(user, function, hardware):
     """What the last user of a device left on or written is gone when the next one has it."""
     hardware.set_word(PCI_COMMAND, hardware.word(PCI_COMMAND) | PCI_COMMAND_MASTER)
-    config = shown(user.open(function))
+    config = shown_config(user.open(function))
     assert config.word(PCI_COMMAND) & PCI_COMMAND_MASTER == 0
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MASTER == 0

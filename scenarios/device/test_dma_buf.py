@@ -25,7 +25,7 @@ from vfio_lab.uapi.pci_regs import (
 from vfio_lab.vfio import Device
 from vfio_lab_pytest.arguments import answered
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.devices import shown
+from vfio_lab_pytest.devices import shown_config
 from vfio_lab_pytest.power import D0, D3HOT
 from vfio_lab_pytest.verdicts import all_refused, refused, refused_every_way
 
@@ -61,7 +61,7 @@ ABSENT = {
 
 def function_level_reset(device):
     """Reset a device by the bit in its configuration space."""
-    config = shown(device)
+    config = shown_config(device)
     control = config.capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL
     config.set_word(control, PCI_EXP_DEVCTL_BCR_FLR)
 
@@ -138,7 +138,7 @@ def test_a_dma_buf_is_revoked_for_a_sleep_and_for_good_by_a_close(exporter, othe
 @claim("F42")
 def test_a_dma_buf_is_revoked_while_its_device_is_in_d3(exporter, map_exported):
     """The power state in configuration space counts as memory decode does."""
-    config = shown(exporter)
+    config = shown_config(exporter)
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
     config.set_word(control, D3HOT)
     with refused(ENODEV):

@@ -14,7 +14,7 @@ from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_VADDR as VADDR
 from vfio_lab.uapi.vfio_type1 import VFIO_DMA_MAP_FLAG_WRITE as WRITE
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.dma import IOVA, limit_locked_memory, locked_bytes
-from vfio_lab_pytest.sriov import ready_group
+from vfio_lab_pytest.sriov import open_ready_group
 from vfio_lab_pytest.verdicts import refused, refused_every_way
 
 HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # where interrupts go
@@ -109,12 +109,12 @@ def test_a_container_takes_so_many_mappings(few_mappings, container, map_one):
 def test_a_user_locks_as_much_memory_as_he_may(guest, pf):
     """A page beyond RLIMIT_MEMLOCK is ENOMEM, is warned of, and leaves nothing locked."""
     poor = guest.user("poor", drop=[CAP_IPC_LOCK])
-    memory, container = poor.allocate(4 * PAGE_BYTES), ready_group(poor, pf).container
+    memory, container = poor.allocate(4 * PAGE_BYTES), open_ready_group(poor, pf).container
     limit_locked_memory(poor, 2 * PAGE_BYTES)
     with refused(ENOMEM):
         container.map_dma(memory, IOVA, 3 * PAGE_BYTES)
     assert locked_bytes(poor) == 0
-    assert guest.heard(f"RLIMIT_MEMLOCK ({2 * PAGE_BYTES}) exceeded", level="warn")
+    assert guest.dmesg(f"RLIMIT_MEMLOCK ({2 * PAGE_BYTES}) exceeded", level="warn")
     container.map_dma(memory, IOVA, 2 * PAGE_BYTES)
     with refused(ENOMEM):
         container.map_dma(memory, 0, PAGE_BYTES)

@@ -20,17 +20,17 @@ INTEL = 0x8086
 
 
 @claim("F36", "F60")
-def test_a_port_waits_for_the_user_of_what_is_unplugged(guest, function, device, config, bell):
+def test_a_port_waits_for_the_user_of_what_is_unplugged(guest, function, device, config, irq_fd):
     """The user is asked, keeps a device that works, and lets it go when he closes it."""
-    device.set_irq_eventfds(VFIO_PCI_REQ_IRQ_INDEX, [bell.fd])
+    device.set_irq_eventfds(VFIO_PCI_REQ_IRQ_INDEX, [irq_fd.fd])
     press_button(guest, "pf0")
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     assert function.present
     assert config.word(PCI_VENDOR_ID) == INTEL
     device.close()
     await_unplugged(guest)
     assert not function.present
-    assert guest.heard("Relaying device request to user")
+    assert guest.dmesg("Relaying device request to user")
 
 
 @claim("F36", "F60")

@@ -51,72 +51,72 @@ def by_bool(action, *, on):
 
 
 @claim("F21")
-def test_intx_signals_once_until_it_is_unmasked(device, registers, bell):
+def test_intx_signals_once_until_it_is_unmasked(device, registers, irq_fd):
     """vfio masks INTx as it signals it; another interrupt is heard only after an unmask."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     registers.acknowledge()
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     registers.acknowledge()
     device.unmask_irq(INTX)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F21")
-def test_intx_still_asserted_is_signalled_again_by_an_unmask(device, registers, hardware, bell):
+def test_intx_still_asserted_is_signalled_again_by_an_unmask(device, registers, hardware, irq_fd):
     """An unmask signals what is pending, and leaves INTx masked once more."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     assert hardware.word(PCI_STATUS) & PCI_STATUS_INTERRUPT
     device.unmask_irq(INTX)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
     registers.acknowledge()
     device.unmask_irq(INTX)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
 
 
 @claim("F21")
-def test_intx_masked_by_its_user_is_silent(device, registers, bell):
+def test_intx_masked_by_its_user_is_silent(device, registers, irq_fd):
     """A user masks INTx before it comes, and hears of it when he unmasks it."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.mask_irq(INTX)
     device.mask_irq(INTX)
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_UNMASK, on=False))
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_UNMASK, on=True))
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F21")
-def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, bell):
+def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, irq_fd):
     """DATA_BOOL masks with a one and does nothing with a zero."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_MASK, on=False))
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     registers.acknowledge()
     device.unmask_irq(INTX)
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_MASK, on=True))
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
 
 
 @claim("F21")
 @pytest.mark.parametrize(
     "action", [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK], ids=["mask", "unmask"]
 )
-def test_no_interrupt_at_all_cannot_be_masked(device, bell, action):
+def test_no_interrupt_at_all_cannot_be_masked(device, irq_fd, action):
     """Of no vector it is EINVAL, whatever the kind of data; the one there is can be."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     with refused(EINVAL):
         device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 0)
     with refused(EINVAL):
@@ -125,114 +125,114 @@ def test_no_interrupt_at_all_cannot_be_masked(device, bell, action):
 
 
 @claim("F22")
-def test_intx_is_unmasked_by_an_eventfd(device, registers, bell, other_bell):
+def test_intx_is_unmasked_by_an_eventfd(device, registers, irq_fd, other_irq_fd):
     """Ringing the eventfd unmasks INTx, which is signalled again if it is still asserted."""
-    device.set_irq_eventfds(INTX, [bell.fd])
-    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
     registers.interrupt()
-    assert bell.wait() == 1
-    other_bell.ring()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
+    other_irq_fd.ring()
+    assert irq_fd.wait() == 1
     registers.acknowledge()
-    other_bell.ring()
-    assert bell.count() == 0
+    other_irq_fd.ring()
+    assert irq_fd.count() == 0
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F22")
-def test_one_eventfd_at_a_time_unmasks_intx(device, registers, bell, other_bell):
+def test_one_eventfd_at_a_time_unmasks_intx(device, registers, irq_fd, other_irq_fd):
     """A second one is EBUSY until the first is taken away or closed; none may mask."""
-    device.set_irq_eventfds(INTX, [bell.fd])
-    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
     with refused(EBUSY):
-        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, bell.fd))
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, irq_fd.fd))
     with refused(ENOTTY):
-        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_MASK, bell.fd))
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_MASK, irq_fd.fd))
     device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, NONE))
     registers.interrupt()
-    other_bell.ring()
-    assert bell.wait() == 1
-    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
-    assert bell.wait() == 1  # it was rung before, which counts
+    other_irq_fd.ring()
+    assert irq_fd.wait() == 1
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
+    assert irq_fd.wait() == 1  # it was rung before, which counts
 
 
 @claim("F22")
-def test_an_eventfd_that_is_closed_unmasks_no_more(device, bell, other_bell):
+def test_an_eventfd_that_is_closed_unmasks_no_more(device, irq_fd, other_irq_fd):
     """The place of a closed unmask eventfd is free again; what is no eventfd never has it."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     with refused(EBADF):
         device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, 999))
     with refused(EINVAL):
         device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, device.fd))
-    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
-    other_bell.close()
-    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, bell.fd))
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
+    other_irq_fd.close()
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, irq_fd.fd))
 
 
 @claim("F23")
-def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, bell):
+def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, irq_fd):
     """A user's DisINTx bit masks; an unmask does not lift it; clearing it delivers what waits."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     command = config.word(PCI_COMMAND)
     config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
     assert config.word(PCI_COMMAND) == command | PCI_COMMAND_INTX_DISABLE
     registers.interrupt()
     device.unmask_irq(INTX)
     device.trigger_irqs(INTX)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     config.set_word(PCI_COMMAND, command)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F23")
-def test_a_write_that_leaves_disintx_alone_unmasks_nothing(device, registers, config, bell):
+def test_a_write_that_leaves_disintx_alone_unmasks_nothing(device, registers, config, irq_fd):
     """What the user masked by SET_IRQS stays masked when he writes the command register."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.mask_irq(INTX)
     config.set_word(PCI_COMMAND, config.word(PCI_COMMAND))
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.unmask_irq(INTX)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F23")
-def test_disintx_counts_in_a_write_of_its_byte_alone(device, registers, bell):
+def test_disintx_counts_in_a_write_of_its_byte_alone(device, registers, irq_fd):
     """The upper byte of the command register masks as the whole of it does."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.write_config(PCI_COMMAND + 1, bytes([PCI_COMMAND_INTX_DISABLE >> 8]))
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.write_config(PCI_COMMAND + 1, bytes(1))
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F23")
 def test_disintx_before_intx_is_set_up_masks_it_from_the_start(
-    device, registers, config, hardware, bell
+    device, registers, config, hardware, irq_fd
 ):
     """The bit follows to the hardware without INTx, and counts when INTx is set up."""
     command = config.word(PCI_COMMAND)
     config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     config.set_word(PCI_COMMAND, command)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     device.disable_irqs(INTX)
     assert config.word(PCI_COMMAND) == command
 
 
 @claim("F23")
-def test_the_mask_of_intx_does_not_show_in_the_command_register(device, registers, config, bell):
+def test_the_mask_of_intx_does_not_show_in_the_command_register(device, registers, config, irq_fd):
     """DisINTx is the user's own: that vfio masks by it in the hardware he does not see."""
     command = config.word(PCI_COMMAND)
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     assert config.word(PCI_COMMAND) == command
     assert command & PCI_COMMAND_INTX_DISABLE == 0
 
@@ -243,13 +243,13 @@ def test_the_mask_of_intx_does_not_show_in_the_command_register(device, register
     [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_ACTION_TRIGGER],
     ids=["mask", "unmask", "trigger"],
 )
-def test_intx_that_is_not_set_up_can_be_asked_nothing(device, bell, action):
+def test_intx_that_is_not_set_up_can_be_asked_nothing(device, irq_fd, action):
     """Before INTx is set up, and after it was taken down, every action on it is EINVAL."""
     with refused(EINVAL):
         device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
     with refused(EINVAL):
         device.set_irqs(*by_bool(action, on=True))
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
     device.disable_irqs(INTX)
     with refused(EINVAL):
@@ -257,89 +257,89 @@ def test_intx_that_is_not_set_up_can_be_asked_nothing(device, bell, action):
 
 
 @claim("F24")
-def test_intx_without_an_eventfd_can_be_triggered_and_tells_nobody(device, registers, bell):
+def test_intx_without_an_eventfd_can_be_triggered_and_tells_nobody(device, registers, irq_fd):
     """INTx set up with no eventfd takes interrupts, masks and triggers, and signals nothing."""
     device.set_irq_eventfds(INTX, [NONE])
     device.trigger_irqs(INTX)
     registers.interrupt()
     device.unmask_irq(INTX)
-    device.set_irq_eventfds(INTX, [bell.fd])
-    assert bell.count() == 0
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    assert irq_fd.count() == 0
     device.unmask_irq(INTX)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F24")
-def test_an_unmask_eventfd_cannot_outlive_intx(device, registers, bell, other_bell):
+def test_an_unmask_eventfd_cannot_outlive_intx(device, registers, irq_fd, other_irq_fd):
     """When INTx goes, so does the eventfd that unmasks it: ringing it touches nothing."""
     with refused(EINVAL):
-        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
-    device.set_irq_eventfds(INTX, [bell.fd])
-    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_bell.fd))
+        device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     device.disable_irqs(INTX)
-    other_bell.ring()
-    assert bell.count() == 0
-    assert other_bell.count() == 1  # nobody else took it
+    other_irq_fd.ring()
+    assert irq_fd.count() == 0
+    assert other_irq_fd.count() == 1  # nobody else took it
 
 
 @claim("F25")
 def test_intx_changes_eventfds_without_being_taken_down(
-    function, device, registers, bell, other_bell
+    function, device, registers, irq_fd, other_irq_fd
 ):
     """The signal goes to whom it was given last, to nobody in between, and to one again."""
-    device.set_irq_eventfds(INTX, [bell.fd])
-    device.set_irq_eventfds(INTX, [other_bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    device.set_irq_eventfds(INTX, [other_irq_fd.fd])
     registers.interrupt()
-    assert (other_bell.wait(), bell.count()) == (1, 0)
+    assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
     device.set_irq_eventfds(INTX, [NONE])
     device.unmask_irq(INTX)
-    assert other_bell.count() == 0
+    assert other_irq_fd.count() == 0
     assert handlers(function) == [f"vfio-intx({function})"]
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.unmask_irq(INTX)
-    assert (bell.wait(), other_bell.count()) == (1, 0)
+    assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
 
 
 @claim("F25")
-def test_a_bad_eventfd_leaves_the_old_one_in_place(device, registers, bell):
+def test_a_bad_eventfd_leaves_the_old_one_in_place(device, registers, irq_fd):
     """What is no eventfd is refused, and INTx goes on as it was."""
     with refused(EBADF):
         device.set_irq_eventfds(INTX, [999])
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     with refused(EBADF):
         device.set_irq_eventfds(INTX, [999])
     with refused(EINVAL):
         device.set_irq_eventfds(INTX, [device.fd])
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F29")
-def test_a_user_triggers_his_own_intx(device, bell):
+def test_a_user_triggers_his_own_intx(device, irq_fd):
     """A trigger signals without the hardware, and masks nothing; a false one does nothing."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.trigger_irqs(INTX)
     device.trigger_irqs(INTX)
-    assert bell.wait() == 2
+    assert irq_fd.wait() == 2
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_TRIGGER, on=False))
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_TRIGGER, on=True))
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F68")
-def test_intx_is_taken_down_and_set_up_again(function, device, registers, bell):
+def test_intx_is_taken_down_and_set_up_again(function, device, registers, irq_fd):
     """A count of none ends it: no handler, no signal; set up once more it works."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.disable_irqs(INTX)
     assert handlers(function) == []
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     registers.acknowledge()
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     device.close()
     assert handlers(function) == []

@@ -33,33 +33,33 @@ MOST = 1000
 
 
 @claim("F43")
-def test_an_ioeventfd_writes_when_it_is_rung(device, registers, bell, other_bell):
+def test_an_ioeventfd_writes_when_it_is_rung(device, registers, irq_fd, other_irq_fd):
     """Each ring writes the value that was agreed on, and only where it was."""
-    device.ioeventfd(REGISTERS, MTA, 0x11223344, bell.fd, DWORD)
-    device.ioeventfd(REGISTERS, MTA_NEXT, 0x55667788, other_bell.fd, DWORD)
-    bell.ring()
+    device.ioeventfd(REGISTERS, MTA, 0x11223344, irq_fd.fd, DWORD)
+    device.ioeventfd(REGISTERS, MTA_NEXT, 0x55667788, other_irq_fd.fd, DWORD)
+    irq_fd.ring()
     assert (registers.read(MTA), registers.read(MTA_NEXT)) == (0x11223344, 0)
-    assert bell.count() == 0  # vfio took it
+    assert irq_fd.count() == 0  # vfio took it
     registers.write(MTA, 0)
-    other_bell.ring()
+    other_irq_fd.ring()
     assert (registers.read(MTA), registers.read(MTA_NEXT)) == (0, 0x55667788)
 
 
 @claim("F43")
-def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, bell):
+def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, irq_fd):
     """The same rule twice is EEXIST, and without one there is nothing to take: ENODEV."""
     with refused(ENODEV):
         device.ioeventfd(REGISTERS, MTA, 7, AWAY, DWORD)
-    device.ioeventfd(REGISTERS, MTA, 7, bell.fd, DWORD)
+    device.ioeventfd(REGISTERS, MTA, 7, irq_fd.fd, DWORD)
     with refused(EEXIST):
-        device.ioeventfd(REGISTERS, MTA, 7, bell.fd, DWORD)
+        device.ioeventfd(REGISTERS, MTA, 7, irq_fd.fd, DWORD)
     with refused(ENODEV):
         device.ioeventfd(REGISTERS, MTA, 8, AWAY, DWORD)
     device.ioeventfd(REGISTERS, MTA, 7, AWAY, DWORD)
-    bell.ring()
+    irq_fd.ring()
     assert registers.read(MTA) == 0
-    assert bell.count() == 1  # nobody took it
-    device.ioeventfd(REGISTERS, MTA, 7, bell.fd, DWORD)
+    assert irq_fd.count() == 1  # nobody took it
+    device.ioeventfd(REGISTERS, MTA, 7, irq_fd.fd, DWORD)
 
 
 @claim("F43")
@@ -76,16 +76,16 @@ def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, be
         pytest.param(REGISTERS, MTA, DWORD | 1 << 4, id="unknown flag"),
     ],
 )
-def test_an_ioeventfd_writes_to_bars_only(device, bell, region, offset, flags):
+def test_an_ioeventfd_writes_to_bars_only(device, irq_fd, region, offset, flags):
     """Elsewhere, and in no one width, it is EINVAL; behind the MSI-X table it is not."""
     with refused(EINVAL):
-        device.ioeventfd(region, offset, 0, bell.fd, flags)
-    device.ioeventfd(TABLE, TABLE_BYTES, 0, bell.fd, DWORD)
-    device.ioeventfd(REGISTERS, BAR_BYTES - 4, 0, bell.fd, DWORD)
+        device.ioeventfd(region, offset, 0, irq_fd.fd, flags)
+    device.ioeventfd(TABLE, TABLE_BYTES, 0, irq_fd.fd, DWORD)
+    device.ioeventfd(REGISTERS, BAR_BYTES - 4, 0, irq_fd.fd, DWORD)
 
 
 @claim("F43")
-def test_an_ioeventfd_is_an_eventfd(device, bell):
+def test_an_ioeventfd_is_an_eventfd(device, irq_fd):
     """What is no eventfd, no descriptor or too short an argument is refused."""
     with refused(EBADF):
         device.ioeventfd(REGISTERS, MTA, 0, 999, DWORD)
@@ -94,46 +94,46 @@ def test_an_ioeventfd_is_an_eventfd(device, bell):
     with refused(EINVAL):
         device.ioeventfd(REGISTERS, MTA, 0, -2, DWORD)
     with refused(EINVAL):
-        device.ioeventfd(REGISTERS, MTA, 0, bell.fd, DWORD, argsz=27)
-    device.ioeventfd(REGISTERS, MTA, 0, bell.fd, DWORD, argsz=28)
+        device.ioeventfd(REGISTERS, MTA, 0, irq_fd.fd, DWORD, argsz=27)
+    device.ioeventfd(REGISTERS, MTA, 0, irq_fd.fd, DWORD, argsz=28)
 
 
 @claim("F43")
-def test_an_ioeventfd_writes_eight_bytes(device, registers, bell):
+def test_an_ioeventfd_writes_eight_bytes(device, registers, irq_fd):
     """The widest rule fills two registers."""
-    device.ioeventfd(REGISTERS, MTA, 0x1122334455667788, bell.fd, QWORD)
-    bell.ring()
+    device.ioeventfd(REGISTERS, MTA, 0x1122334455667788, irq_fd.fd, QWORD)
+    irq_fd.ring()
     assert registers.read(MTA) == 0x55667788
     assert registers.read(MTA_NEXT) == 0x11223344
 
 
 @claim("F43")
-def test_an_ioeventfd_writes_nothing_with_memory_decode_off(device, config, registers, bell):
+def test_an_ioeventfd_writes_nothing_with_memory_decode_off(device, config, registers, irq_fd):
     """A ring while the BAR is off is lost; the rule stays and works when the BAR is back."""
-    device.ioeventfd(REGISTERS, MTA, 0x77, bell.fd, DWORD)
+    device.ioeventfd(REGISTERS, MTA, 0x77, irq_fd.fd, DWORD)
     turn_off(config, PCI_COMMAND_MEMORY)
-    bell.ring()
+    irq_fd.ring()
     turn_on(config, PCI_COMMAND_MEMORY)
-    assert (registers.read(MTA), bell.count()) == (0, 0)
-    bell.ring()
+    assert (registers.read(MTA), irq_fd.count()) == (0, 0)
+    irq_fd.ring()
     assert registers.read(MTA) == 0x77
 
 
 @claim("F43")
-def test_descriptor_0_is_an_eventfd_like_any_other(user, device, registers, bell):
+def test_descriptor_0_is_an_eventfd_like_any_other(user, device, registers, irq_fd):
     """Only less than 0 is no descriptor."""
     user.close(0)
-    assert user.dup(bell.fd) == 0
+    assert user.dup(irq_fd.fd) == 0
     device.ioeventfd(REGISTERS, MTA, 0x77, 0, DWORD)
-    bell.ring()
+    irq_fd.ring()
     assert registers.read(MTA) == 0x77
 
 
 @claim("F43")
-def test_a_device_has_a_thousand_ioeventfds(device, bell):
+def test_a_device_has_a_thousand_ioeventfds(device, irq_fd):
     """One more is ENOSPC, until one is taken away."""
-    assert ioeventfds(device, REGISTERS, MTA, bell, MOST) == MOST
+    assert ioeventfds(device, REGISTERS, MTA, irq_fd, MOST) == MOST
     with refused(ENOSPC):
-        device.ioeventfd(REGISTERS, MTA, MOST, bell.fd, DWORD)
+        device.ioeventfd(REGISTERS, MTA, MOST, irq_fd.fd, DWORD)
     device.ioeventfd(REGISTERS, MTA, 0, AWAY, DWORD)
-    device.ioeventfd(REGISTERS, MTA, MOST, bell.fd, DWORD)
+    device.ioeventfd(REGISTERS, MTA, MOST, irq_fd.fd, DWORD)

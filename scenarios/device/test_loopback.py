@@ -24,7 +24,7 @@ def test_a_device_reads_only_what_is_mapped_for_it(guest, loopback, mappings):
     """Bytes not mapped are not read, and the IOMMU says so; mapped they are."""
     mappings.map_dma(loopback.target.address, TARGET, PAGE_BYTES, WRITE)
     assert loopback.copy(MESSAGE) != MESSAGE
-    assert guest.heard(f"fault addr {SOURCE:#x}", level="err")
+    assert guest.dmesg(f"fault addr {SOURCE:#x}", level="err")
     mappings.map_dma(loopback.source.address, SOURCE, PAGE_BYTES, READ)
     assert loopback.copy(MESSAGE) == MESSAGE
 
@@ -34,7 +34,7 @@ def test_a_device_writes_only_what_is_mapped_for_writing(guest, loopback, mappin
     """A page not mapped, or mapped for reading, stays as it was, and the IOMMU says so."""
     mappings.map_dma(loopback.source.address, SOURCE, PAGE_BYTES, READ)
     assert loopback.copy(MESSAGE) == NOTHING
-    assert guest.heard(f"fault addr {TARGET:#x}", level="err")
+    assert guest.dmesg(f"fault addr {TARGET:#x}", level="err")
     mappings.map_dma(loopback.target.address, TARGET, PAGE_BYTES, READ)
     assert loopback.copy(MESSAGE) == NOTHING
     mappings.unmap_dma(TARGET, PAGE_BYTES)

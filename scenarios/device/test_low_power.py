@@ -120,17 +120,17 @@ def test_a_sleeping_devices_registers_are_not_touched_in_memory(user, function, 
 
 @claim("F39")
 @pytest.mark.parametrize("by", ["its user", "its user's wish", "the host"])
-def test_a_device_that_is_woken_rings_once_and_stays_awake(function, device, bell, by):
+def test_a_device_that_is_woken_rings_once_and_stays_awake(function, device, irq_fd, by):
     """Whoever wakes it, its user hears of it, and may send it to sleep again."""
-    device.enter_low_power(wakeup=bell.fd)
+    device.enter_low_power(wakeup=irq_fd.fd)
     assert falls_asleep(function)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     WAKERS[by](function, device)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     assert device.get_info().num_regions > 0
-    assert (power(function), bell.count()) == (AWAKE, 0)
+    assert (power(function), irq_fd.count()) == (AWAKE, 0)
     device.enter_low_power()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
 
 
 WAKERS = {
@@ -141,38 +141,38 @@ WAKERS = {
 
 
 @claim("F39")
-def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, bell):
+def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, irq_fd):
     """What is no eventfd is refused and leaves it awake; asked again it wakes, rings and sleeps."""
     ways = {name: {"flags": SET, **way} for name, way in NO_WAKEUP.items()}
     refused_every_way(EINVAL, lambda **way: device.feature(ENTRY_WITH_WAKEUP, **way), ways)
     with refused(EBADF):
         device.enter_low_power(wakeup=999)
     assert power(function) == AWAKE
-    device.enter_low_power(wakeup=bell.fd)
+    device.enter_low_power(wakeup=irq_fd.fd)
     assert falls_asleep(function)
-    device.enter_low_power(wakeup=bell.fd)
-    assert (bell.wait(), falls_asleep(function)) == (1, True)
+    device.enter_low_power(wakeup=irq_fd.fd)
+    assert (irq_fd.wait(), falls_asleep(function)) == (1, True)
 
 
 @claim("F39")
-def test_descriptor_0_is_rung_like_any_other(user, function, device, bell):
+def test_descriptor_0_is_rung_like_any_other(user, function, device, irq_fd):
     """Only less than 0 is no descriptor."""
     user.close(0)
-    assert user.dup(bell.fd) == 0
+    assert user.dup(irq_fd.fd) == 0
     device.enter_low_power(wakeup=0)
     assert falls_asleep(function)
     assert device.get_info().num_regions > 0
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F93")
-def test_a_device_closed_asleep_opens_awake(user, function, device, bell):
+def test_a_device_closed_asleep_opens_awake(user, function, device, irq_fd):
     """Closing wakes the device without a word to its user, and then it idles like any other."""
-    device.enter_low_power(wakeup=bell.fd)
+    device.enter_low_power(wakeup=irq_fd.fd)
     assert falls_asleep(function)
     device.close()
     assert falls_asleep(function)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     again = user.open(function)
     assert power(function) == AWAKE
     again.enter_low_power()
@@ -181,26 +181,28 @@ def test_a_device_closed_asleep_opens_awake(user, function, device, bell):
 
 @claim("F94")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, bell):
+def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, irq_fd):
     """INTx is masked for the time of the sleep only."""
-    nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [bell.fd])
+    nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [irq_fd.fd])
     nic_device.enter_low_power()
     assert falls_asleep(nic)
     nic_device.exit_low_power()
     nic_registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F94")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_slept_keeps_the_mask_of_its_interrupt(nic, nic_device, nic_registers, bell):
+def test_a_device_that_slept_keeps_the_mask_of_its_interrupt(
+    nic, nic_device, nic_registers, irq_fd
+):
     """What its user masked is masked when it wakes, until he unmasks it."""
-    nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [bell.fd])
+    nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [irq_fd.fd])
     nic_device.mask_irq(VFIO_PCI_INTX_IRQ_INDEX)
     nic_device.enter_low_power()
     assert falls_asleep(nic)
     nic_device.exit_low_power()
     nic_registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     nic_device.unmask_irq(VFIO_PCI_INTX_IRQ_INDEX)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1

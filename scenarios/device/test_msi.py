@@ -35,174 +35,176 @@ def vectors(function, *numbers):
 
 @claim("F69")
 @pytest.mark.usefixtures("mastering")
-def test_a_vector_signals_its_own_eventfd(function, device, registers, bell, other_bell):
+def test_a_vector_signals_its_own_eventfd(function, device, registers, irq_fd, other_irq_fd):
     """The device raises two vectors, and each is heard where it was set up."""
-    device.set_irq_eventfds(MSIX, [bell.fd, NONE, NONE, other_bell.fd])
+    device.set_irq_eventfds(MSIX, [irq_fd.fd, NONE, NONE, other_irq_fd.fd])
     assert handlers(function) == vectors(function, 0, 3)
     registers.interrupt_vector(3)
-    assert (other_bell.wait(), bell.count()) == (1, 0)
+    assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
     registers.interrupt_vector(0)
-    assert (bell.wait(), other_bell.count()) == (1, 0)
+    assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
     registers.interrupt_vector(0)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F69")
 @pytest.mark.topology("igb-pair")
-def test_msi_signals_its_eventfd(nic, nic_device, nic_config, nic_registers, bell):
+def test_msi_signals_its_eventfd(nic, nic_device, nic_config, nic_registers, irq_fd):
     """A NIC that masters the bus raises its one MSI vector, until it is taken down."""
-    nic_device.set_irq_eventfds(MSI, [bell.fd])
+    nic_device.set_irq_eventfds(MSI, [irq_fd.fd])
     assert handlers(nic) == [f"vfio-msi[0]({nic})"]
     nic_registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     nic_registers.acknowledge()
     turn_on(nic_config, PCI_COMMAND_MASTER)
     nic_registers.interrupt()
-    assert bell.wait() >= 1
+    assert irq_fd.wait() >= 1
     nic_device.disable_irqs(MSI)
     assert handlers(nic) == []
     nic_registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
 
 
 @claim("F69")
 @pytest.mark.usefixtures("mastering")
-def test_a_vector_changes_eventfds_and_can_have_none(function, device, registers, bell, other_bell):
+def test_a_vector_changes_eventfds_and_can_have_none(
+    function, device, registers, irq_fd, other_irq_fd
+):
     """The last eventfd is signalled, none when it was taken away, and the others go on."""
-    device.set_irq_eventfds(MSIX, [bell.fd, bell.fd])
-    device.set_irq_eventfds(MSIX, [other_bell.fd], start=1)
+    device.set_irq_eventfds(MSIX, [irq_fd.fd, irq_fd.fd])
+    device.set_irq_eventfds(MSIX, [other_irq_fd.fd], start=1)
     registers.interrupt_vector(1)
-    assert (other_bell.wait(), bell.count()) == (1, 0)
+    assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
     device.set_irq_eventfds(MSIX, [NONE], start=1)
     assert handlers(function) == vectors(function, 0)
     registers.interrupt_vector(1)
     registers.interrupt_vector(0)
-    assert (bell.wait(), other_bell.count()) == (1, 0)
+    assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
 
 
 @claim("F27")
 @pytest.mark.parametrize(("first", "second"), [(MSIX, MSI), (MSI, MSIX), (INTX, MSI), (MSI, INTX)])
-def test_one_kind_of_interrupt_is_on_at_a_time(function, device, bell, first, second):
+def test_one_kind_of_interrupt_is_on_at_a_time(function, device, irq_fd, first, second):
     """A second kind is EINVAL, set up, triggered or taken down, until the first is gone."""
-    device.set_irq_eventfds(first, [bell.fd])
+    device.set_irq_eventfds(first, [irq_fd.fd])
     before = handlers(function)
     with refused(EINVAL):
-        device.set_irq_eventfds(second, [bell.fd])
+        device.set_irq_eventfds(second, [irq_fd.fd])
     with refused(EINVAL):
         device.disable_irqs(second)
     with refused(EINVAL):
         device.trigger_irqs(second)
     assert handlers(function) == before
     device.disable_irqs(first)
-    assert device.set_irq_eventfds(second, [bell.fd]) == 0
+    assert device.set_irq_eventfds(second, [irq_fd.fd]) == 0
 
 
 @claim("F28")
-def test_more_vectors_than_the_device_has_are_refused(function, device, bell):
+def test_more_vectors_than_the_device_has_are_refused(function, device, irq_fd):
     """Ten vectors can be had of ten; an eleventh is EINVAL and turns none on."""
     with refused(EINVAL):
-        device.set_irq_eventfds(MSIX, [bell.fd] * 11)
+        device.set_irq_eventfds(MSIX, [irq_fd.fd] * 11)
     with refused(EINVAL):
-        device.set_irq_eventfds(MSIX, [bell.fd] * 2, start=9)
+        device.set_irq_eventfds(MSIX, [irq_fd.fd] * 2, start=9)
     with refused(EINVAL):
-        device.set_irq_eventfds(MSI, [bell.fd] * 2)
+        device.set_irq_eventfds(MSI, [irq_fd.fd] * 2)
     assert handlers(function) == []
-    assert device.set_irq_eventfds(MSIX, [bell.fd] * 10) == 0
+    assert device.set_irq_eventfds(MSIX, [irq_fd.fd] * 10) == 0
     assert handlers(function) == vectors(function, *range(10))
 
 
 @claim("F29")
-def test_a_user_triggers_his_own_vectors(device, bell, other_bell):
+def test_a_user_triggers_his_own_vectors(device, irq_fd, other_irq_fd):
     """Eventfds are signalled without the hardware; vectors without one are passed over."""
-    device.set_irq_eventfds(MSIX, [bell.fd, NONE, other_bell.fd])
+    device.set_irq_eventfds(MSIX, [irq_fd.fd, NONE, other_irq_fd.fd])
     device.trigger_irqs(MSIX, 0, 3)
-    assert (bell.wait(), other_bell.wait()) == (1, 1)
+    assert (irq_fd.wait(), other_irq_fd.wait()) == (1, 1)
     device.trigger_irqs(MSIX, 1, 2)
-    assert (bell.count(), other_bell.wait()) == (0, 1)
+    assert (irq_fd.count(), other_irq_fd.wait()) == (0, 1)
     device.set_irqs(MSIX, BOOLS, 0, 3, bytes([1, 1, 0]))
-    assert (bell.wait(), other_bell.count()) == (1, 0)
+    assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
     device.set_irqs(MSIX, BOOLS, 1, 2, bytes([0, 1]))
-    assert (bell.count(), other_bell.wait()) == (0, 1)
+    assert (irq_fd.count(), other_irq_fd.wait()) == (0, 1)
 
 
 @claim("F30")
 @pytest.mark.usefixtures("mastering")
-def test_vectors_are_added_while_others_are_on(function, device, registers, bell, other_bell):
+def test_vectors_are_added_while_others_are_on(function, device, registers, irq_fd, other_irq_fd):
     """A vector beyond those that were set up first is set up later, and works."""
-    device.set_irq_eventfds(MSIX, [bell.fd])
-    assert device.set_irq_eventfds(MSIX, [other_bell.fd], start=7) == 0
+    device.set_irq_eventfds(MSIX, [irq_fd.fd])
+    assert device.set_irq_eventfds(MSIX, [other_irq_fd.fd], start=7) == 0
     assert handlers(function) == vectors(function, 0, 7)
     registers.interrupt_vector(7)
-    assert (other_bell.wait(), bell.count()) == (1, 0)
+    assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
     registers.interrupt_vector(0)
-    assert (bell.wait(), other_bell.count()) == (1, 0)
+    assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
 
 
 @claim("F31")
 @pytest.mark.parametrize("index", [MSI, MSIX])
 @pytest.mark.parametrize("action", [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK])
-def test_msi_is_neither_masked_nor_unmasked(device, bell, index, action):
+def test_msi_is_neither_masked_nor_unmasked(device, irq_fd, index, action):
     """Neither action is there for message signalled interrupts, though the third one is."""
-    device.set_irq_eventfds(index, [bell.fd])
+    device.set_irq_eventfds(index, [irq_fd.fd])
     with refused(ENOTTY):
         device.set_irqs(index, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
     device.trigger_irqs(index)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F70")
-def test_a_block_of_vectors_is_set_whole_or_not_at_all(function, device, bell):
+def test_a_block_of_vectors_is_set_whole_or_not_at_all(function, device, irq_fd):
     """One bad eventfd undoes its block: all if it was the first, else the block alone."""
     with refused(EBADF):
-        device.set_irq_eventfds(MSIX, [bell.fd, 999, bell.fd])
+        device.set_irq_eventfds(MSIX, [irq_fd.fd, 999, irq_fd.fd])
     with refused(EINVAL):
         device.trigger_irqs(MSIX)
     assert handlers(function) == []
-    device.set_irq_eventfds(MSIX, [bell.fd] * 4)
+    device.set_irq_eventfds(MSIX, [irq_fd.fd] * 4)
     with refused(EINVAL):
-        device.set_irq_eventfds(MSIX, [bell.fd, device.fd], start=2)
+        device.set_irq_eventfds(MSIX, [irq_fd.fd, device.fd], start=2)
     assert handlers(function) == vectors(function, 0, 1)
     device.trigger_irqs(MSIX, 0, 4)
-    assert bell.wait() == 2
+    assert irq_fd.wait() == 2
 
 
 @claim("F71")
 @pytest.mark.usefixtures("mastering")
-def test_vectors_are_set_up_with_memory_decode_off(device, config, hardware, registers, bell):
+def test_vectors_are_set_up_with_memory_decode_off(device, config, hardware, registers, irq_fd):
     """vfio turns decode on for its own work on the table and off again after it."""
     turn_off(config, PCI_COMMAND_MEMORY)
-    device.set_irq_eventfds(MSIX, [bell.fd, bell.fd])
+    device.set_irq_eventfds(MSIX, [irq_fd.fd, irq_fd.fd])
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MEMORY == 0
     device.set_irq_eventfds(MSIX, [NONE], start=1)
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MEMORY == 0
     turn_on(config, PCI_COMMAND_MEMORY)
     registers.interrupt_vector(0)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F71")
 @pytest.mark.usefixtures("mastering")
-def test_vectors_survive_a_reset_of_the_device(device, registers, bell):
+def test_vectors_survive_a_reset_of_the_device(device, registers, irq_fd):
     """A reset clears the device's own registers; what was set up with vfio works on."""
-    device.set_irq_eventfds(MSIX, [bell.fd])
+    device.set_irq_eventfds(MSIX, [irq_fd.fd])
     registers.interrupt_vector(0)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     device.reset()
     registers.interrupt_vector(0)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F68")
-def test_msix_is_taken_down_and_set_up_again(function, device, registers, bell):
+def test_msix_is_taken_down_and_set_up_again(function, device, registers, irq_fd):
     """A count of none ends all vectors; others can be had after it; closing ends those."""
-    device.set_irq_eventfds(MSIX, [bell.fd] * 3)
+    device.set_irq_eventfds(MSIX, [irq_fd.fd] * 3)
     device.disable_irqs(MSIX)
     assert handlers(function) == []
     registers.interrupt_vector(0)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     with refused(EINVAL):
         device.trigger_irqs(MSIX)
-    device.set_irq_eventfds(MSIX, [bell.fd], start=2)
+    device.set_irq_eventfds(MSIX, [irq_fd.fd], start=2)
     assert handlers(function) == vectors(function, 2)
     device.close()
     assert handlers(function) == []

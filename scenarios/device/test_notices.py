@@ -27,45 +27,45 @@ NONE = -1
 
 @claim("F35")
 @BOTH
-def test_a_notice_is_triggered_by_its_user_if_it_is_set_up(device, bell, index):
+def test_a_notice_is_triggered_by_its_user_if_it_is_set_up(device, irq_fd, index):
     """Without an eventfd a trigger is EINVAL and a bool does nothing; with one both signal."""
     with refused(EINVAL):
         device.trigger_irqs(index)
     device.set_irqs(index, BOOL, 0, 1, b"\x01")
-    device.set_irq_eventfds(index, [bell.fd])
+    device.set_irq_eventfds(index, [irq_fd.fd])
     device.trigger_irqs(index)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     device.set_irqs(index, BOOL, 0, 1, b"\x00")
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.set_irqs(index, BOOL, 0, 1, b"\x01")
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F35")
 @BOTH
-def test_a_notice_is_taken_down_by_a_count_of_none_or_by_no_eventfd(device, bell, index):
+def test_a_notice_is_taken_down_by_a_count_of_none_or_by_no_eventfd(device, irq_fd, index):
     """Taken down either way it cannot be triggered; and a count of none takes what is there."""
-    device.set_irq_eventfds(index, [bell.fd])
+    device.set_irq_eventfds(index, [irq_fd.fd])
     device.disable_irqs(index)
     with refused(EINVAL):
         device.trigger_irqs(index)
     with refused(EINVAL):
         device.disable_irqs(index)
-    device.set_irq_eventfds(index, [bell.fd])
+    device.set_irq_eventfds(index, [irq_fd.fd])
     device.set_irq_eventfds(index, [NONE])
     with refused(EINVAL):
         device.trigger_irqs(index)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
 
 
 @claim("F35")
 @BOTH
 def test_a_notice_goes_to_the_last_eventfd_and_bad_ones_are_refused(
-    device, bell, other_bell, index
+    device, irq_fd, other_irq_fd, index
 ):
     """An eventfd takes the place of another; what is none leaves it there; there is no mask."""
-    device.set_irq_eventfds(index, [bell.fd])
-    device.set_irq_eventfds(index, [other_bell.fd])
+    device.set_irq_eventfds(index, [irq_fd.fd])
+    device.set_irq_eventfds(index, [other_irq_fd.fd])
     with refused(EBADF):
         device.set_irq_eventfds(index, [999])
     with refused(EINVAL):
@@ -73,41 +73,41 @@ def test_a_notice_goes_to_the_last_eventfd_and_bad_ones_are_refused(
     with refused(ENOTTY):
         device.set_irqs(index, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK, 0, 1)
     device.trigger_irqs(index)
-    assert (other_bell.wait(), bell.count()) == (1, 0)
+    assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
 
 
 @claim("F76")
 @BOTH
-def test_a_descriptor_below_none_is_no_eventfd(device, bell, index):
+def test_a_descriptor_below_none_is_no_eventfd(device, irq_fd, index):
     """-1 stands for no eventfd; what is less stands for nothing and is refused."""
-    device.set_irq_eventfds(index, [bell.fd])
+    device.set_irq_eventfds(index, [irq_fd.fd])
     with refused(EINVAL):
         device.set_irq_eventfds(index, [-2])
     device.trigger_irqs(index)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F35")
-def test_error_and_request_are_two(device, bell, other_bell):
+def test_error_and_request_are_two(device, irq_fd, other_irq_fd):
     """Each of the two notices has an eventfd of its own, beside any other interrupt."""
-    device.set_irq_eventfds(ERROR, [bell.fd])
-    device.set_irq_eventfds(REQUEST, [other_bell.fd])
-    device.set_irq_eventfds(0, [bell.fd])
+    device.set_irq_eventfds(ERROR, [irq_fd.fd])
+    device.set_irq_eventfds(REQUEST, [other_irq_fd.fd])
+    device.set_irq_eventfds(0, [irq_fd.fd])
     device.trigger_irqs(REQUEST)
-    assert (other_bell.wait(), bell.count()) == (1, 0)
+    assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
     device.disable_irqs(REQUEST)
     device.trigger_irqs(ERROR)
-    assert (bell.wait(), other_bell.count()) == (1, 0)
+    assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
 
 
 @claim("F36")
 @pytest.mark.topology("igb-pair")
-def test_unbinding_a_device_in_use_asks_its_user_and_waits(guest, remover, nic, nic_device, bell):
+def test_unbinding_a_device_in_use_asks_its_user_and_waits(guest, remover, nic, nic_device, irq_fd):
     """The request eventfd is signalled, and the unbind goes on when the user has closed."""
-    nic_device.set_irq_eventfds(REQUEST, [bell.fd])
+    nic_device.set_irq_eventfds(REQUEST, [irq_fd.fd])
     unbinding = nic.start_unbind(by=remover)
-    assert bell.wait() == 1
-    assert guest.heard(f"{nic}: Relaying device request to user (#0)", level="notice")
+    assert irq_fd.wait() == 1
+    assert guest.dmesg(f"{nic}: Relaying device request to user (#0)", level="notice")
     assert not unbinding.returned
     assert nic_device.get_info().num_regions == 9
     nic_device.close()
@@ -123,7 +123,7 @@ def test_a_user_without_a_request_eventfd_is_waited_for_all_the_same(
     """With nobody to ask, the kernel says so once, and waits."""
     unbinding = nic.start_unbind(by=remover)
     blocked = f"{nic}: No device request channel registered, blocked until released by user"
-    guest.await_heard(blocked, level="warn")
+    guest.wait_dmesg(blocked, level="warn")
     assert not unbinding.returned
     nic_device.user.kill()
     unbinding.wait()

@@ -32,11 +32,11 @@ from vfio_lab.uapi.vfio import (
     VFIO_REGION_INFO_FLAG_WRITE,
 )
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.devices import handlers, shown
+from vfio_lab_pytest.devices import handlers, shown_config
 from vfio_lab_pytest.sriov import on_vfio_pci
 from vfio_lab_pytest.verdicts import refused
 
-pytestmark = pytest.mark.topology("menagerie")
+pytestmark = pytest.mark.topology("misc-devices")
 BAR0, BAR2 = VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR2_REGION_INDEX
 MSI = VFIO_PCI_MSI_IRQ_INDEX
 ROM, VGA = VFIO_PCI_ROM_REGION_INDEX, VFIO_PCI_VGA_REGION_INDEX
@@ -62,8 +62,8 @@ def test_a_rom_is_read_and_never_written(opened):
     assert (len(image), image[-16:]) == (ROM_BYTES, b"\xff" * 16)
     with refused(EINVAL):
         device.write_region(ROM, 0, b"\x55\xaa")
-    shown(device).set_dword(PCI_ROM_ADDRESS, 0xFFFFFFFF)
-    assert shown(device).dword(PCI_ROM_ADDRESS) == 0xFFFC0001
+    shown_config(device).set_dword(PCI_ROM_ADDRESS, 0xFFFFFFFF)
+    assert shown_config(device).dword(PCI_ROM_ADDRESS) == 0xFFFC0001
 
 
 @claim("F53")
@@ -110,7 +110,7 @@ def test_vga_can_be_forbidden(guest, user):
 @claim("F16")
 def test_vendor_specific_capabilities_are_the_hardwares(guest, opened):
     """What a vendor keeps in his capability is read and written raw."""
-    config = shown(opened("rng0"))
+    config = shown_config(opened("rng0"))
     hardware = ConfigSpace.of_hardware(guest.function("rng0"))
     window = config.capability(PCI_CAP_ID_VNDR) + WINDOW_OFFSET
     config.set_dword(window, 0x1234)
@@ -122,7 +122,7 @@ def test_vendor_specific_capabilities_are_the_hardwares(guest, opened):
 @claim("F65")
 def test_device_control_reaches_the_device_and_link_control_does_not(guest, opened):
     """Error reporting is the user's; payload and read request stay with him; the link is not."""
-    config = shown(opened("rng0"))
+    config = shown_config(opened("rng0"))
     hardware = ConfigSpace.of_hardware(guest.function("rng0"))
     express = config.capability(PCI_CAP_ID_EXP)
     config.set_word(express + PCI_EXP_DEVCTL, 0x504F)
@@ -139,21 +139,21 @@ def test_device_control_reaches_the_device_and_link_control_does_not(guest, open
 def test_more_vectors_than_can_be_had_turn_none_on(guest, user, opened):
     """Of sixteen MSI vectors one can be had here: asking for four says one, and sets up none."""
     usb, eventfd = opened("usb0"), user.eventfd()
-    flags = shown(usb).capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
+    flags = shown_config(usb).capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
     assert usb.get_irq_info(MSI).count == 16
     assert usb.set_irq_eventfds(MSI, [eventfd] * 4) == 1
     assert handlers(guest.function("usb0")) == []
     assert usb.set_irq_eventfds(MSI, [eventfd]) == 0
     assert len(handlers(guest.function("usb0"))) == 1
-    shown(usb).set_word(flags, PCI_MSI_FLAGS_QSIZE)
-    assert shown(usb).word(flags) & PCI_MSI_FLAGS_QSIZE == 0
+    shown_config(usb).set_word(flags, PCI_MSI_FLAGS_QSIZE)
+    assert shown_config(usb).word(flags) & PCI_MSI_FLAGS_QSIZE == 0
 
 
 @claim("F19")
 def test_msi_shows_as_many_vectors_as_the_hardware_has(user, opened):
     """Sixteen vectors are shown before and after one was set up, and one is what is usable."""
     usb = opened("usb0")
-    config = shown(usb)
+    config = shown_config(usb)
     flags = config.capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
     assert config.word(flags) & PCI_MSI_FLAGS_QMASK == 4 << 1
     assert usb.set_irq_eventfds(MSI, [user.eventfd()]) == 0

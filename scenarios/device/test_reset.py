@@ -25,7 +25,7 @@ from vfio_lab.uapi.vfio import (
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.devices import (
     handlers,
-    shown,
+    shown_config,
     turn_off,
     turn_on,
 )
@@ -74,39 +74,39 @@ def test_closing_a_device_puts_its_configuration_back(function, device, config, 
 
 
 @claim("F56")
-def test_the_next_user_starts_afresh(user, function, device, config, bell):
+def test_the_next_user_starts_afresh(user, function, device, config, irq_fd):
     """BARs, interrupt line, DisINTx, eventfds and ioeventfds of one user are not the next one's."""
     config.set_dword(PCI_BASE_ADDRESS_0, 0)
     config.set_byte(PCI_INTERRUPT_LINE, 0x77)
     turn_on(config, PCI_COMMAND_INTX_DISABLE)
-    device.set_irq_eventfds(ERROR, [bell.fd])
-    device.ioeventfd(REGISTERS, MTA, 1, bell.fd, VFIO_DEVICE_IOEVENTFD_32)
+    device.set_irq_eventfds(ERROR, [irq_fd.fd])
+    device.ioeventfd(REGISTERS, MTA, 1, irq_fd.fd, VFIO_DEVICE_IOEVENTFD_32)
     device.close()
-    bell.ring()
+    irq_fd.ring()
     device = user.open(function)
-    assert shown(device).dword(PCI_BASE_ADDRESS_0) != 0
-    assert shown(device).byte(PCI_INTERRUPT_LINE) != 0x77
-    assert shown(device).word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
-    assert (Nic(device).read(MTA), bell.count()) == (0, 1)
+    assert shown_config(device).dword(PCI_BASE_ADDRESS_0) != 0
+    assert shown_config(device).byte(PCI_INTERRUPT_LINE) != 0x77
+    assert shown_config(device).word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
+    assert (Nic(device).read(MTA), irq_fd.count()) == (0, 1)
 
 
 @claim("F56")
 def test_the_next_users_intx_is_not_masked_by_the_last_ones_disintx(
-    user, function, device, config, bell
+    user, function, device, config, irq_fd
 ):
     """It is heard without anybody clearing the bit that was set before."""
     turn_on(config, PCI_COMMAND_INTX_DISABLE)
     device.close()
     device = user.open(function)
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     Nic(device).interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F56")
-def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, bell):
+def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, irq_fd):
     """Handlers go with the descriptor, and the next user may choose another kind."""
-    device.set_irq_eventfds(MSIX, [bell.fd] * 3)
+    device.set_irq_eventfds(MSIX, [irq_fd.fd] * 3)
     user.kill()
     assert handlers(function) == []
     heir = guest.user("heir")

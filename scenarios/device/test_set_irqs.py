@@ -58,42 +58,42 @@ def test_ranges_of_interrupts_that_are_not_there_are_invalid(function, device):
 
 
 @claim("F32")
-def test_flags_name_one_kind_of_data_and_one_action(device, bell):
+def test_flags_name_one_kind_of_data_and_one_action(device, irq_fd):
     """No data, two kinds of data, no action, two actions and unknown flags are refused."""
-    device.set_irq_eventfds(MSIX, [bell.fd])
+    device.set_irq_eventfds(MSIX, [irq_fd.fd])
     refuse(device, EINVAL, (MSIX, TRIGGER, 0, 1), (MSIX, NONE | BOOL | TRIGGER, 0, 1))
     refuse(device, EINVAL, (MSIX, NONE | TRIGGER | 1 << 6, 0, 1), (MSIX, 1 << 31, 0, 1))
     refuse(device, ENOTTY, (MSIX, NONE, 0, 1), (MSIX, NONE | MASK | TRIGGER, 0, 1))
     refuse(device, ENOTTY, (MSIX, NONE | UNMASK | TRIGGER, 0, 1))
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.trigger_irqs(MSIX)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F32")
-def test_data_must_be_as_long_as_the_count_says(device, bell):
+def test_data_must_be_as_long_as_the_count_says(device, irq_fd):
     """An argsz without room for the header, or for as many eventfds or bools, is invalid."""
     with refused(EINVAL):
         device.set_irqs(MSIX, NONE | TRIGGER, 0, 0, argsz=HEADER_BYTES - 1)
     with refused(EINVAL):
         device.set_irqs(MSIX, EVENTFD | TRIGGER, 0, 2, bytes(8), argsz=HEADER_BYTES + 7)
-    device.set_irq_eventfds(MSIX, [bell.fd] * 2)
+    device.set_irq_eventfds(MSIX, [irq_fd.fd] * 2)
     with refused(EINVAL):
         device.set_irqs(MSIX, BOOL | TRIGGER, 0, 2, bytes([1, 1]), argsz=HEADER_BYTES + 1)
     with refused(EFAULT):
         device.ioctl(VFIO_DEVICE_SET_IRQS, NOWHERE)
     device.set_irqs(MSIX, BOOL | TRIGGER, 0, 2, bytes([1, 1]))
-    assert bell.wait() == 2
+    assert irq_fd.wait() == 2
 
 
 @claim("F32")
 @pytest.mark.parametrize("index", [VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX])
-def test_an_index_of_one_interrupt_takes_one(device, bell, index):
+def test_an_index_of_one_interrupt_takes_one(device, irq_fd, index):
     """INTx and the request interrupt are one each: no second, and no eventfd for none."""
     refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 2, bytes(8)))
     refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 1, 1, bytes(4)))
     refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 0), (index, BOOL | TRIGGER, 0, 0))
-    device.set_irq_eventfds(index, [bell.fd])
+    device.set_irq_eventfds(index, [irq_fd.fd])
     refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 0), (index, BOOL | TRIGGER, 0, 0))
     device.trigger_irqs(index)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1

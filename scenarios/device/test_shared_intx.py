@@ -41,18 +41,18 @@ def unmaskable(guest):
 
 
 @claim("F73")
-def test_two_devices_share_a_line(twin, device, registers, bell, other_bell):
+def test_two_devices_share_a_line(twin, device, registers, irq_fd, other_irq_fd):
     """Each hears its own interrupts, also while the other's is masked and asserted."""
     other = device.group.get_device_fd(str(twin))
-    device.set_irq_eventfds(INTX, [bell.fd])
-    other.set_irq_eventfds(INTX, [other_bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    other.set_irq_eventfds(INTX, [other_irq_fd.fd])
     registers.interrupt()
-    assert (bell.wait(), other_bell.count()) == (1, 0)
+    assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
     Nic(other).interrupt()
-    assert (other_bell.wait(), bell.count()) == (1, 0)
+    assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
     registers.acknowledge()
     device.unmask_irq(INTX)
-    assert (bell.count(), other_bell.count()) == (0, 0)
+    assert (irq_fd.count(), other_irq_fd.count()) == (0, 0)
 
 
 @claim("F26")
@@ -74,34 +74,36 @@ def test_a_device_without_disintx_shares_no_line(guest, user, function, twin):
 
 @claim("F74")
 @pytest.mark.usefixtures("unmaskable", "twin")
-def test_intx_without_disintx_signals_once_until_it_is_unmasked(device, registers, hardware, bell):
+def test_intx_without_disintx_signals_once_until_it_is_unmasked(
+    device, registers, hardware, irq_fd
+):
     """Masked at the interrupt controller it is as silent, and as loud when it is unmasked."""
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     device.unmask_irq(INTX)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     registers.acknowledge()
     device.unmask_irq(INTX)
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     registers.interrupt()
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("F74")
 @pytest.mark.usefixtures("unmaskable", "twin")
-def test_intx_without_disintx_is_masked_by_its_user(device, registers, config, bell):
+def test_intx_without_disintx_is_masked_by_its_user(device, registers, config, irq_fd):
     """Neither SET_IRQS nor the DisINTx bit needs the device's help to mask."""
     turn_on(config, PCI_COMMAND_INTX_DISABLE)
-    device.set_irq_eventfds(INTX, [bell.fd])
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0
     turn_off(config, PCI_COMMAND_INTX_DISABLE)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
     registers.acknowledge()
     device.unmask_irq(INTX)
     device.mask_irq(INTX)
     registers.interrupt()
-    assert bell.count() == 0
+    assert irq_fd.count() == 0

@@ -28,7 +28,7 @@ def test_unknown_capabilities_are_taken_out_of_the_chain(guest, function, config
     assert list(hardware.extended_capabilities()) == [DVSEC, DOE, ERRORS]
     assert list(config.extended_capabilities()) == [ERRORS]
     assert config.extended(ERRORS) == hardware.extended(ERRORS)
-    assert guest.heard(f"{function}: vfio_ecap_init: hiding ecap {DOE:#x}", level="info")
+    assert guest.dmesg(f"{function}: vfio_ecap_init: hiding ecap {DOE:#x}", level="info")
 
 
 @claim("F61")

@@ -47,5 +47,5 @@ def test_a_refused_bind_is_in_the_log(guest, nic, has):
         line, level = f"vfio-pci {port}: probe with driver vfio-pci failed with error -22", "err"
     else:
         line, level = f"vfio-pci: probe of {port} failed with error -22", "warn"
-    assert len(guest.heard(line, level=level)) == 1
-    assert len(guest.heard("failed with error")) == 1, f"{nic} did bind"
+    assert len(guest.dmesg(line, level=level)) == 1
+    assert len(guest.dmesg("failed with error")) == 1, f"{nic} did bind"

@@ -68,10 +68,12 @@ def test_nothing_is_bound_beside_a_device_of_the_host(hosted, cdev, iommufd):
 
 
 @claim("E25")
-def test_nothing_is_bound_beside_a_device_of_another_iommufd(user, rival, neighbour, cdev, iommufd):
+def test_nothing_is_bound_beside_a_device_of_another_iommufd(
+    user, second_user, neighbour, cdev, iommufd
+):
     """A device cannot be bound while another iommufd has a device of its group."""
     neighbour.bind("vfio-pci")
-    with rival.open(neighbour, access="cdev"), refused(EPERM):
+    with second_user.open(neighbour, access="cdev"), refused(EPERM):
         cdev.bind_iommufd(iommufd)
     with user.open(neighbour, access="cdev"), refused(EPERM):
         cdev.bind_iommufd(iommufd)
@@ -147,16 +149,16 @@ def test_an_unbound_cdev_is_in_no_groups_way(user, nic, cdev, iommufd):
 
 
 @claim("E28")
-def test_a_cdev_opens_many_times_and_binds_once(user, rival, nic, cdev, iommufd):
+def test_a_cdev_opens_many_times_and_binds_once(user, second_user, nic, cdev, iommufd):
     """A character device that is bound once cannot be bound by another descriptor."""
-    second, third = Cdev(user, nic.cdev), Cdev(rival, nic.cdev)
+    second, third = Cdev(user, nic.cdev), Cdev(second_user, nic.cdev)
     cdev.bind_iommufd(iommufd)
     with refused(EINVAL):
         cdev.bind_iommufd(iommufd)
     with refused(EINVAL):
         second.bind_iommufd(iommufd)
     with refused(EINVAL):
-        third.bind_iommufd(Iommufd(rival))
+        third.bind_iommufd(Iommufd(second_user))
     assert cdev.get_info().num_regions > 0
     cdev.close()
     assert second.bind_iommufd(iommufd) > 0

@@ -93,8 +93,8 @@ def test_what_is_no_type_is_not_set(guest, owned, new_container):
 @claim("E19")
 def test_a_container_is_for_everybody_and_worth_nothing_without_a_group(guest):
     """Any user can open and query a container but needs a group for everything else."""
-    stranger = guest.user("stranger", uid=1000, drop=EVERY_CAPABILITY)
-    container = Container(stranger)
+    unprivileged_user = guest.user("unprivileged_user", uid=1000, drop=EVERY_CAPABILITY)
+    container = Container(unprivileged_user)
     assert container.get_api_version() == 0
     assert container.check_extension(VFIO_TYPE1v2_IOMMU) == 1
     with refused(EINVAL):

@@ -48,9 +48,9 @@ def test_a_device_that_found_no_descriptor_is_not_held(user, nic, ready):
 @claim("E23")
 def test_a_name_that_is_no_device_of_the_group_is_refused(guest, nic, neighbour, ready):
     """A name that is not a vfio device of the group fails with ENODEV."""
-    stranger = guest.function("nic2")
-    stranger.bind("vfio-pci")
-    names = [str(stranger), str(neighbour), "", "nic0", f"{nic}0", f"{nic}"[1:]]
+    foreign = guest.function("nic2")
+    foreign.bind("vfio-pci")
+    names = [str(foreign), str(neighbour), "", "nic0", f"{nic}0", f"{nic}"[1:]]
     seen = {name: outcome(partial(ready.get_device_fd, name)) for name in names}
     assert seen == dict.fromkeys(names, ENODEV)
     assert ready.get_device_fd(str(nic)).get_info().num_regions > 0

@@ -27,7 +27,7 @@ def test_type1_wants_interrupts_remapped(guest, user, pf, new_container):
     group.set_container(new_container)
     with refused(EPERM):
         new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
-    assert len(guest.heard(TYPE1_SAYS, level="warn")) == 1
+    assert len(guest.dmesg(TYPE1_SAYS, level="warn")) == 1
     assert holders(guest, "vfio_iommu_type1") == 0
     allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=True)
     new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
@@ -55,7 +55,7 @@ def test_an_iommufd_wants_interrupts_remapped(guest, user, pf):
     allow_unsafe_interrupts(guest, "iommufd", allowed=False)
     with refused(EPERM):
         cdev.bind_iommufd(iommufd)
-    assert guest.heard(IOMMUFD_SAYS) == []
+    assert guest.dmesg(IOMMUFD_SAYS) == []
     allow_unsafe_interrupts(guest, "iommufd", allowed=True)
     assert cdev.bind_iommufd(iommufd) > 0
-    assert len(guest.heard(f"vfio-pci {pf}: {IOMMUFD_SAYS}", level="warn")) == 1
+    assert len(guest.dmesg(f"vfio-pci {pf}: {IOMMUFD_SAYS}", level="warn")) == 1

@@ -19,59 +19,59 @@ UID = 1000
 
 
 @claim("E15")
-def test_a_group_has_one_opener_at_a_time(user, rival, nic, group):
+def test_a_group_has_one_opener_at_a_time(user, second_user, nic, group):
     """A group that is open cannot be opened again, by the same user or by another."""
     with refused(EBUSY):
         user.open_group(nic)
     with refused(EBUSY):
-        rival.open_group(nic)
+        second_user.open_group(nic)
     assert group.get_status().flags == VFIO_GROUP_FLAGS_VIABLE
     group.close()
-    rival.open_group(nic)
+    second_user.open_group(nic)
     with refused(EBUSY):
         user.open_group(nic)
 
 
 @claim("E15")
-def test_all_devices_of_a_group_go_to_one_user(user, rival, nic, neighbour):
+def test_all_devices_of_a_group_go_to_one_user(user, second_user, nic, neighbour):
     """A user who has one device of a group open keeps other users from all its devices."""
     neighbour.bind("vfio-pci")
     device = user.open(nic)
     with refused(EBUSY):
-        rival.open(neighbour)
+        second_user.open(neighbour)
     device.close()
-    assert rival.open(neighbour)
+    assert second_user.open(neighbour)
 
 
 @claim("E15")
-def test_a_duplicate_is_no_other_opener(rival, nic, group):
+def test_a_duplicate_is_no_other_opener(second_user, nic, group):
     """A group stays open until the last duplicate of its descriptor is closed."""
     duplicate = group.dup()
     group.close()
     with refused(EBUSY):
-        rival.open_group(nic)
+        second_user.open_group(nic)
     duplicate.close()
-    assert rival.open_group(nic)
+    assert second_user.open_group(nic)
 
 
 @claim("E15")
 @pytest.mark.usefixtures("group")
-def test_a_killed_opener_leaves_the_group_free(user, rival, nic):
+def test_a_killed_opener_leaves_the_group_free(user, second_user, nic):
     """A group can be opened again after kill -9 of its user."""
     with refused(EBUSY):
-        rival.open_group(nic)
+        second_user.open_group(nic)
     user.kill()
-    assert rival.open_group(nic)
+    assert second_user.open_group(nic)
 
 
 @claim("E15")
 def test_a_group_is_given_to_a_user_with_its_node(guest, nic):
     """An unprivileged user who owns the group's node can open its device."""
-    stranger = guest.user("stranger", uid=UID, drop=EVERY_CAPABILITY)
+    unprivileged_user = guest.user("unprivileged_user", uid=UID, drop=EVERY_CAPABILITY)
     with refused(EACCES):
-        stranger.open(nic)
+        unprivileged_user.open(nic)
     hand_over(guest, nic, UID)
-    assert stranger.open(nic).get_info().num_regions > 0
+    assert unprivileged_user.open(nic).get_info().num_regions > 0
 
 
 @claim("E16")

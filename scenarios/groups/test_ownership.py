@@ -9,7 +9,7 @@ from errno import EBUSY, EINVAL, EPERM
 import pytest
 
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.groups import HOST_DRIVER, give, probe
+from vfio_lab_pytest.groups import HOST_DRIVER, give, probe_drivers
 from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
@@ -34,10 +34,10 @@ def test_a_probe_of_the_bus_is_refused_with_another_number(guest, owned, neighbo
     """A write to drivers_probe for a device of an owned group fails with EINVAL."""
     guest.load(HOST_DRIVER)
     with refused(EINVAL):
-        probe(neighbour)
+        probe_drivers(neighbour)
     assert neighbour.driver is None
     owned.unset_container()
-    probe(neighbour)
+    probe_drivers(neighbour)
     assert neighbour.driver == HOST_DRIVER
 
 

@@ -22,13 +22,13 @@ from vfio_lab.vfio.hot_reset import hot_reset_info_bytes, left_in_buffer
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.groups import give
 from vfio_lab_pytest.hot_reset import (
-    MARK,
+    CANARY,
     NOT_OWNED,
     OWNED,
     WIPED,
+    canaries,
     known_ioctls,
-    marked,
-    marks,
+    with_canary,
 )
 from vfio_lab_pytest.verdicts import outcome, refused
 
@@ -43,7 +43,7 @@ def bound_sibling(user, sibling, bound):
     """The other function, bound to the same iommufd, with the mark in it."""
     cdev = Cdev(user, sibling.cdev)
     cdev.bind_iommufd(bound.iommufd)
-    return marked(cdev)
+    return with_canary(cdev)
 
 
 @claim("C24", "C42")
@@ -57,10 +57,10 @@ def test_two_devices_on_one_iommufd_are_owned_and_reset_together(
     assert (info.flags, info.count) == (OWNED, 2)
     assert seen_by_sibling == info
     bound.hot_reset()
-    assert marks(bound, bound_sibling) == [WIPED, WIPED]
-    marked(bound)
-    marked(bound_sibling).hot_reset()
-    assert marks(bound, bound_sibling) == [WIPED, WIPED]
+    assert canaries(bound, bound_sibling) == [WIPED, WIPED]
+    with_canary(bound)
+    with_canary(bound_sibling).hot_reset()
+    assert canaries(bound, bound_sibling) == [WIPED, WIPED]
 
 
 @claim("C11", "C24")
@@ -81,7 +81,7 @@ def test_a_device_that_nobody_bound_is_owned_by_who_has_its_group(user, nic, sib
     assert info.devids == {str(nic): bound.devid, str(sibling): VFIO_PCI_DEVID_OWNED}
     assert info.flags == OWNED
     bound.hot_reset()
-    assert marks(bound) == [WIPED]
+    assert canaries(bound) == [WIPED]
     assert earlier.bind_iommufd(bound.iommufd) > 0
 
 
@@ -93,7 +93,7 @@ def test_a_device_is_owned_again_when_its_bind_is_closed(nic, sibling, bound, bo
     assert info.devids == {str(nic): VFIO_PCI_DEVID_OWNED, str(sibling): bound_sibling.devid}
     assert info.flags == OWNED
     bound_sibling.hot_reset()
-    assert marks(bound_sibling) == [WIPED]
+    assert canaries(bound_sibling) == [WIPED]
 
 
 @claim("C20", "C26", "C42")
@@ -107,11 +107,11 @@ def test_a_device_outside_vfio_takes_the_reset_away(guest, nic, neighbour, bound
     assert info.flags == NOT_OWNED
     with refused(EINVAL):
         bound.hot_reset()
-    assert marks(bound) == [MARK]
+    assert canaries(bound) == [CANARY]
     neighbour.bind("vfio-pci")
     assert bound.hot_reset_info().flags == OWNED
     bound.hot_reset()
-    assert marks(bound) == [WIPED]
+    assert canaries(bound) == [WIPED]
 
 
 @claim("C28")
@@ -122,9 +122,9 @@ def test_execute_by_cdev_takes_no_array(bound, foreign_group):
     assert {outcome(lambda one=one: bound.hot_reset([one])) for one in strangers} == {EINVAL}
     assert outcome(lambda: bound.hot_reset(flags=1)) == EINVAL
     assert outcome(lambda: bound.hot_reset(argsz=11)) == EINVAL
-    assert marks(bound) == [MARK]
+    assert canaries(bound) == [CANARY]
     bound.hot_reset()
-    assert marks(bound) == [WIPED]
+    assert canaries(bound) == [WIPED]
 
 
 @claim("C28")
@@ -133,9 +133,9 @@ def test_execute_by_group_takes_no_empty_array(held):
     """On the group path, a hot reset refuses an empty array."""
     with refused(EINVAL):
         held.hot_reset()
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
     held.hot_reset([held.group])
-    assert marks(held) == [WIPED]
+    assert canaries(held) == [WIPED]
 
 
 @claim("C28")
@@ -144,12 +144,12 @@ def test_execute_by_group_takes_no_empty_array_where_an_iommufd_is_the_container
     """A hot reset through a group refuses an empty array, even with an iommufd as container."""
     group = user.open_group(nic)
     group.set_container(Iommufd(user))
-    device = marked(group.get_device_fd(str(nic)))
+    device = with_canary(group.get_device_fd(str(nic)))
     with refused(EINVAL):
         device.hot_reset()
-    assert marks(device) == [MARK]
+    assert canaries(device) == [CANARY]
     device.hot_reset([group])
-    assert marks(device) == [WIPED]
+    assert canaries(device) == [WIPED]
 
 
 @claim("C29")

@@ -12,10 +12,10 @@ from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.hot_reset import (
-    MARK,
+    CANARY,
     RING_BASE,
     WIPED,
-    marks,
+    canaries,
 )
 from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
 from vfio_lab_pytest.verdicts import refused
@@ -40,7 +40,7 @@ def test_execute_gives_up_where_a_device_is_being_reset(marked_pf, resets_under_
         marked_pf.hot_reset([marked_pf.group])
     assert [call.wait().value for call in resets_under_way] == [0] * len(resets_under_way)
     marked_pf.hot_reset([marked_pf.group])
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]
 
 
 @claim("C22")
@@ -52,7 +52,7 @@ def test_execute_gives_up_where_a_device_is_being_unbound(pf_user, pf, marked_pf
     assert pf_user.await_event(request, REQUEST_WITHIN_S) == 1
     with refused(EAGAIN):
         marked_pf.hot_reset([marked_pf.group])
-    assert marks(marked_pf) == [MARK]
+    assert canaries(marked_pf) == [CANARY]
     marked_pf.close()
     unbinding.wait()
     assert pf.driver is None
@@ -66,10 +66,10 @@ def test_what_is_written_to_a_bar_during_a_reset_waits_for_its_end(
 ):
     """A write to a mapped BAR during a hot reset waits until the reset is done."""
     child = user.fork()
-    assert child.peek(mapped[which], len(MARK), width=4) == MARK
+    assert child.peek(mapped[which], len(CANARY), width=4) == CANARY
     resetting = held.start_hot_reset([held.group])
-    assert guest.stuck(resetting)
-    child.poke(mapped[which], MARK, width=4)
+    assert guest.is_blocked(resetting)
+    child.poke(mapped[which], CANARY, width=4)
     resetting.wait()
-    assert marks(held, held_sibling)[which] == MARK
-    assert marks(held, held_sibling)[1 - which] == WIPED
+    assert canaries(held, held_sibling)[which] == CANARY
+    assert canaries(held, held_sibling)[1 - which] == WIPED

@@ -16,11 +16,11 @@ from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.groups import give
 from vfio_lab_pytest.hot_reset import (
     ASLEEP,
-    MARK,
+    CANARY,
     WIPED,
+    canaries,
     listed,
-    marked,
-    marks,
+    with_canary,
 )
 from vfio_lab_pytest.verdicts import outcome, refused
 
@@ -41,12 +41,12 @@ def test_the_one_group_resets_both_functions(held, held_sibling):
     """A user who has the group can reset both of its functions, from either of them."""
     command = held.read_config(COMMAND, 2)
     held.hot_reset([held.group])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
     assert held.read_config(COMMAND, 2) == held_sibling.read_config(COMMAND, 2) == command
-    marked(held)
-    marked(held_sibling)
+    with_canary(held)
+    with_canary(held_sibling)
     held_sibling.hot_reset([held.group])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("C21")
@@ -57,7 +57,7 @@ def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_siblin
     held.hot_reset([held.group])
     sibling.await_value(*ASLEEP)
     again = held.group.get_device_fd(str(sibling))
-    assert marks(held, again) == [WIPED, WIPED]
+    assert canaries(held, again) == [WIPED, WIPED]
 
 
 @claim("C21")
@@ -66,7 +66,7 @@ def test_the_mark_outlives_a_close(sibling, held, held_sibling):
     held_sibling.close()
     sibling.await_value(*ASLEEP)
     again = held.group.get_device_fd(str(sibling))
-    assert marks(held, again) == [MARK, MARK]
+    assert canaries(held, again) == [CANARY, CANARY]
 
 
 @claim("C01", "C20")
@@ -79,10 +79,10 @@ def test_a_sibling_outside_vfio_is_listed_and_prevents_the_reset(guest, nic, nei
     assert held.hot_reset_info().devices == listed(nic, neighbour)
     with refused(EINVAL):
         held.hot_reset([held.group])
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
     neighbour.bind("vfio-pci")
     held.hot_reset([held.group])
-    assert marks(held) == [WIPED]
+    assert canaries(held) == [WIPED]
 
 
 @claim("C16")
@@ -90,9 +90,9 @@ def test_execute_wants_the_group_of_what_it_hits(held, held_sibling, foreign_gro
     """A hot reset with the group of another device only is refused."""
     with refused(EINVAL):
         held.hot_reset([foreign_group])
-    assert marks(held, held_sibling) == [MARK, MARK]
+    assert canaries(held, held_sibling) == [CANARY, CANARY]
     held.hot_reset([held.group])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("C17")
@@ -100,20 +100,20 @@ def test_execute_takes_a_group_twice_but_no_more_than_it_hits(held, held_sibling
     """A hot reset of two functions accepts the same group twice but not three times."""
     with refused(EINVAL):
         held.hot_reset([held.group] * 3)
-    assert marks(held, held_sibling) == [MARK, MARK]
+    assert canaries(held, held_sibling) == [CANARY, CANARY]
     held.hot_reset([held.group, held.group.dup()])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("C18")
 def test_execute_takes_groups_it_does_not_hit(held, held_sibling, foreign_group):
     """A hot reset of two functions accepts an additional group, in any order, but not two."""
     held.hot_reset([foreign_group, held.group])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
-    marked(held)
-    marked(held_sibling)
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
+    with_canary(held)
+    with_canary(held_sibling)
     held.hot_reset([held.group, foreign_group])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
     with refused(EINVAL):
         held.hot_reset([held.group, foreign_group, foreign_group])
 
@@ -128,9 +128,9 @@ def test_execute_takes_nothing_but_groups(user, held, held_sibling, unaffected, 
     assert answers == {EINVAL}
     assert outcome(lambda: beside(held, NO_FD, first)) == EBADF
     assert outcome(lambda: beside(held, -1, first)) == EBADF
-    assert marks(held, held_sibling) == [MARK, MARK]
+    assert canaries(held, held_sibling) == [CANARY, CANARY]
     beside(held, held.group, first)
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("C15")
@@ -144,9 +144,9 @@ def test_malformed_executes_are_refused(user, held, held_sibling):
     edge = at_the_edge(user, bytes(vfio_pci_hot_reset(argsz=HEADER + 4, count=1)))
     assert outcome(lambda: held.ioctl(VFIO_DEVICE_PCI_HOT_RESET, edge)) == EFAULT
     assert outcome(lambda: held.ioctl(VFIO_DEVICE_PCI_HOT_RESET, NOWHERE)) == EFAULT
-    assert marks(held, held_sibling) == [MARK, MARK]
+    assert canaries(held, held_sibling) == [CANARY, CANARY]
     held.hot_reset(group)
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("C15")
@@ -167,7 +167,7 @@ def test_no_execute_keeps_a_group_open(user, unaffected, held, foreign_group):
 def test_execute_reads_as_many_groups_as_count_says(held, held_sibling):
     """A hot reset reads as many groups as count says, even if argsz has no room for them."""
     held.hot_reset([held.group, NO_FD], count=1)
-    assert marks(held, held_sibling) == [WIPED, WIPED]
-    marked(held)
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
+    with_canary(held)
     held.hot_reset([held.group], argsz=HEADER)
-    assert marks(held) == [WIPED]
+    assert canaries(held) == [WIPED]

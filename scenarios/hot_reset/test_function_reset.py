@@ -12,12 +12,12 @@ import pytest
 
 from vfio_lab.uapi.vfio import VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.devices import shown
+from vfio_lab_pytest.devices import shown_config
 from vfio_lab_pytest.hot_reset import (
-    MARK,
+    CANARY,
     WIPED,
-    marked,
-    marks,
+    canaries,
+    with_canary,
 )
 from vfio_lab_pytest.verdicts import refused
 
@@ -37,10 +37,10 @@ switch = pytest.mark.topology("switch")
 def test_a_device_reset_resets_that_function(held, held_sibling):
     """VFIO_DEVICE_RESET resets one function and none of the others."""
     held_sibling.reset()
-    assert marks(held, held_sibling) == [MARK, WIPED]
-    marked(held_sibling)
+    assert canaries(held, held_sibling) == [CANARY, WIPED]
+    with_canary(held_sibling)
     held.reset()
-    assert marks(held_sibling) == [MARK]
+    assert canaries(held_sibling) == [CANARY]
 
 
 @claim("C33")
@@ -50,26 +50,26 @@ def test_a_function_without_a_method_has_no_reset_of_its_own(held, held_sibling)
     assert held_sibling.get_info().flags == VFIO_DEVICE_FLAGS_PCI
     with refused(EINVAL):
         held_sibling.reset()
-    assert marks(held, held_sibling) == [MARK, MARK]
+    assert canaries(held, held_sibling) == [CANARY, CANARY]
     held_sibling.hot_reset([held.group])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("C33")
 def test_whether_there_is_a_method_is_found_out_at_open(pf_user, pf):
     """A reset method added after the open does not change the answer of VFIO_DEVICE_RESET."""
     pf.write("reset_method", "")
-    device = marked(pf_user.open(pf))
+    device = with_canary(pf_user.open(pf))
     assert device.get_info().flags == VFIO_DEVICE_FLAGS_PCI
     pf.write("reset_method", "default")
     with refused(EINVAL):
         device.reset()
-    assert marks(device) == [MARK]
+    assert canaries(device) == [CANARY]
     device.close()
-    device = marked(pf_user.open(pf))
+    device = with_canary(pf_user.open(pf))
     assert device.get_info().flags == RESETTABLE
     device.reset()
-    assert marks(device) == [WIPED]
+    assert canaries(device) == [WIPED]
 
 
 @claim("C33")
@@ -79,7 +79,7 @@ def test_a_method_may_be_taken_from_an_open_device(pf, marked_pf):
     assert marked_pf.get_info().flags == RESETTABLE
     with refused(ENOTTY):
         marked_pf.reset()
-    assert marks(marked_pf) == [MARK]
+    assert canaries(marked_pf) == [CANARY]
 
 
 @claim("C34")
@@ -89,11 +89,11 @@ def test_the_last_close_resets_the_bus(user, nic, sibling, held, held_sibling):
     group = held.group.dup()
     user.close(held.fd)
     again = group.get_device_fd(str(nic))
-    assert marks(again, held_sibling) == [MARK, MARK]
+    assert canaries(again, held_sibling) == [CANARY, CANARY]
     again.close()
     held_sibling.close()
     both = [group.get_device_fd(str(one)) for one in (nic, sibling)]
-    assert marks(*both) == [WIPED, WIPED]
+    assert canaries(*both) == [WIPED, WIPED]
 
 
 @claim("C34")
@@ -102,20 +102,20 @@ def test_the_last_close_resets_no_bus_with_others_on_it(user, nic, neighbour, he
     """A close does not reset the bus while another device on it is not bound to vfio."""
     held.close()
     again = user.open(nic)
-    assert marks(again) == [MARK]
+    assert canaries(again) == [CANARY]
     neighbour.bind("vfio-pci")
     again.close()
-    assert marks(user.open(nic)) == [WIPED]
+    assert canaries(user.open(nic)) == [WIPED]
 
 
 @claim("C36")
 def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
     """Setting the FLR bit resets the function and keeps its command register."""
-    config = shown(marked_pf)
+    config = shown_config(marked_pf)
     control = config.capability(EXPRESS) + DEVICE_CONTROL
     before, command = config.word(control), config.word(4)
     config.set_word(control, before | FUNCTION_LEVEL_RESET)
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]
     assert (config.word(control), config.word(4)) == (before, command)
 
 
@@ -124,29 +124,29 @@ def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
 def test_a_function_without_flr_takes_the_bit_for_nothing(user, nic):
     """Setting the FLR bit of a function without FLR has no effect, and the bit reads as 0."""
     nic.write("reset_method", "pm")
-    device = marked(user.open(nic))
+    device = with_canary(user.open(nic))
     nic.write("reset_method", "bus")
-    config = shown(device)
+    config = shown_config(device)
     control = config.capability(EXPRESS) + DEVICE_CONTROL
     before = config.word(control)
     config.set_word(control, before | FUNCTION_LEVEL_RESET)
-    assert (config.word(control), marks(device)) == (before, [MARK])
+    assert (config.word(control), canaries(device)) == (before, [CANARY])
     device.reset()
-    assert marks(device) == [WIPED]
+    assert canaries(device) == [WIPED]
 
 
 @claim("C44")
 @switch
-@pytest.mark.parametrize(("method", "left"), [("bus", WIPED), ("pm", MARK)], ids=["bus", "pm"])
+@pytest.mark.parametrize(("method", "left"), [("bus", WIPED), ("pm", CANARY)], ids=["bus", "pm"])
 def test_a_close_that_resets_the_bus_holds_the_bridge(guest, user, nic, method, left):
     """The kernel does not report an unlocked bridge for a close that resets the bus."""
     nic.write("reset_method", "pm")
-    device = marked(user.open(nic))
+    device = with_canary(user.open(nic))
     nic.write("reset_method", method)
     device.close()
     nic.write("reset_method", "pm")
-    assert marks(user.open(nic)) == [left]
-    assert not guest.heard(COMPLAINT)
+    assert canaries(user.open(nic)) == [left]
+    assert not guest.dmesg(COMPLAINT)
 
 
 @claim("C45")
@@ -155,4 +155,4 @@ def test_an_open_that_resets_the_bus_does_not_hold_the_bridge(guest, user, nic):
     """The kernel reports an unlocked bridge once for an open that resets the bus."""
     nic.write("reset_method", "bus")
     assert user.open(nic)
-    assert len(guest.heard(COMPLAINT, level="warn")) == 1
+    assert len(guest.dmesg(COMPLAINT, level="warn")) == 1

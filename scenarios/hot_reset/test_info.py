@@ -15,7 +15,7 @@ from vfio_lab.vfio import Container
 from vfio_lab.vfio.hot_reset import HotResetInfo, hot_reset_info_bytes, left_in_buffer
 from vfio_lab.vfio.iommufd import IOMMU_PATH
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.hot_reset import MARK, listed, marks
+from vfio_lab_pytest.hot_reset import CANARY, canaries, listed
 from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology("multifunction")
@@ -33,7 +33,7 @@ def test_info_names_groups_and_no_flags_to_those_who_came_by_a_group(nic, siblin
     assert held.hot_reset_info(argsz=EXACT) == HotResetInfo(EXACT, 0, 2, both)
     other = held.group.get_device_fd(str(sibling))
     assert other.hot_reset_info(argsz=EXACT) == HotResetInfo(EXACT, 0, 2, both)
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
 
 
 @claim("C43")

@@ -16,13 +16,13 @@ from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.groups import give
 from vfio_lab_pytest.hot_reset import (
     ASLEEP,
-    MARK,
+    CANARY,
     NOT_OWNED,
     OWNED,
     WIPED,
+    canaries,
     listed,
-    marked,
-    marks,
+    with_canary,
 )
 from vfio_lab_pytest.verdicts import outcome, refused
 
@@ -39,7 +39,7 @@ def test_info_fails_when_a_device_has_no_group(guest, nic, neighbour, held, driv
         held.hot_reset_info()
     with refused(EINVAL):
         held.hot_reset([held.group])
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
     neighbour.bind("vfio-pci")
     assert held.hot_reset_info().devices == listed(nic, neighbour)
 
@@ -51,9 +51,9 @@ def test_execute_wants_the_groups_of_all_that_it_hits(user, nic, sibling, held):
     other = user.open_group(sibling)
     wrong = ([held.group], [other], [held.group] * 2, [other] * 2)
     assert {outcome(lambda one=one: held.hot_reset(one)) for one in wrong} == {EINVAL}
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
     held.hot_reset([held.group, other])
-    assert marks(held) == [WIPED]
+    assert canaries(held) == [WIPED]
 
 
 @claim("C19")
@@ -61,12 +61,12 @@ def test_a_group_proves_as_much_without_container_and_devices(user, sibling, hel
     """A group proves ownership as long as it is open, even without a container."""
     other = user.open_group(sibling)
     held.hot_reset([other, held.group])
-    assert marks(held) == [WIPED]
-    marked(held)
+    assert canaries(held) == [WIPED]
+    with_canary(held)
     other.close()
     with refused(EINVAL):
         held.hot_reset([held.group])
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
 
 
 @claim("C16")
@@ -76,21 +76,21 @@ def test_a_refused_execute_lets_go_of_what_it_had_woken(sibling, held):
     with refused(EINVAL):
         held.hot_reset([held.group])
     sibling.await_value(*ASLEEP)
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
 
 
 @claim("C16")
-def test_a_device_in_anothers_hands_is_not_reset(user, rival, sibling, held):
+def test_a_device_in_anothers_hands_is_not_reset(user, second_user, sibling, held):
     """A function that another user has open is not reset until that user closes it."""
-    taken = marked(rival.open(sibling))
+    taken = with_canary(second_user.open(sibling))
     with refused(EBUSY):
         user.open_group(sibling)
     with refused(EINVAL):
         held.hot_reset([held.group])
-    assert marks(held, taken) == [MARK, MARK]
+    assert canaries(held, taken) == [CANARY, CANARY]
     taken.close()
     held.hot_reset([held.group, user.open_group(sibling)])
-    assert marks(held) == [WIPED]
+    assert canaries(held) == [WIPED]
 
 
 @claim("C32", "C42")
@@ -101,20 +101,20 @@ def test_by_cdev_a_device_without_an_iommu_is_owned_when_it_is_bound(user, nic, 
     assert (info.flags, info.devids) == (NOT_OWNED, {str(nic): bound.devid, str(sibling): unowned})
     with refused(EINVAL):
         bound.hot_reset()
-    assert marks(bound) == [MARK]
+    assert canaries(bound) == [CANARY]
     cdev.bind_iommufd(bound.iommufd)
     info = bound.hot_reset_info()
     assert (info.flags, info.devids[str(sibling)]) == (OWNED, cdev.devid)
     bound.hot_reset()
-    assert marks(bound) == [WIPED]
+    assert canaries(bound) == [WIPED]
 
 
 @claim("C26", "C32", "C42")
-def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(rival, nic, sibling, bound):
+def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(second_user, nic, sibling, bound):
     """Two cdev users of functions in one slot do not own each other's, and neither can reset."""
-    cdev = Cdev(rival, sibling.cdev)
-    cdev.bind_iommufd(Iommufd(rival))
-    mine, theirs = bound.hot_reset_info(), marked(cdev).hot_reset_info()
+    cdev = Cdev(second_user, sibling.cdev)
+    cdev.bind_iommufd(Iommufd(second_user))
+    mine, theirs = bound.hot_reset_info(), with_canary(cdev).hot_reset_info()
     assert mine.flags == theirs.flags == NOT_OWNED
     assert mine.devids == {str(nic): bound.devid, str(sibling): VFIO_PCI_DEVID_NOT_OWNED}
     assert theirs.devids == {str(nic): VFIO_PCI_DEVID_NOT_OWNED, str(sibling): cdev.devid}
@@ -122,13 +122,13 @@ def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(rival, nic, sibling, 
         bound.hot_reset()
     with refused(EINVAL):
         cdev.hot_reset()
-    assert marks(bound, cdev) == [MARK, MARK]
+    assert canaries(bound, cdev) == [CANARY, CANARY]
 
 
 @claim("C29", "C32")
 def test_by_cdev_a_device_that_was_opened_by_its_group_is_not_owned(user, sibling, bound):
     """A cdev user does not own a sibling that is open through its group."""
-    device = marked(user.open(sibling))
+    device = with_canary(user.open(sibling))
     info = bound.hot_reset_info()
     assert info.flags == NOT_OWNED
     assert info.devids[str(sibling)] == VFIO_PCI_DEVID_NOT_OWNED
@@ -136,4 +136,4 @@ def test_by_cdev_a_device_that_was_opened_by_its_group_is_not_owned(user, siblin
         bound.hot_reset()
     with refused(EINVAL):
         device.hot_reset([device.group])
-    assert marks(bound, device) == [MARK, MARK]
+    assert canaries(bound, device) == [CANARY, CANARY]

@@ -9,7 +9,7 @@ import pytest
 
 from vfio_lab.vfio import open_affected_groups
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.hot_reset import WIPED, marked, marks
+from vfio_lab_pytest.hot_reset import WIPED, canaries, with_canary
 
 
 @claim("C39")
@@ -29,9 +29,9 @@ from vfio_lab_pytest.hot_reset import WIPED, marked, marks
 )
 def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
     """A user who owns all listed groups can do the hot reset on every topology without VFs."""
-    device = marked(user.open(all_on_vfio_pci[role]))
+    device = with_canary(user.open(all_on_vfio_pci[role]))
     device.hot_reset(open_affected_groups(device))
-    assert marks(device) == [WIPED]
+    assert canaries(device) == [WIPED]
 
 
 @claim("C40")
@@ -40,7 +40,7 @@ def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
 def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(marked_pf):
     """The owner of all listed groups can reset a PF with VFs if its slot does not cover them."""
     marked_pf.hot_reset(open_affected_groups(marked_pf))
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]
 
 
 @claim("C41")
@@ -49,4 +49,4 @@ def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(marked_pf):
 def test_who_owns_all_that_info_lists_of_a_pf_on_a_bus_may_execute(marked_pf):
     """The owner of all listed groups can reset a PF with VFs if they share its device set."""
     marked_pf.hot_reset(open_affected_groups(marked_pf))
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]

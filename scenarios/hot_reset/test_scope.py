@@ -12,10 +12,10 @@ import pytest
 
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.hot_reset import (
-    MARK,
+    CANARY,
     WIPED,
+    canaries,
     listed,
-    marks,
 )
 from vfio_lab_pytest.verdicts import refused
 
@@ -34,7 +34,7 @@ def test_pciehp_makes_a_reset_one_of_its_slot(root, pf, marked_pf):
     assert str(pf).startswith(root.read_file(f"{SLOTS}/{slot}/address"))
     assert marked_pf.hot_reset_info().devices == listed(pf)
     marked_pf.hot_reset([marked_pf.group])
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]
 
 
 @claim("C02")
@@ -44,7 +44,7 @@ def test_without_hotplug_a_reset_is_one_of_the_bus(root, pf, marked_pf):
     assert root.listdir(SLOTS) == []
     assert marked_pf.hot_reset_info().devices == listed(pf)
     marked_pf.hot_reset([marked_pf.group])
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]
 
 
 @claim("C03")
@@ -70,7 +70,7 @@ def test_the_slot_of_a_pf_has_the_vfs_that_share_its_device_number(pf, vfs, mark
     assert {vf.read("reset_method") for vf in vfs} == {"flr bus"}
     with refused(EINVAL):
         marked_pf.hot_reset([marked_pf.group])
-    assert marks(marked_pf) == [MARK]
+    assert canaries(marked_pf) == [CANARY]
 
 
 @claim("C05", "C01")
@@ -90,7 +90,7 @@ def test_a_vf_may_be_reset_by_resetting_its_slot(marked_pf, vf):
     assert vf.read("reset_method") == "flr bus"
     vf.write("reset_method", "bus")
     vf.write("reset", 1)
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]
 
 
 @claim("C02")
@@ -100,7 +100,7 @@ def test_a_vf_on_a_shared_bus_has_no_bus_reset(marked_pf, vf):
     assert vf.read("reset_method") == "flr"
     with refused(EINVAL):
         vf.write("reset_method", "bus")
-    assert marks(marked_pf) == [MARK]
+    assert canaries(marked_pf) == [CANARY]
 
 
 @claim("C37")
@@ -111,7 +111,7 @@ def test_two_devices_behind_a_bridge_are_reset_together(guest, nic, sibling, hel
     assert nic.group == sibling.group == bridge.group
     assert held.hot_reset_info().devices == listed(nic, sibling)
     held.hot_reset([held.group])
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("C38", "C20")
@@ -124,10 +124,10 @@ def test_a_bridge_among_the_functions_prevents_the_reset(guest, nic, sibling, he
     assert held.hot_reset_info().devices == listed(nic, bridge, sibling)
     with refused(EINVAL):
         held.hot_reset([held.group])
-    assert marks(held) == [MARK]
+    assert canaries(held) == [CANARY]
     bridge.write("remove", 1)
     held.hot_reset([held.group])
-    assert (held.hot_reset_info().devices, marks(held)) == (listed(nic), [WIPED])
+    assert (held.hot_reset_info().devices, canaries(held)) == (listed(nic), [WIPED])
 
 
 @claim("C38", "C02")
@@ -136,4 +136,4 @@ def test_below_the_bridge_a_reset_is_one_of_that_bus(sibling, held, held_sibling
     """A hot reset below a bridge covers the bridge's secondary bus only."""
     assert held_sibling.hot_reset_info().devices == listed(sibling)
     held_sibling.hot_reset([held.group])
-    assert marks(held, held_sibling) == [MARK, WIPED]
+    assert canaries(held, held_sibling) == [CANARY, WIPED]

@@ -13,13 +13,13 @@ from vfio_lab.uapi.vfio import VFIO_PCI_DEVID_NOT_OWNED
 from vfio_lab.vfio import Cdev, open_affected_groups
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.hot_reset import (
-    MARK,
+    CANARY,
     NOT_OWNED,
     OWNED,
     WIPED,
+    canaries,
     listed,
-    marked,
-    marks,
+    with_canary,
 )
 from vfio_lab_pytest.tokens import TOKEN
 from vfio_lab_pytest.verdicts import refused
@@ -32,9 +32,9 @@ wherever_vfs_are_listed = pytest.mark.parametrize(
 @claim("C06")
 def test_a_pf_is_reset_under_the_user_of_its_vf(vf_user, marked_pf, vf):
     """A PF can be hot-reset with its own group while another user's VF loses its state."""
-    held_vf = marked(vf_user.open(vf, TOKEN))
+    held_vf = with_canary(vf_user.open(vf, TOKEN))
     marked_pf.hot_reset([marked_pf.group])
-    assert marks(marked_pf, held_vf) == [WIPED, WIPED]
+    assert canaries(marked_pf, held_vf) == [WIPED, WIPED]
     assert held_vf.get_info().num_regions > 0
 
 
@@ -48,41 +48,41 @@ def test_no_set_of_groups_resets_a_pf_with_vfs(pf, vfs, marked_pf):
         marked_pf.hot_reset([marked_pf.group])
     with refused(EINVAL):
         marked_pf.hot_reset(groups)
-    assert marks(marked_pf) == [MARK]
+    assert canaries(marked_pf) == [CANARY]
     pf.enable_vfs(0)
     marked_pf.hot_reset([marked_pf.group])
-    assert marks(marked_pf) == [WIPED]
+    assert canaries(marked_pf) == [WIPED]
 
 
 @claim("C09")
 @pytest.mark.parametrize("topology", ["igb", "igb-bus"], indirect=True)
 def test_no_set_of_groups_resets_a_vf(pf, vfs, used_vf):
     """A VF cannot be hot-reset, even with the groups of its PF and all VFs."""
-    groups = open_affected_groups(marked(used_vf))
+    groups = open_affected_groups(with_canary(used_vf))
     assert used_vf.hot_reset_info().devices == listed(pf, *vfs)
     assert len(groups) == 1 + len(vfs)
     with refused(EINVAL):
         used_vf.hot_reset([used_vf.group])
     with refused(EINVAL):
         used_vf.hot_reset(groups)
-    assert marks(used_vf) == [MARK]
+    assert canaries(used_vf) == [CANARY]
 
 
 @claim("C27", "C26", "C42")
 @pytest.mark.topology("igb-bus")
 def test_a_pf_by_cdev_does_not_own_its_vfs(pf_user, pf, vfs):
     """A PF's cdev user does not own its VFs and can do a hot reset only without them."""
-    cdev = marked(pf_user.open(pf, access="cdev"))
-    info, stranger = cdev.hot_reset_info(), VFIO_PCI_DEVID_NOT_OWNED
+    cdev = with_canary(pf_user.open(pf, access="cdev"))
+    info, others = cdev.hot_reset_info(), dict.fromkeys(map(str, vfs), VFIO_PCI_DEVID_NOT_OWNED)
     assert info.flags == NOT_OWNED
-    assert info.devids == {str(pf): cdev.devid, str(vfs[0]): stranger, str(vfs[1]): stranger}
+    assert info.devids == {str(pf): cdev.devid, **others}
     with refused(EINVAL):
         cdev.hot_reset()
-    assert marks(cdev) == [MARK]
+    assert canaries(cdev) == [CANARY]
     pf.enable_vfs(0)
     assert cdev.hot_reset_info().flags == OWNED
     cdev.hot_reset()
-    assert marks(cdev) == [WIPED]
+    assert canaries(cdev) == [WIPED]
 
 
 @claim("C27", "A39")

@@ -17,11 +17,11 @@ GROUPS = "/sys/kernel/iommu_groups"
 @claim("H06", "H13")
 @pytest.mark.complains("WARN")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_was_not_taken_is_free(starve, root, user, plain_vf):
+def test_a_device_that_was_not_taken_is_free(fail_each_allocation, root, user, plain_vf):
     """A bind that fails for lack of memory leaves no driver and no node, and succeeds later."""
     plain_vf.unbind()
     nodes = root.listdir(NODES)
-    starve(root, lambda: take(plain_vf), lambda _: plain_vf.unbind())
+    fail_each_allocation(root, lambda: take(plain_vf), lambda _: plain_vf.unbind())
     assert (root.listdir(NODES), plain_vf.driver) == (nodes, None)
     take(plain_vf)
     assert user.open(plain_vf)
@@ -31,11 +31,11 @@ def test_a_device_that_was_not_taken_is_free(starve, root, user, plain_vf):
 @pytest.mark.complains("WARN")
 @pytest.mark.usefixtures("unsafe")
 @pytest.mark.topology("noiommu")
-def test_a_device_that_got_no_group_is_in_none(starve, root, pf_user, nic):
+def test_a_device_that_got_no_group_is_in_none(fail_each_allocation, root, pf_user, nic):
     """A no-IOMMU bind that fails for lack of memory leaves no group, and succeeds later."""
     nic.unbind()
     nodes = root.listdir(NODES)
-    starve(root, lambda: take(nic), lambda _: nic.unbind())
+    fail_each_allocation(root, lambda: take(nic), lambda _: nic.unbind())
     assert (root.listdir(NODES), nic.driver, nic.grouped) == (nodes, None, False)
     assert root.listdir(GROUPS)
     nic.bind("vfio-pci")

@@ -23,7 +23,7 @@ from vfio_lab.vfio import (
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.groups import holders
 from vfio_lab_pytest.memory import reopen
-from vfio_lab_pytest.sriov import ready_group
+from vfio_lab_pytest.sriov import open_ready_group
 from vfio_lab_pytest.tokens import TOKEN
 
 NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() on 6.1, whatever the reason
@@ -31,24 +31,26 @@ NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() on 6.1, whatever
 
 @claim("H01")
 @pytest.mark.topology("igb-pair")
-def test_a_group_that_was_not_opened_is_free(starve, user, rival, nic):
+def test_a_group_that_was_not_opened_is_free(fail_each_allocation, user, second_user, nic):
     """A group whose open failed for lack of memory can be opened by another user."""
     number = nic.group
-    starve(user, lambda: Group(user, number), Group.close)
-    assert rival.open(nic)
+    fail_each_allocation(user, lambda: Group(user, number), Group.close)
+    assert second_user.open(nic)
 
 
 @claim("H01")
-def test_a_container_that_was_not_opened_holds_nothing(starve, guest, user):
+def test_a_container_that_was_not_opened_holds_nothing(fail_each_allocation, guest, user):
     """A container whose open failed for lack of memory does not keep the vfio module in use."""
     before = holders(guest, "vfio")
-    starve(user, lambda: Container(user), Container.close)
+    fail_each_allocation(user, lambda: Container(user), Container.close)
     assert holders(guest, "vfio") == before
 
 
 @claim("H02")
 @pytest.mark.topology("igb-pair")
-def test_a_container_that_got_no_iommu_can_have_one(starve, nic, owned, new_container):
+def test_a_container_that_got_no_iommu_can_have_one(
+    fail_each_allocation, nic, owned, new_container
+):
     """A container's type that was not set for lack of memory can be set later."""
 
     def start_over(_):
@@ -57,18 +59,18 @@ def test_a_container_that_got_no_iommu_can_have_one(starve, nic, owned, new_cont
         owned.set_container(new_container)
 
     ask = partial(new_container.set_iommu, VFIO_TYPE1v2_IOMMU)
-    starve(owned.user, ask, start_over, or_else=NO_DOMAIN)
+    fail_each_allocation(owned.user, ask, start_over, or_else=NO_DOMAIN)
     new_container.set_iommu(VFIO_TYPE1v2_IOMMU)
     assert owned.get_device_fd(str(nic))
 
 
 @claim("H03")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_was_not_opened_is_closed(starve, user, plain_vf):
+def test_a_device_that_was_not_opened_is_closed(fail_each_allocation, user, plain_vf):
     """A device whose open failed for lack of memory is disabled and can be unbound at once."""
-    group = ready_group(user, plain_vf)
+    group = open_ready_group(user, plain_vf)
     name = str(plain_vf)
-    starve(user, lambda: group.get_device_fd(name), GroupDevice.close)
+    fail_each_allocation(user, lambda: group.get_device_fd(name), GroupDevice.close)
     assert plain_vf.read("enable") == "0"
     group.get_device_fd(name).close()
     plain_vf.unbind()
@@ -76,19 +78,19 @@ def test_a_device_that_was_not_opened_is_closed(starve, user, plain_vf):
 
 
 @claim("H04")
-def test_a_vf_that_was_not_opened_does_not_count(starve, pf_user, pf, vf, vf_group):
+def test_a_vf_that_was_not_opened_does_not_count(fail_each_allocation, pf_user, pf, vf, vf_group):
     """A VF whose open failed for lack of memory does not count as in use."""
     pf_user.open(pf, TOKEN).close()
     name = with_options(str(vf), TOKEN)
-    starve(vf_group.user, lambda: vf_group.get_device_fd(name), GroupDevice.close)
+    fail_each_allocation(vf_group.user, lambda: vf_group.get_device_fd(name), GroupDevice.close)
     assert pf_user.open(pf)
 
 
 @claim("H05")
-def test_a_character_device_that_was_not_opened_can_be(starve, user, function):
+def test_a_character_device_that_was_not_opened_can_be(fail_each_allocation, user, function):
     """A cdev whose open failed for lack of memory can be opened and unbound later."""
     node = function.cdev
-    starve(user, lambda: Cdev(user, node), Cdev.close)
+    fail_each_allocation(user, lambda: Cdev(user, node), Cdev.close)
     user.open(function, access="cdev").close()
     function.unbind()
     assert function.driver is None
@@ -96,10 +98,10 @@ def test_a_character_device_that_was_not_opened_can_be(starve, user, function):
 
 @claim("H05")
 @pytest.mark.topology("igb-pair")
-def test_a_character_device_that_was_not_bound_can_be(starve, user, plain_vf):
+def test_a_character_device_that_was_not_bound_can_be(fail_each_allocation, user, plain_vf):
     """A cdev whose bind failed for lack of memory can be bound by the same descriptor."""
     cdevs, iommufd = [Cdev(user, plain_vf.cdev)], Iommufd(user)
-    starve(user, lambda: cdevs[-1].bind_iommufd(iommufd), lambda _: reopen(cdevs))
+    fail_each_allocation(user, lambda: cdevs[-1].bind_iommufd(iommufd), lambda _: reopen(cdevs))
     cdevs[-1].bind_iommufd(iommufd)
     assert cdevs[-1].get_info().num_regions
     cdevs[-1].close()
@@ -107,9 +109,9 @@ def test_a_character_device_that_was_not_bound_can_be(starve, user, plain_vf):
 
 
 @claim("H05")
-def test_a_character_device_that_was_not_attached_can_be(starve, bound_device, ioas):
+def test_a_character_device_that_was_not_attached_can_be(fail_each_allocation, bound_device, ioas):
     """A cdev whose attach failed for lack of memory can be attached by the same descriptor."""
-    starve(
+    fail_each_allocation(
         bound_device.user,
         lambda: bound_device.attach_iommufd_pt(ioas),
         lambda _: bound_device.detach_iommufd_pt(),

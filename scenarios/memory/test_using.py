@@ -18,25 +18,25 @@ from vfio_lab.uapi.vfio import VFIO_PCI_MSIX_IRQ_INDEX as MSIX
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.devices import handlers
 from vfio_lab_pytest.dma import locked_bytes
-from vfio_lab_pytest.hot_reset import WIPED, marks
+from vfio_lab_pytest.hot_reset import WIPED, canaries
 
 NO_VECTORS = frozenset({ENODEV, ENOSPC})  # of the interrupt domains: drivers/pci/msi, kernel/irq
 
 
 @claim("H08")
 @pytest.mark.topology("multifunction")
-def test_a_reset_that_was_refused_can_be_done_later(starve, held, held_sibling):
+def test_a_reset_that_was_refused_can_be_done_later(fail_each_allocation, held, held_sibling):
     """A hot reset that failed for lack of memory succeeds later and resets both functions."""
-    starve(held.user, lambda: held.hot_reset([held.group]))
-    assert marks(held, held_sibling) == [WIPED, WIPED]
+    fail_each_allocation(held.user, lambda: held.hot_reset([held.group]))
+    assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("H09")
-def test_a_question_that_was_not_answered_can_be_asked_again(starve, device):
+def test_a_question_that_was_not_answered_can_be_asked_again(fail_each_allocation, device):
     """Hot-reset info and region info fail for lack of memory or answer completely."""
     resets, regions = [], []
-    starve(device.user, device.hot_reset_info, resets.append)
-    starve(device.user, partial(device.region_capabilities, BAR3), regions.append)
+    fail_each_allocation(device.user, device.hot_reset_info, resets.append)
+    fail_each_allocation(device.user, partial(device.region_capabilities, BAR3), regions.append)
     assert len({*resets}) == len({*regions}) == 1
 
 
@@ -45,40 +45,42 @@ def test_a_question_that_was_not_answered_can_be_asked_again(starve, device):
     "WARN"
 )  # of files in /proc/irq: the interrupt core made none, and removes them
 @pytest.mark.usefixtures("mastering")
-def test_a_vector_that_was_not_set_up_is_none(starve, function, device, registers, bell):
+def test_a_vector_that_was_not_set_up_is_none(
+    fail_each_allocation, function, device, registers, irq_fd
+):
     """An MSI-X vector not set up for lack of memory has no handler and can be set up later."""
-    starve(
+    fail_each_allocation(
         device.user,
-        lambda: device.set_irq_eventfds(MSIX, [bell.fd]),
+        lambda: device.set_irq_eventfds(MSIX, [irq_fd.fd]),
         lambda _: device.disable_irqs(MSIX),
         or_else=NO_VECTORS,
     )
     assert handlers(function) == []
-    device.set_irq_eventfds(MSIX, [bell.fd])
+    device.set_irq_eventfds(MSIX, [irq_fd.fd])
     registers.interrupt_vector(0)
-    assert bell.wait() == 1
+    assert irq_fd.wait() == 1
 
 
 @claim("H10")
 @pytest.mark.topology("multifunction")
-def test_an_interrupt_line_that_was_not_set_up_is_none(starve, nic, held, bell):
+def test_an_interrupt_line_that_was_not_set_up_is_none(fail_each_allocation, nic, held, irq_fd):
     """INTx not set up for lack of memory has no handler and can be set up later."""
-    starve(
+    fail_each_allocation(
         held.user,
-        lambda: held.set_irq_eventfds(INTX, [bell.fd]),
+        lambda: held.set_irq_eventfds(INTX, [irq_fd.fd]),
         lambda _: held.disable_irqs(INTX),
     )
     assert handlers(nic) == []
-    held.set_irq_eventfds(INTX, [bell.fd])
+    held.set_irq_eventfds(INTX, [irq_fd.fd])
     assert handlers(nic)
 
 
 @claim("H11")
-def test_memory_that_was_not_mapped_is_not_locked(starve, device, mappings):
+def test_memory_that_was_not_mapped_is_not_locked(fail_each_allocation, device, mappings):
     """Memory that a container could not map for lack of memory is not locked."""
     user = device.user
     address = user.allocate(4 * PAGE_BYTES)
-    starve(
+    fail_each_allocation(
         user,
         lambda: mappings.map_dma(address, 0, 4 * PAGE_BYTES),
         lambda _: mappings.unmap_dma(0, 4 * PAGE_BYTES),
@@ -89,11 +91,11 @@ def test_memory_that_was_not_mapped_is_not_locked(starve, device, mappings):
 
 
 @claim("H12")
-def test_memory_that_iommufd_did_not_map_is_not_pinned(starve, attached, ioas):
+def test_memory_that_iommufd_did_not_map_is_not_pinned(fail_each_allocation, attached, ioas):
     """Memory that iommufd could not map for lack of memory is not pinned."""
     user, iommufd, size = attached.user, attached.iommufd, 4 * PAGE_BYTES
     address = user.allocate(size)
-    starve(
+    fail_each_allocation(
         user,
         lambda: iommufd.ioas_map(ioas, address, size, 0),
         lambda iova: iommufd.ioas_unmap(ioas, iova, size),

@@ -56,7 +56,7 @@ def test_its_device_opens_without_a_type_and_closes_in_silence(guest, pf, compat
     """A no-IOMMU device on an iommufd opens without a type and closes without a warning."""
     first = compat_group.get_device_fd(str(pf))
     second = compat_group.get_device_fd(str(pf))
-    assert guest.heard("vfio-noiommu device opened by user", level="warn")
+    assert guest.dmesg("vfio-noiommu device opened by user", level="warn")
     first.close()
     assert second.read_region(VFIO_PCI_CONFIG_REGION_INDEX, 0, 4) == IGB_ID
     second.reset()

@@ -35,7 +35,7 @@ def test_the_group_goes_with_the_device(guest, root, nic):
     assert not nic.grouped
     assert root.listdir(GROUPS) == []
     assert set(root.listdir("/dev/vfio")) - {"devices"} == {"vfio"}
-    assert guest.heard(f"{nic}: Removing from iommu group {number}")
+    assert guest.dmesg(f"{nic}: Removing from iommu group {number}")
     nic.bind("vfio-pci")
     assert group_node(root, str(nic)) == f"noiommu-{nic.group}"
 

@@ -41,9 +41,9 @@ class Bystander:
 
 
 @pytest.fixture
-def bystander(guest):
+def observer(guest):
     """One who has nothing to do with the device."""
-    return Bystander(guest.user("bystander"))
+    return Bystander(guest.user("observer"))
 
 
 @pytest.fixture
@@ -64,29 +64,29 @@ def uio_pf(guest):
 @claim("D34")
 @alone
 @pytest.mark.usefixtures("unsafe")
-def test_nothing_keeps_the_device_from_a_strangers_memory(root, pf_user, pf, bystander):
+def test_nothing_keeps_the_device_from_a_strangers_memory(root, pf_user, pf, observer):
     """A no-IOMMU device writes to any memory that its user tells it to."""
-    reaching = aimed(pf_user.open(pf), bystander.at, root)
+    reaching = aimed(pf_user.open(pf), observer.at, root)
     reaching.start()
     reaching.master(on=False)
-    assert bystander.memory == OURS
+    assert observer.memory == OURS
     reaching.master(on=True)
     reaching.copy(FOREIGN)
-    assert bystander.memory == FOREIGN
+    assert observer.memory == FOREIGN
 
 
 @claim("D34")
-def test_an_iommu_keeps_it_from_a_strangers_memory(guest, root, pf_user, pf, bystander):
+def test_an_iommu_keeps_it_from_a_strangers_memory(guest, root, pf_user, pf, observer):
     """An IOMMU prevents a device from writing to memory that is not mapped for it."""
     held = pf_user.open(pf)
-    reaching = aimed(held, bystander.at, root)
+    reaching = aimed(held, observer.at, root)
     rings, source = reaching.rings, reaching.source
     held.container.map_dma(rings.address, rings.iova, PAGE_BYTES)
     held.container.map_dma(source.address, source.iova, PAGE_BYTES)
     reaching.start()
     reaching.copy(FOREIGN)
-    assert bystander.memory == OURS
-    assert guest.heard("DMAR: [DMA Write", level="err")
+    assert observer.memory == OURS
+    assert guest.dmesg("DMAR: [DMA Write", level="err")
 
 
 @claim("D35")
@@ -95,7 +95,7 @@ def test_uio_neither_taints_nor_warns_nor_asks(taints, guest, uio_user, uio_pf):
     """uio_pci_generic does not taint, warn or require a capability, and vfio-pci does all three."""
     UioDevice(uio_user, uio_pf).close()
     assert guest.taints() == taints
-    assert not guest.heard(f"uio_pci_generic {uio_pf}")
+    assert not guest.dmesg(f"uio_pci_generic {uio_pf}")
     allow_noiommu(guest)
     uio_pf.bind("vfio-pci")
     assert guest.taints() == taints | {TAINT_USER}
@@ -105,10 +105,10 @@ def test_uio_neither_taints_nor_warns_nor_asks(taints, guest, uio_user, uio_pf):
 
 @claim("D35")
 @alone
-def test_uio_lets_the_device_reach_a_strangers_memory(taints, guest, uio_user, uio_pf, bystander):
+def test_uio_lets_the_device_reach_a_strangers_memory(taints, guest, uio_user, uio_pf, observer):
     """A device on uio_pci_generic writes to any memory that its user tells it to."""
-    reaching = aimed(UioDevice(uio_user, uio_pf), bystander.at, guest.root)
+    reaching = aimed(UioDevice(uio_user, uio_pf), observer.at, guest.root)
     reaching.start()
     reaching.copy(FOREIGN)
-    assert bystander.memory == FOREIGN
+    assert observer.memory == FOREIGN
     assert guest.taints() == taints

@@ -64,7 +64,7 @@ def test_vfs_are_bound_at_once_with_a_group_and_a_warning_each(taints, guest, pf
     assert len({pf.group, *(vf.group for vf in vfs)}) == 3
     nodes = {f"noiommu-{function.group}" for function in (pf, *vfs)}
     assert nodes <= set(guest.root.listdir("/dev/vfio"))
-    warned = [len(guest.heard(f"vfio-pci {each}: {WARNING}", level="warn")) for each in (pf, *vfs)]
+    warned = [len(guest.dmesg(f"vfio-pci {each}: {WARNING}", level="warn")) for each in (pf, *vfs)]
     assert warned == [1, 1, 1]
     assert guest.taints() == taints | {TAINT_USER}
 

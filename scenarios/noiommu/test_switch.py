@@ -39,7 +39,7 @@ def test_without_the_switch_vfio_takes_no_device(taints, guest, root):
     pf, nodes = guest.function("pf0"), root.listdir("/dev/vfio")
     with refused(EINVAL):
         pf.bind("vfio-pci")
-    assert guest.heard(PROBE_FAILED)
+    assert guest.dmesg(PROBE_FAILED)
     assert (pf.driver, pf.grouped, root.listdir("/dev/vfio")) == (None, False, nodes)
     assert guest.taints() == taints
     allow_noiommu(guest)
@@ -55,7 +55,7 @@ def test_drivers_probe_hides_the_failure(guest, root):
     pf.write("driver_override", "vfio-pci")
     root.write_file(PROBE, str(pf))
     assert pf.driver is None
-    assert len(guest.heard(PROBE_FAILED)) == 1
+    assert len(guest.dmesg(PROBE_FAILED)) == 1
     allow_noiommu(guest)
     root.write_file(PROBE, str(pf))
     assert pf.driver == "vfio-pci"
@@ -63,14 +63,14 @@ def test_drivers_probe_hides_the_failure(guest, root):
 
 @claim("D08")
 @pytest.mark.usefixtures("taints", "unsafe")
-def test_with_an_iommu_the_switch_changes_nothing(taints, guest, root, pf, humble_root):
+def test_with_an_iommu_the_switch_changes_nothing(taints, guest, root, pf, root_without_rawio):
     """enable_unsafe_noiommu_mode does not affect a device with an IOMMU."""
     assert group_node(root, str(pf)) == str(pf.group)
-    held = humble_root.open(pf)
-    memory = humble_root.allocate(PAGE_BYTES)
+    held = root_without_rawio.open(pf)
+    memory = root_without_rawio.allocate(PAGE_BYTES)
     held.container.map_dma(memory, 0, PAGE_BYTES)
     assert guest.taints() == taints
-    assert not guest.heard("noiommu")
+    assert not guest.dmesg("noiommu")
 
 
 @claim("D18")

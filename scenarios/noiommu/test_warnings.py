@@ -23,19 +23,19 @@ def test_it_is_the_bind_that_taints_and_warns(taints, guest):
     """Binding a device without an IOMMU sets TAINT_USER and logs one warning."""
     pf = guest.function("pf0")
     assert TAINT_USER not in taints
-    assert (guest.taints(), guest.heard("taint")) == (taints, [])
+    assert (guest.taints(), guest.dmesg("taint")) == (taints, [])
     pf.bind("vfio-pci")
     assert guest.taints() == taints | {TAINT_USER}
-    assert len(guest.heard(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
+    assert len(guest.dmesg(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
 
 
 @claim("D07")
 def test_each_bind_warns_and_no_unbind_takes_the_taint_away(guest, nic, other_nic):
     """Each bind of a no-IOMMU device logs a warning, and the taint survives the unbind."""
-    assert len(guest.heard(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 1
-    assert len(guest.heard(f"vfio-pci {other_nic}: {OF_GROUP}", level="warn")) == 1
+    assert len(guest.dmesg(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 1
+    assert len(guest.dmesg(f"vfio-pci {other_nic}: {OF_GROUP}", level="warn")) == 1
     nic.bind("vfio-pci")
-    assert len(guest.heard(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 2
+    assert len(guest.dmesg(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 2
     nic.unbind()
     other_nic.unbind()
     allow_noiommu(guest, allowed=False)
@@ -48,17 +48,17 @@ def test_each_open_through_a_group_warns_of_who_opened(guest, pf_user, pf):
     opened = f"vfio-pci {pf}: {OPENED} (pf_user:{pf_user.pid})"
     before = guest.taints()
     held = pf_user.open(pf)
-    assert len(guest.heard(opened, level="warn")) == 1
+    assert len(guest.dmesg(opened, level="warn")) == 1
     held.group.get_device_fd(str(pf))
-    assert len(guest.heard(opened, level="warn")) == 2
+    assert len(guest.dmesg(opened, level="warn")) == 2
     assert guest.taints() == before
 
 
 @claim("D10")
 def test_the_bind_warns_of_the_character_device_too(taints, guest, pf):
     """Binding a no-IOMMU device logs one warning for its group and one for its cdev."""
-    assert len(guest.heard(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
-    assert len(guest.heard(f"vfio-pci {pf}: {OF_CDEV}", level="warn")) == 1
+    assert len(guest.dmesg(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
+    assert len(guest.dmesg(f"vfio-pci {pf}: {OF_CDEV}", level="warn")) == 1
     assert guest.taints() == taints | {TAINT_USER}
 
 
@@ -67,4 +67,4 @@ def test_the_container_and_the_group_warn_of_nobody(guest, pf_user, pf):
     """Opening a no-IOMMU group and attaching it log no warning."""
     group = pf_user.open_group(pf)
     group.set_container(Container(pf_user))
-    assert not guest.heard(OPENED)
+    assert not guest.dmesg(OPENED)

@@ -21,9 +21,9 @@ def test_a_vf_of_a_users_pf_goes_to_vfio_pci_at_once(guest, pf):
     assert (first.driver, second.driver) == ("vfio-pci", "vfio-pci")
     assert (first.read("driver_override"), second.read("driver_override")) == ("vfio-pci",) * 2
     captured = f"vfio-pci {pf}: Captured SR-IOV VF"
-    assert len(guest.heard(f"{captured} {first} driver_override", level="info")) == 1
-    assert len(guest.heard(f"{captured} {second} driver_override", level="info")) == 1
-    assert len(guest.heard("Captured SR-IOV VF")) == 2
+    assert len(guest.dmesg(f"{captured} {first} driver_override", level="info")) == 1
+    assert len(guest.dmesg(f"{captured} {second} driver_override", level="info")) == 1
+    assert len(guest.dmesg("Captured SR-IOV VF")) == 2
 
 
 @claim("B03")
@@ -33,7 +33,7 @@ def test_vfs_are_captured_each_time_they_are_made(guest, pf):
     pf.enable_vfs(0)
     (vf,) = pf.enable_vfs(1)
     assert (vf.driver, vf.read("driver_override")) == ("vfio-pci", "vfio-pci")
-    assert len(guest.heard(f"{pf}: Captured SR-IOV VF {vf} driver_override")) == 2
+    assert len(guest.dmesg(f"{pf}: Captured SR-IOV VF {vf} driver_override")) == 2
 
 
 @claim("B04")
@@ -89,4 +89,4 @@ def test_making_vfs_turns_on_the_memory_decode_of_the_pf(guest, pf, hardware):
     pf.enable_vfs(0)
     pf.enable_vfs(1)
     assert hardware.word(PCI_COMMAND) == PCI_COMMAND_MEMORY
-    assert len(guest.heard(f"vfio-pci {pf}: enabling device (0000 -> 0002)", level="info")) == 1
+    assert len(guest.dmesg(f"vfio-pci {pf}: enabling device (0000 -> 0002)", level="info")) == 1

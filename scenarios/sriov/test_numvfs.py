@@ -47,7 +47,7 @@ def test_a_pf_on_vfio_pci_has_as_many_vfs_as_its_hardware(guest, pf):
     with refused(ERANGE):
         pf.write("sriov_numvfs", 9)
     assert len(pf.enable_vfs(8)) == 8
-    assert guest.heard("VFs requested; only") == []
+    assert guest.dmesg("VFs requested; only") == []
 
 
 @claim("B07")
@@ -81,7 +81,7 @@ def test_the_number_in_force_is_not_asked_of_the_driver(guest, root, pf, vfs):
     root.write_file(ENABLE_SRIOV, "N")
     pf.write("sriov_numvfs", 2)
     assert pf.vfs() == vfs
-    assert len(guest.heard("Captured SR-IOV VF")) == 2
+    assert len(guest.dmesg("Captured SR-IOV VF")) == 2
     with refused(ENOENT):
         pf.write("sriov_numvfs", 0)
 
@@ -93,7 +93,7 @@ def test_a_pf_without_driver_has_no_vfs(guest):
     with refused(ENOENT):
         pf.write("sriov_numvfs", 1)
     reason = "no driver bound to device; cannot configure SR-IOV"
-    assert len(guest.heard(f"pci {pf}: {reason}", level="info")) == 1
+    assert len(guest.dmesg(f"pci {pf}: {reason}", level="info")) == 1
     assert (pf.numvfs, pf.vfs()) == (0, [])
 
 
@@ -106,7 +106,7 @@ def test_a_driver_that_knows_no_sriov_makes_no_vfs(guest):
     with refused(ENOENT):
         pf.write("sriov_numvfs", 1)
     reason = "driver does not support SR-IOV configuration via sysfs"
-    assert len(guest.heard(f"pci-stub {pf}: {reason}", level="info")) == 1
+    assert len(guest.dmesg(f"pci-stub {pf}: {reason}", level="info")) == 1
     assert (pf.numvfs, pf.vfs()) == (0, [])
 
 
@@ -118,8 +118,8 @@ def test_the_number_of_vfs_changes_only_by_way_of_none(guest, pf, vfs):
     with refused(EBUSY):
         pf.write("sriov_numvfs", 3)
     warning = f"vfio-pci {pf}: 2 VFs already enabled. Disable before enabling"
-    assert len(guest.heard(f"{warning} 1 VFs", level="warn")) == 1
-    assert len(guest.heard(f"{warning} 3 VFs", level="warn")) == 1
+    assert len(guest.dmesg(f"{warning} 1 VFs", level="warn")) == 1
+    assert len(guest.dmesg(f"{warning} 3 VFs", level="warn")) == 1
     assert (pf.numvfs, pf.vfs(), vfs[1].driver) == (2, vfs, "vfio-pci")
     pf.enable_vfs(0)
     assert len(pf.enable_vfs(3)) == 3
@@ -132,7 +132,7 @@ def test_vfs_for_which_there_is_no_room_are_not_made(guest, pf):
     with refused(ENOMEM):
         pf.enable_vfs(1)
     shortage = f"vfio-pci {pf}: not enough MMIO resources for SR-IOV"
-    assert len(guest.heard(shortage, level="err")) == 1
+    assert len(guest.dmesg(shortage, level="err")) == 1
     assert (pf.numvfs, pf.vfs()) == (0, [])
     pf.await_value("power/runtime_status", "suspended")
     with refused(ENOMEM):

@@ -45,7 +45,7 @@ def test_pci_pf_stub_takes_only_what_is_forced_on_it(guest, root):
         root.write_file(driver_file(STUB, "bind"), str(pf))
     pf.bind(STUB)
     assert pf.driver == STUB
-    assert len(guest.heard(f"{STUB} {pf}: claimed by {STUB}", level="info")) == 1
+    assert len(guest.dmesg(f"{STUB} {pf}: claimed by {STUB}", level="info")) == 1
 
 
 @claim("B23")
@@ -66,7 +66,7 @@ def test_pci_pf_stub_leaves_its_vfs_behind(guest, stub_pf):
     (vf,) = stub_pf.enable_vfs(1)
     stub_pf.unbind()
     warning = f"{stub_pf}: driver left SR-IOV enabled after remove"
-    assert len(guest.heard(warning, level="warn")) == 1
+    assert len(guest.dmesg(warning, level="warn")) == 1
     with refused(ENOENT):
         stub_pf.write("sriov_numvfs", 0)
     assert (stub_pf.numvfs, vf.present) == (1, True)
@@ -81,7 +81,7 @@ def test_vfio_pci_takes_no_pf_that_has_vfs(taints, guest, stub_pf, left_vf):
     with refused(EBUSY):
         stub_pf.bind("vfio-pci")
     warning = f"vfio-pci {stub_pf}: Cannot bind to PF with SR-IOV enabled"
-    assert len(guest.heard(warning, level="warn")) == 1
+    assert len(guest.dmesg(warning, level="warn")) == 1
     assert (stub_pf.driver, stub_pf.numvfs, left_vf.present) == (None, 1, True)
     assert guest.taints() == taints
     stub_pf.bind(STUB)

@@ -32,17 +32,17 @@ def test_unbinding_a_pf_waits_for_the_user_of_a_vf(
 
 @claim("B45")
 def test_who_looks_for_devices_while_a_vf_is_going_waits_for_its_user(
-    guest, pf, vf_user, remover, bystander, device_request
+    guest, pf, vf_user, remover, observer, device_request
 ):
     """A rescan hangs at the VF in use of a PF that is being unbound, and no lock prevents that.
 
     The scenario does not close the VF: the rescan would continue from a list that the VF has left
     and crash sometimes.
     """
-    bystander.write_file(RESCAN, "1")
+    observer.write_file(RESCAN, "1")
     unbinding = pf.start_unbind(by=remover)
     assert vf_user.await_event(device_request, REQUEST_WITHIN_S) == 1
-    assert guest.stuck(bystander.start_write_file(RESCAN, "1"))
+    assert guest.is_blocked(observer.start_write_file(RESCAN, "1"))
     assert not unbinding.returned
 
 

@@ -15,13 +15,13 @@ from vfio_lab.uapi.pci_regs import (
 )
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.devices import shown, turn_off
+from vfio_lab_pytest.devices import shown_config, turn_off
 from vfio_lab_pytest.hot_reset import (
-    MARK,
+    CANARY,
     RING_BASE,
     WIPED,
-    marked,
-    marks,
+    canaries,
+    with_canary,
 )
 from vfio_lab_pytest.sriov import revive
 from vfio_lab_pytest.tokens import TOKEN
@@ -49,7 +49,7 @@ def test_a_vf_has_no_intx(pf_user, pf, used_vf, vf_config):
     with refused(EINVAL):
         used_vf.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [used_vf.user.eventfd()])
     held = pf_user.open(pf, TOKEN)
-    assert shown(held).byte(PCI_INTERRUPT_PIN) == 1
+    assert shown_config(held).byte(PCI_INTERRUPT_PIN) == 1
     assert held.get_irq_info(VFIO_PCI_INTX_IRQ_INDEX).count == 1
 
 
@@ -57,19 +57,19 @@ def test_a_vf_has_no_intx(pf_user, pf, used_vf, vf_config):
 def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
     """vfio emulates memory decode of a VF: it is on at the open, and off it refuses no access."""
     assert vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
-    address = marked(used_vf).mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 4 * PAGE_BYTES)
+    address = with_canary(used_vf).mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 4 * PAGE_BYTES)
     turn_off(vf_config, PCI_COMMAND_MEMORY)
     assert not vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
-    assert (marks(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([WIPED], WIPED)
+    assert (canaries(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([WIPED], WIPED)
     revive(vf)
-    assert (marks(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([MARK], MARK)
+    assert (canaries(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([CANARY], CANARY)
 
 
 @claim("B31")
 def test_memory_decode_of_a_pf_is_real(marked_pf):
     """Turning off memory decode makes access to a PF's BARs fail with EIO."""
-    turn_off(shown(marked_pf), PCI_COMMAND_MEMORY)
+    turn_off(shown_config(marked_pf), PCI_COMMAND_MEMORY)
     with refused(EIO):
-        marks(marked_pf)
-    shown(marked_pf).set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
-    assert marks(marked_pf) == [MARK]
+        canaries(marked_pf)
+    shown_config(marked_pf).set_word(PCI_COMMAND, PCI_COMMAND_MEMORY)
+    assert canaries(marked_pf) == [CANARY]

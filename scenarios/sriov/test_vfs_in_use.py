@@ -24,7 +24,7 @@ UNASKED = "No device request channel registered, blocked until released by user"
 def test_vfs_go_when_their_user_lets_go(guest, pf, vf, other_vf, used_vf, removal):
     """Disabling VFs asks the user of a VF once and waits; the VF works until it is closed."""
     asked = f"vfio-pci {vf}: Relaying device request to user (#0)"
-    assert len(guest.heard(asked, level="notice")) == 1
+    assert len(guest.dmesg(asked, level="notice")) == 1
     assert used_vf.get_info().num_regions > 0
     assert not removal.returned
     used_vf.close()
@@ -37,7 +37,7 @@ def test_the_user_of_a_vf_is_asked_again_every_ten_seconds(guest, vf_user, devic
     """A VF's user is asked again after ten seconds, by eventfd but not in the log."""
     assert vf_user.await_event(device_request, NOT_YET_S) == 0
     assert vf_user.await_event(device_request, BY_THEN_S) == 1
-    assert len(guest.heard("Relaying device request to user")) == 1
+    assert len(guest.dmesg("Relaying device request to user")) == 1
     assert not removal.returned
     vf_user.kill()
     removal.wait()
@@ -63,22 +63,22 @@ def test_vfs_that_nobody_uses_do_not_wait_for_one_that_is_used(
 def test_a_signal_does_not_end_the_wait(guest, remover, pf, vf, used_vf):
     """A signal does not end the wait for a VF's user, which becomes uninterruptible."""
     removal = pf.start_write("sriov_numvfs", 0, by=remover)
-    guest.await_heard(f"vfio-pci {vf}: {UNASKED}", level="warn")
+    guest.wait_dmesg(f"vfio-pci {vf}: {UNASKED}", level="warn")
     remover.start_kill(SIGTERM)
-    assert guest.stuck(removal)
+    assert guest.is_blocked(removal)
     blocked = f'task "remover" ({remover.pid}) blocked until device is released'
     used_vf.close()
     assert (pf.numvfs, vf.present) == (0, False)
-    assert len(guest.heard(f"vfio-pci {vf}: Device is currently in use, {blocked}", level="warn"))
-    assert len(guest.heard(UNASKED)) == 1
+    assert len(guest.dmesg(f"vfio-pci {vf}: Device is currently in use, {blocked}", level="warn"))
+    assert len(guest.dmesg(UNASKED)) == 1
 
 
 @claim("B18")
-def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, bystander, used_vf, removal):
+def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, observer, used_vf, removal):
     """Reading sriov_numvfs hangs while the removal of VFs waits for a user."""
-    attribute = bystander.open_path(f"{pf.path}/sriov_numvfs", O_RDONLY)
-    reading = bystander.start("read", attribute, Buffer(bytes(2), out=True), 2)
-    assert guest.stuck(reading)
+    attribute = observer.open_path(f"{pf.path}/sriov_numvfs", O_RDONLY)
+    reading = observer.start("read", attribute, Buffer(bytes(2), out=True), 2)
+    assert guest.is_blocked(reading)
     assert not removal.returned
     used_vf.close()
     removal.wait()
@@ -86,10 +86,10 @@ def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, bystander, used_v
 
 
 @claim("B18")
-def test_nobody_rescans_meanwhile(guest, bystander, used_vf, removal):
+def test_nobody_rescans_meanwhile(guest, observer, used_vf, removal):
     """A rescan hangs while the removal of VFs waits for a user."""
-    rescan = bystander.start_write_file(RESCAN, "1")
-    assert guest.stuck(rescan)
+    rescan = observer.start_write_file(RESCAN, "1")
+    assert guest.is_blocked(rescan)
     assert not removal.returned
     used_vf.close()
     removal.wait()

@@ -25,7 +25,7 @@ def test_vf_of_a_pf_on_a_host_driver_takes_no_token(guest, vf_user, driver, modu
     with refused(EINVAL):
         vf_user.open(vf, TOKEN)
     reason = "VF token incorrectly provided, PF not bound to vfio-pci"
-    assert guest.heard(f"vfio-pci {vf}: {reason}", level="info")
+    assert guest.dmesg(f"vfio-pci {vf}: {reason}", level="info")
     assert vf_user.open(vf)
 
 
@@ -40,7 +40,7 @@ def test_a_vfio_pf_takes_no_vf_of_another_pf(guest, vf_user, pf, host_pf):
     with refused(EINVAL):
         vf_user.open(vf, TOKEN)
     assert vf_user.open(vf)
-    assert not guest.heard(f"{pf}: VF {vf} bound to driver")
+    assert not guest.dmesg(f"{pf}: VF {vf} bound to driver")
 
 
 @claim("A10", "A45")
@@ -71,7 +71,7 @@ def test_a_device_without_sriov_takes_no_token_by_cdev(guest, vf_user, nic):
     """The cdev path refuses a token for a device that is neither PF nor VF."""
     with refused(EINVAL):
         vf_user.open(nic, TOKEN, access="cdev")
-    assert guest.heard(f"{nic}: VF token incorrectly provided, not a PF or VF", level="info")
+    assert guest.dmesg(f"{nic}: VF token incorrectly provided, not a PF or VF", level="info")
     assert vf_user.open(nic, access="cdev")
 
 
@@ -117,8 +117,8 @@ def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
 def test_a_vf_on_a_host_driver_is_nobodys_use(guest, pf_user, pf, vf):
     """A VF moved to igbvf does not count as in use; the kernel warns about the pair of drivers."""
     remark = f"{pf}: VF {vf} bound to driver"
-    assert not guest.heard(remark)
+    assert not guest.dmesg(remark)
     guest.load("igbvf")
     vf.bind("igbvf")
     assert pf_user.open(pf, TOKEN)
-    assert guest.heard(f"{remark} igbvf while PF bound to driver vfio-pci", level="warn")
+    assert guest.dmesg(f"{remark} igbvf while PF bound to driver vfio-pci", level="warn")

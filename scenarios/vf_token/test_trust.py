@@ -62,7 +62,7 @@ def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf, opti
     pf_user.open(pf, TOKEN)
     group = vf_user.open_group(vf)
     refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{vf}{options}"))
-    assert len(guest.heard(f"vfio-pci {vf}: {reason}", level="info")) == LOG_BURST
+    assert len(guest.dmesg(f"vfio-pci {vf}: {reason}", level="info")) == LOG_BURST
 
 
 @claim("A12", "A13", "A50")
@@ -72,4 +72,4 @@ def test_refusals_of_a_pf_are_logged_ten_at_a_time(guest, pf_user, pf, options, 
     """Refused opens of a PF are logged at most ten times in five seconds."""
     group = pf_user.open_group(pf)
     refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{pf}{options}"))
-    assert len(guest.heard(f"vfio-pci {pf}: {reason}", level="info")) == LOG_BURST
+    assert len(guest.dmesg(f"vfio-pci {pf}: {reason}", level="info")) == LOG_BURST

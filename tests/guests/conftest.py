@@ -1,7 +1,7 @@
 """What tests of guests share beside the plugin's own fixtures."""
 
 from support.interactive import at_a_terminal, run_that_keeps
-from support.loaned_host import lent
+from support.loaned_host import loaned_host
 from support.tutorial import tutorial
 
-__all__ = ["at_a_terminal", "lent", "run_that_keeps", "tutorial"]
+__all__ = ["at_a_terminal", "loaned_host", "run_that_keeps", "tutorial"]

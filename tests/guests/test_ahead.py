@@ -5,13 +5,13 @@ import contextlib
 import pytest
 
 from vfio_lab.errors import BootError
-from vfio_lab.machine.prefetch import Ahead
+from vfio_lab.machine.prefetch import ClonePrefetcher
 
 
 @pytest.fixture
 def ahead():
     """One guest ahead, of no concern to the run's own."""
-    ahead = Ahead()
+    ahead = ClonePrefetcher()
     yield ahead
     ahead.discard()
 

@@ -10,8 +10,8 @@ import pytest
 
 from vfio_lab.client.channel import UserGone
 from vfio_lab.errors import GuestLost
-from vfio_lab.machine.base import start_user
 from vfio_lab.machine.guest import Guest
+from vfio_lab.machine.test_machine import start_user
 from vfio_lab.uapi.syscalls import CAP_SYS_ADMIN, O_WRONLY
 from vfio_lab.util.deadline import Deadline
 from vfio_lab_pytest.verdicts import refused
@@ -104,10 +104,10 @@ def test_a_user_without_a_capability_is_refused_what_it_guards(guest):
 
 def test_a_foreign_uid_opens_only_what_is_its_own(guest):
     """A user's uid is a real one."""
-    stranger = guest.user("stranger", uid=1000, drop=EVERY_CAPABILITY)
-    assert "Uid:\t1000\t1000\t1000\t1000" in stranger.read_file("/proc/self/status")
+    unprivileged_user = guest.user("unprivileged_user", uid=1000, drop=EVERY_CAPABILITY)
+    assert "Uid:\t1000\t1000\t1000\t1000" in unprivileged_user.read_file("/proc/self/status")
     with refused(EACCES):
-        stranger.open_path("/proc/sysrq-trigger", O_WRONLY)
+        unprivileged_user.open_path("/proc/sysrq-trigger", O_WRONLY)
 
 
 def test_a_user_that_dies_in_a_call_is_missed_at_once(guest):

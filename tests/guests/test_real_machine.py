@@ -11,30 +11,30 @@ HANDFUL = "wrong and group or nil_uuid or no_vf_of_another or nobodys_use"
 EXPECTED = [PASSED, PASSED, SKIPPED, SKIPPED, SKIPPED]
 
 
-def test_scenarios_run_on_a_real_machine_and_leave_it_as_it_was(lent):
+def test_scenarios_run_on_a_real_machine_and_leave_it_as_it_was(loaned_host):
     """A run over SSH passes what the machine can show, skips the rest, and cleans up."""
-    before = lent.state()
-    run = lent.run(MATCH, OTHERS, "-k", HANDFUL)
+    before = loaned_host.state()
+    run = loaned_host.run(MATCH, OTHERS, "-k", HANDFUL)
     assert run.exit == 0, run.said
     assert [one.outcome for one in run.scenarios] == EXPECTED, run.said
-    assert lent.state() == before
+    assert loaned_host.state() == before
 
 
-def test_a_pf_whose_interface_is_up_is_refused(lent):
+def test_a_pf_whose_interface_is_up_is_refused(loaned_host):
     """A device in use is not touched, and the run says what it is in use for."""
-    lent.interface("up")
-    before = lent.state()
-    run = lent.run(MATCH)
+    loaned_host.interface("up")
+    before = loaned_host.state()
+    run = loaned_host.run(MATCH)
     assert (run.exit, run.scenarios) == (2, ()), run.said
     assert "is up" in run.said
-    assert lent.state() == before
+    assert loaned_host.state() == before
 
 
-def test_a_killed_run_leaves_the_machine_as_it_was(lent):
+def test_a_killed_run_leaves_the_machine_as_it_was(loaned_host):
     """When the run's end of the connection is gone, the machine puts itself back."""
-    before = lent.state()
-    with lent.start(MATCH) as run:
-        lent.await_driver("vfio-pci")
+    before = loaned_host.state()
+    with loaned_host.start(MATCH) as run:
+        loaned_host.await_driver("vfio-pci")
         run.kill()
-    lent.await_state(before)
-    assert lent.pf.driver == DRIVER
+    loaned_host.await_state(before)
+    assert loaned_host.pf.driver == DRIVER

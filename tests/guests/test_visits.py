@@ -20,17 +20,17 @@ def test_fails(guest):
 
 def test_a_command_has_our_streams_and_we_have_its_exit_code(guest, capfd):
     """A script gets what its command says and how it ends, also by a signal."""
-    assert session.run(guest, ["sh", "-c", SCRIPT]) == 7
+    assert session.run_command(guest, ["sh", "-c", SCRIPT]) == 7
     assert capfd.readouterr() == (f"out {guest.function('pf0')}\n1\n", "err\n")
-    assert session.run(guest, ["sh", "-c", "kill $$"]) == 128 + signal.SIGTERM
-    assert session.run(guest, ["no-such-command"]) == 127
+    assert session.run_command(guest, ["sh", "-c", "kill $$"]) == 128 + signal.SIGTERM
+    assert session.run_command(guest, ["no-such-command"]) == 127
 
 
 @pytest.mark.complains("panic")
 def test_a_guest_that_panics_under_a_command_says_so(guest):
     """A script is not left waiting, and the error quotes the panic."""
     with pytest.raises(GuestLost) as lost:
-        session.run(guest, ["sh", "-c", "echo c >/proc/sysrq-trigger"])
+        session.run_command(guest, ["sh", "-c", "echo c >/proc/sysrq-trigger"])
     assert "sysrq triggered crash" in str(lost.value)
 
 

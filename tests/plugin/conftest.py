@@ -9,7 +9,7 @@ import pytest
 import vfio_lab
 
 PROJECT = Path(vfio_lab.__file__).parents[2]
-# What a scenario of the inner runs imports: a workshop without a cache, a guest without QEMU.
+# What a scenario of the inner runs imports: a guest_factory without a cache, a guest without QEMU.
 CONFTEST = """
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,10 @@ import pytest
 
 import vfio_lab_pytest.guests
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.guests import WORKSHOP
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab_pytest.guests import GUEST_FACTORY
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.state import Snapshot
-from vfio_lab.hw.topology import topology
+from vfio_lab.hw.topology import find_topology
 from vfio_lab.client.transcript import Entry
 
 HERE = Path(__file__).parent
@@ -59,10 +59,10 @@ class FakeGuest:
 
 
 @pytest.fixture
-def machine(monkeypatch, workshop, topology):
+def machine(monkeypatch, guest_factory, topology):
     monkeypatch.setattr(vfio_lab_pytest.guests, "Guest", FakeGuest)
     files = SimpleNamespace(state=None)
-    return SimpleNamespace(topology=topology, kernel=workshop.kernel, files=files)
+    return SimpleNamespace(topology=topology, kernel=guest_factory.kernel, files=files)
 
 
 def pytest_configure(config):
@@ -70,7 +70,7 @@ def pytest_configure(config):
     version = tuple(map(int, release.split(".")))
     (HERE / "config").write_text("CONFIG_VFIO=y\\n")
     kernel = Kernel(release, release, version, HERE, HERE, HERE / "config", "digest")
-    config.stash[WORKSHOP] = SimpleNamespace(
+    config.stash[GUEST_FACTORY] = SimpleNamespace(
         kernel=kernel,
         caps=SimpleNamespace(version=(10, 0, 2)),
         accelerator=SimpleNamespace(name="tcg"),

@@ -52,7 +52,7 @@ ALL_ENDS = {
 def test_a_run_writes_down_how_every_scenario_ended(run, pytester, workers):
     run(ALL_KINDS, "-n", workers)
     (path,) = pytester.path.glob(".artifacts/*/results.json")
-    found = results.read(path.parent)
+    found = results.read_results(path.parent)
     by_name = {record.nodeid.rpartition("::")[2]: record for record in found.scenarios}
     assert {name: record.outcome for name, record in by_name.items()} == ALL_ENDS
     assert found.kernel["name"] == "7.3"

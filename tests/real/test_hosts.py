@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vfio_lab.hw.topology import topology
-from vfio_lab.machine.template import Workshop
+from vfio_lab.hw.topology import find_topology
+from vfio_lab.machine.template import GuestFactory
 from vfio_lab.spec.scenarios import PROJECT
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline, wait_until
@@ -97,7 +97,7 @@ def copy(config: Path, name: str, source: Path, target: str) -> None:
 
 def test_two_hosts_share_the_scenarios_and_a_copied_cache(hosts: Path, tmp_path: Path) -> None:
     cache = Cache.default().open()
-    files = Workshop.open(cache, KERNEL).template(topology("igb")).files
+    files = GuestFactory.open(cache, KERNEL).template(find_topology("igb")).files
     entries = [
         path.parent for path in (files.kernel, files.image, files.payload, files.ram) if path
     ]

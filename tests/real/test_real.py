@@ -18,12 +18,12 @@ import drgn
 import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
-from vfio_lab.campaign import bisect, mutants
+from vfio_lab.campaign import bisection, mutants
 from vfio_lab.errors import LabError
-from vfio_lab.hw.topology import topology
+from vfio_lab.hw.topology import find_topology
 from vfio_lab.interactive import gdb
 from vfio_lab.kernels import gittree, ktree
-from vfio_lab.machine.template import Workshop
+from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util import host
 from vfio_lab.util.cache import Cache, digest
 
@@ -67,7 +67,7 @@ def history_module() -> ModuleType:
 @pytest.fixture(scope="session")
 def repository(cache: Cache) -> Path:
     """The packaged kernel with a history of 18 commits; kept, since it takes a minute to make."""
-    tree, module = ktree.obtain(KERNEL, cache), history_module()
+    tree, module = ktree.ensure_tree(KERNEL, cache), history_module()
     key = digest([tree.bench.work.name, *map(repr, module.STEPS)])[:16]
     made = cache.root / ktree.KIND / f"{HISTORY}-{key}" / "linux"
     if not (gittree.has_history(made) and gittree.knows(made, f"HEAD~{len(module.STEPS)}")):
@@ -136,11 +136,11 @@ def test_a_bisection_finds_the_commit_past_broken_builds_and_boots(
 ) -> None:
     first, last = gittree.git(repository, "rev-list", "--max-parents=0", "HEAD").strip(), "HEAD"
     before = refs(repository)
-    found = bisect.bisect((first, last), repository, SCENARIO, tmp_path, cache)
+    found = bisection.find_culprit((first, last), repository, SCENARIO, tmp_path, cache)
     (culprit,) = found.commits
     subject = gittree.git(repository, "show", "-s", "--format=%s", culprit).strip()
     assert subject == history_module().CULPRIT
-    assert bisect.SKIP in {verdict.code for verdict in found.verdicts.values()}
+    assert bisection.SKIP in {verdict.code for verdict in found.verdicts.values()}
     assert (refs(repository), worktrees(repository)) == (before, 1)
 
 
@@ -170,9 +170,9 @@ def test_gdb_attaches_with_the_symbols_of_modules(cache: Cache, tmp_path: Path) 
     gdb = shutil.which("gdb")
     if gdb is None:
         pytest.skip("this host lacks gdb")
-    workshop = Workshop.open(cache, KERNEL)
-    with gdb.stubbed(workshop, topology("igb"), tmp_path) as (guest, socket):
-        line = gdb.gdb(guest, socket, gdb.symbols(workshop.kernel, cache))
+    guest_factory = GuestFactory.open(cache, KERNEL)
+    with gdb.stubbed(guest_factory, find_topology("igb"), tmp_path) as (guest, socket):
+        line = gdb.gdb(guest, socket, gdb.symbols_folder(guest_factory.kernel, cache))
         ask = ["-batch", "-ex", "info address vfio_pci_core_match_token_uuid"]
         command = [*shlex.split(line), *ask]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -180,8 +180,8 @@ def test_gdb_attaches_with_the_symbols_of_modules(cache: Cache, tmp_path: Path) 
 
 
 def test_a_panic_leaves_a_core(cache: Cache, tmp_path: Path) -> None:
-    workshop = Workshop.open(cache, KERNEL)
-    with gdb.stubbed(workshop, topology("igb"), tmp_path) as (guest, _socket):
+    guest_factory = GuestFactory.open(cache, KERNEL)
+    with gdb.stubbed(guest_factory, find_topology("igb"), tmp_path) as (guest, _socket):
 
         def crash() -> None:
             with contextlib.suppress(LabError):
@@ -193,6 +193,6 @@ def test_a_panic_leaves_a_core(cache: Cache, tmp_path: Path) -> None:
     program = drgn.Program()
     program.set_core_dump(core)
     program.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(program), enable_index=0)
-    assert program["UTS_RELEASE"].string_().decode() == workshop.kernel.release
+    assert program["UTS_RELEASE"].string_().decode() == guest_factory.kernel.release
     panic = program.symbol("panic")
     assert any(program.read(panic.address, panic.size))

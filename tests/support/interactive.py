@@ -19,7 +19,7 @@ import pytest
 
 from vfio_lab.image import payload
 from vfio_lab.machine.ssh import Login, Ssh
-from vfio_lab.machine.template import Workshop
+from vfio_lab.machine.template import GuestFactory
 from vfio_lab.spec.scenarios import PROJECT
 from vfio_lab.util.deadline import Deadline, wait_until
 from vfio_lab.util.process import pipeline
@@ -147,10 +147,12 @@ class FailedRun:
 
 
 @pytest.fixture
-def run_that_keeps(tmp_path: Path, workshop: Workshop) -> Iterator[Callable[[str], FailedRun]]:
+def run_that_keeps(
+    tmp_path: Path, guest_factory: GuestFactory
+) -> Iterator[Callable[[str], FailedRun]]:
     """Return what runs scenarios with --lab-keep=fail, spread over two workers."""
     runs: list[FailedRun] = []
-    keys = payload.keys(workshop.cache)
+    keys = payload.keys(guest_factory.cache)
 
     def run(scenarios: str) -> FailedRun:
         (tmp_path / "test_it.py").write_text(scenarios)

@@ -48,7 +48,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Lent:
+class LoanedHost:
     """A machine whose PF is on its host's driver and nobody's, and where runs can reach it.
 
     Args:
@@ -119,7 +119,7 @@ class Lent:
 
 
 @pytest.fixture
-def lent(guest: Guest, tmp_path: Path) -> Lent:
+def loaned_host(guest: Guest, tmp_path: Path) -> LoanedHost:
     """A machine that is not the lab's: vfio not loaded, the PF on its host's driver."""
     guest.unload("vfio-pci")
     guest.unload("vfio_iommu_type1")
@@ -134,10 +134,10 @@ def lent(guest: Guest, tmp_path: Path) -> Lent:
     assert login.host_key is not None
     public = login.host_key.read_text()
     (folder / "known_hosts").write_text(f"[{login.host}]:{login.port} {public}")
-    lent = Lent(guest, guest.function("pf0"), tmp_path)
-    lent.await_driver(DRIVER)
-    return lent
+    loaned_host = LoanedHost(guest, guest.function("pf0"), tmp_path)
+    loaned_host.await_driver(DRIVER)
+    return loaned_host
 
 
 def _records(path: Path) -> tuple[Record, ...]:
-    return results.read(path.parent).scenarios
+    return results.read_results(path.parent).scenarios

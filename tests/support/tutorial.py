@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_lab.kernels import kernel
+from vfio_lab.kernels import packaged
 from vfio_lab.util.cache import Cache
 
 PAGE = Path("docs", "tutorial.md")
@@ -51,7 +51,9 @@ class Step:
     def wants_kernel(self) -> str | None:
         """Return the kernel that it names, if that would have to be built first."""
         named = KERNEL.search(self.command)
-        missing = named is not None and kernel.find(named[1], Cache.default()) is None
+        missing = (
+            named is not None and packaged.find_packaged_kernel(named[1], Cache.default()) is None
+        )
         return named[1] if named and missing else None
 
 

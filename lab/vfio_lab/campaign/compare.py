@@ -15,7 +15,7 @@ VARYING = re.compile(r"[0-9a-f-]*\d[0-9a-f-]*")
 
 
 @dataclass(frozen=True)
-class Row:
+class Difference:
     """One scenario on several kernels.
 
     Args:
@@ -41,14 +41,16 @@ class Row:
         return after is not None and after.outcome in BAD and not was_bad
 
 
-def rows(runs: Sequence[Results]) -> list[Row]:
+def rows(runs: Sequence[Results]) -> list[Difference]:
     """Return all scenarios of some runs side by side, in the order of their names."""
     by_run: list[Mapping[str, Record]] = [
         {record.nodeid: record for record in run.scenarios} for run in runs
     ]
     nodeids = sorted({nodeid for records in by_run for nodeid in records})
     return [
-        Row(nodeid, _claims(nodeid, by_run), tuple(records.get(nodeid) for records in by_run))
+        Difference(
+            nodeid, _claims(nodeid, by_run), tuple(records.get(nodeid) for records in by_run)
+        )
         for nodeid in nodeids
     ]
 

@@ -17,7 +17,7 @@ from vfio_lab.campaign.results import Outcome
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.kernels import ktree, trial
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
 from vfio_lab.spec.scenarios import FOLDER as SCENARIOS
 from vfio_lab.spec.scenarios import PROJECT
@@ -32,7 +32,7 @@ CONTROL = "control"
 
 
 @dataclass(frozen=True)
-class Fault:
+class Mutant:
     """One fault on one kernel.
 
     Args:
@@ -53,7 +53,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Fate:
+class MutationResult:
     """What became of a fault.
 
     Args:
@@ -63,29 +63,29 @@ class Fate:
         judged: whether the scenarios could be run at all.
     """
 
-    fault: Fault
-    killer: str
+    fault: Mutant
+    killed_by: str
     reason: str
     judged: bool = True
 
     @property
-    def as_it_should_be(self) -> bool:
+    def as_expected(self) -> bool:
         """Whether it was noticed; the control and its equivalents must not be."""
-        return self.judged and bool(self.killer) != bool(self.fault.equivalent)
+        return self.judged and bool(self.killed_by) != bool(self.fault.equivalent)
 
     def __str__(self) -> str:
         """Return it in one line."""
         words = f"{self.fault.kernel:5} {self.fault.name:30}"
         if not self.judged:
             return f"???      {words} {self.reason}"
-        if self.killer:
-            return f"killed   {words} {self.killer}"
+        if self.killed_by:
+            return f"killed   {words} {self.killed_by}"
         if self.fault.equivalent:
             return f"alike    {words} {self.fault.equivalent}"
         return f"survived {words} {self.fault.breaks}"
 
 
-def load(kernel: str, folder: Path = FOLDER) -> list[Fault]:
+def read_mutants(kernel: str, folder: Path = FOLDER) -> list[Mutant]:
     """Return the faults of a kernel, by name.
 
     Raises:
@@ -99,15 +99,15 @@ def load(kernel: str, folder: Path = FOLDER) -> list[Fault]:
     return [_read(path, kernel) for path in paths]
 
 
-def control(kernel: str) -> Fault:
+def run_baseline(kernel: str) -> Mutant:
     """Return the fault that is none: scenarios that notice it notice our rebuild."""
     covers = (f"{SCENARIOS.name}/vf_token/test_match.py",)
-    return Fault(
+    return Mutant(
         CONTROL, kernel, "nothing", covers, (), "nothing is changed: the same modules, rebuilt"
     )
 
 
-def choose(faults: Sequence[Fault], count: int | None) -> list[Fault]:
+def choose_mutants(faults: Sequence[Mutant], count: int | None) -> list[Mutant]:
     """Return some faults, spread over all of them."""
     if count is None or count >= len(faults):
         return list(faults)
@@ -115,8 +115,8 @@ def choose(faults: Sequence[Fault], count: int | None) -> list[Fault]:
 
 
 def try_all(
-    faults: Sequence[Fault], expression: str | None, where: Path, cache: Cache
-) -> Iterator[Fate]:
+    faults: Sequence[Mutant], expression: str | None, where: Path, cache: Cache
+) -> Iterator[MutationResult]:
     """Build each fault and run the scenarios that cover it, until one of them notices.
 
     Args:
@@ -129,7 +129,7 @@ def try_all(
         HostError: this host cannot build.
     """
     kernel = faults[0].kernel
-    tree = ktree.obtain(kernel, cache)
+    tree = ktree.ensure_tree(kernel, cache)
     with (
         ktree.branch(tree, f"{kernel}-faults") as bench,
         progress.task(f"Trying faults on kernel {kernel}", len(faults)) as task,
@@ -140,23 +140,25 @@ def try_all(
                 made = trial.patched_in(bench, tree, fault.patches, cache)
                 yield _try(fault, made, expression, where / f"{kernel}-{fault.name}")
             except BuildError as error:
-                yield Fate(fault, "", f"{error.what}: {error.seen}", judged=False)
+                yield MutationResult(fault, "", f"{error.what}: {error.seen}", judged=False)
 
 
-def _try(fault: Fault, kernel: Kernel, expression: str | None, where: Path) -> Fate:
+def _try(fault: Mutant, kernel: Kernel, expression: str | None, where: Path) -> MutationResult:
     choice = Choice(fault.covers, expression, options=("-x",), jobs=runs.jobs())
     try:
-        found = runs.run(kernel.bzimage.parent, choice, where, f"Running scenarios on {fault.name}")
+        found = runs.run_scenarios(
+            kernel.bzimage.parent, choice, where, f"Running scenarios on {fault.name}"
+        )
     except LabError as error:
-        return Fate(fault, "", error.what, judged=False)
+        return MutationResult(fault, "", error.what, judged=False)
     for record in found.scenarios:
         if record.outcome in runs.BAD:
-            return Fate(fault, record.nodeid, record.reason)
+            return MutationResult(fault, record.nodeid, record.reason)
     judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
-    return Fate(fault, "", "" if judged else "no scenario could judge it", judged)
+    return MutationResult(fault, "", "" if judged else "no scenario could judge it", judged)
 
 
-def _read(path: Path, kernel: str) -> Fault:
+def _read(path: Path, kernel: str) -> Mutant:
     text = path.read_text()
     head = HEAD.match(text)
     if head is None:
@@ -165,4 +167,4 @@ def _read(path: Path, kernel: str) -> Fault:
         )
     covers = tuple(f"{SCENARIOS.name}/{place}" for place in head["covers"].split())
     patches = (Patch(path.name, text),)
-    return Fault(path.stem, kernel, head["breaks"], covers, patches, head["equivalent"] or "")
+    return Mutant(path.stem, kernel, head["breaks"], covers, patches, head["equivalent"] or "")

@@ -89,7 +89,7 @@ class Results:
         return _write(folder / RESULTS, {"schema": SCHEMA, **asdict(self), "scenarios": scenarios})
 
 
-def read(folder: Path) -> Results:
+def read_results(folder: Path) -> Results:
     """Read the results of a run.
 
     Args:
@@ -149,7 +149,7 @@ def durations(artifacts: Path) -> dict[str, float]:
     lasted: dict[str, float] = {}
     for path in sorted(artifacts.glob(f"*/{RESULTS}")):
         with contextlib.suppress(UsageError):
-            lasted |= {one.nodeid: one.seconds for one in read(path.parent).scenarios}
+            lasted |= {one.nodeid: one.seconds for one in read_results(path.parent).scenarios}
     return lasted
 
 

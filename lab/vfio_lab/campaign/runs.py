@@ -19,7 +19,7 @@ from vfio_lab.errors import (
     LabError,
     UsageError,
 )
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.spec.scenarios import FOLDER, PROJECT
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest, file_digest
@@ -82,7 +82,7 @@ def folder(artifacts: Path, what: str) -> Path:
     return made
 
 
-def run(
+def run_scenarios(
     kernel: str | Path,
     choice: Choice,
     where: Path,
@@ -122,7 +122,7 @@ def run(
     # Told to stop at the first failure, workers call it an interruption.
     judged = code in (0, 1) or (code == USAGE and "-x" in choice.options)
     if judged and found:
-        return results.read(found[-1].parent)
+        return results.read_results(found[-1].parent)
     raise _failure(code, log)
 
 
@@ -138,8 +138,8 @@ def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache:
     """
     key = digest({"kernel": kernel.digest, "words": choice.words, "sources": sources()})[:16]
     if (entry := cache.find(KIND, key)) is not None:
-        return results.read(entry)
-    found = run(name, choice, where, f"Running scenarios on kernel {kernel.name}")
+        return results.read_results(entry)
+    found = run_scenarios(name, choice, where, f"Running scenarios on kernel {kernel.name}")
     if not any(one.outcome in BAD for one in found.scenarios):
         cache.obtain(KIND, key, lambda scratch: _keep(found, scratch))
         cache.prune(KIND, KEPT)

@@ -19,11 +19,13 @@ def bench(
     context: click.Context, as_json: bool, clones: int, quick: bool, name: str | None
 ) -> None:
     """Measure clones, boots, calls and one whole scenario; exit 1 if a bar is missed."""
-    from vfio_lab.campaign import bench as figures_of
-    from vfio_lab.machine.template import Workshop
+    from vfio_lab.campaign import benchmark as figures_of
+    from vfio_lab.machine.template import GuestFactory
     from vfio_lab.util.cache import Cache
 
-    figures = figures_of.measure(Workshop.open(Cache.default(), name), clones=clones, quick=quick)
+    figures = figures_of.measure(
+        GuestFactory.open(Cache.default(), name), clones=clones, quick=quick
+    )
     if as_json:
         click.echo(json.dumps({each.key: each.value for each in figures}, indent=2))
     else:

@@ -18,13 +18,12 @@ def bisect(good: str, bad: str, tree: Path, scenario: str) -> None:
     SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. TREE, a git checkout, is
     not touched. Both ends are tried first, and a bad verdict is repeated before it is believed.
     """
-    from vfio_lab.campaign import bisect as bisection
-    from vfio_lab.campaign import runs
+    from vfio_lab.campaign import bisection, runs
     from vfio_lab.kernels import gittree
     from vfio_lab.util.cache import Cache
 
     where = runs.folder(Path(".artifacts").absolute(), "bisect")
-    found = bisection.bisect((good, bad), tree.resolve(), scenario, where, Cache.default())
+    found = bisection.find_culprit((good, bad), tree.resolve(), scenario, where, Cache.default())
     if len(found.commits) > 1:
         click.echo("these could not all be judged; the first bad commit is one of:")
     for commit in found.commits:

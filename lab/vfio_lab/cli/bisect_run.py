@@ -17,11 +17,13 @@ def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> 
     SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. Exits with 0 (good), 1
     (bad, three times), 125 (does not build or boot), 128 (not reproducible: git gives up).
     """
-    from vfio_lab.campaign import bisect, runs
+    from vfio_lab.campaign import bisection, runs
     from vfio_lab.util.cache import Cache
 
     where = evidence or runs.folder(Path(".artifacts").absolute(), "bisect")
-    found = bisect.judge(Path.cwd(), bisect.choice(scenario), where, Cache.default().open())
-    bisect.note(found, where)
+    found = bisection.judge_commit(
+        Path.cwd(), bisection.choice(scenario), where, Cache.default().open()
+    )
+    bisection.write_verdict(found, where)
     click.echo(f"vfio-lab: {found}")
     context.exit(found.code)

@@ -43,7 +43,7 @@ def claims(as_json: bool, thread: str | None, area: str | None, artifacts: Path)
     chosen = select(thread, area)
     verdicts = results.last_verdicts(artifacts)
     if as_json:
-        click.echo(json.dumps([record(claim, verdicts) for claim in chosen], indent=1))
+        click.echo(json.dumps([claim_record(claim, verdicts) for claim in chosen], indent=1))
         return
     width = max(NARROWEST_COLUMNS, shutil.get_terminal_size().columns)
     for line in listing(chosen, width, verdicts):
@@ -64,14 +64,14 @@ def listing(chosen: list[Claim], width: int, verdicts: Verdicts) -> Iterator[str
             area = claim.area
             yield str(area_called(area))
         yield from _folded(f"{claim.id}  {claim.sentence}", width, "")
-        facts = [standing(claim), claim.thread]
+        facts = [status_text(claim), claim.thread]
         if claim.since or claim.until:
             facts.append(claim.kernels())
         facts += [f"{name} {outcome.value}" for name, outcome in last(claim, verdicts).items()]
         yield from _folded(f"[{'; '.join(facts)}]", width, INDENT)
         for nodeid in by_claim().get(claim.id, ()):
             yield f"{INDENT}{nodeid}"  # whole, so that it can be pasted
-    yield summary(chosen)
+    yield counts_text(chosen)
 
 
 def last(claim: Claim, verdicts: Verdicts) -> dict[str, results.Outcome]:
@@ -92,19 +92,19 @@ def _folded(text: str, width: int, indent: str) -> list[str]:
     )
 
 
-def standing(claim: Claim) -> str:
+def status_text(claim: Claim) -> str:
     """Return a claim's status with the reason for it, if there is one to give."""
     return f"{claim.status.value}: {claim.why}" if claim.why else claim.status.value
 
 
-def summary(chosen: list[Claim]) -> str:
+def counts_text(chosen: list[Claim]) -> str:
     """Return how many claims there are of each status."""
     counted = Counter(claim.status for claim in chosen)
     parts = [f"{counted[status]} {status.value}" for status in Status if counted[status]]
     return f"{len(chosen)} claims: {', '.join(parts)}" if chosen else "no claims"
 
 
-def record(claim: Claim, verdicts: Verdicts) -> dict[str, object]:
+def claim_record(claim: Claim, verdicts: Verdicts) -> dict[str, object]:
     """Return a claim as JSON shows it."""
     return {
         "id": claim.id,

@@ -15,19 +15,21 @@ def coverage(name: str | None, expression: str | None) -> None:
 
     The pages with the source are written to .artifacts/coverage-*/html/index.html.
     """
-    from vfio_lab.campaign import coverage as counts
+    from vfio_lab.campaign import gcov as counts
     from vfio_lab.campaign import runs
-    from vfio_lab.kernels import kernel
+    from vfio_lab.kernels import packaged
     from vfio_lab.util.cache import Cache
 
     cache = Cache.default().open()
     where = runs.folder(Path(".artifacts").absolute(), "coverage")
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
-    with counts.instrumented(name or kernel.catalogue().default, cache) as (made, bench):
-        runs.run(made.bzimage.parent, choice, where, f"Running scenarios on kernel {made.name}")
+    with counts.instrumented(name or packaged.kernel_catalogue().default, cache) as (made, bench):
+        runs.run_scenarios(
+            made.bzimage.parent, choice, where, f"Running scenarios on kernel {made.name}"
+        )
         archives = sorted(where.glob(f"*/*/{counts.ARCHIVE}"))
-        guests = counts.merge(archives, bench.out, bench.work / "merge", where / "gcov.log")
-        found = counts.report(bench, where / "html")
+        guests = counts.merge_counts(archives, bench.out, bench.work / "merge", where / "gcov.log")
+        found = counts.coverage_report(bench, where / "html")
     click.echo(f"{'lines':>7}  {'':14} {'branches':>8}")
     for each in found:
         click.echo(str(each))

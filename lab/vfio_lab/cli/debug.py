@@ -19,17 +19,17 @@ def debug(topology: str, name: str | None, core: bool) -> None:
     It runs until Ctrl-C or the end of input, with --core until it panics.
     """
     from vfio_lab.campaign import runs
-    from vfio_lab.hw.topology import topology as named
+    from vfio_lab.hw.topology import find_topology as named
     from vfio_lab.interactive import gdb as debugging
-    from vfio_lab.machine.template import Workshop
+    from vfio_lab.machine.template import GuestFactory
     from vfio_lab.util.cache import Cache
 
     chosen = named(topology)
     cache = Cache.default().open()
-    workshop = Workshop.open(cache, name)
-    out = debugging.symbols(workshop.kernel, cache)
+    guest_factory = GuestFactory.open(cache, name)
+    out = debugging.symbols_folder(guest_factory.kernel, cache)
     where = runs.folder(Path(".artifacts").absolute(), "debug")
-    with debugging.stubbed(workshop, chosen, where) as (guest, socket):
+    with debugging.stubbed(guest_factory, chosen, where) as (guest, socket):
         login = guest.login
         words = ["ssh", "-p", str(login.port), "-i", str(login.key), f"{login.user}@{login.host}"]
         click.echo(debugging.gdb(guest, socket, out))

@@ -12,7 +12,7 @@ import click
 from vfio_lab.errors import HostError, LabError
 from vfio_lab.hw.topology import TOPOLOGIES
 from vfio_lab.image import rootfs
-from vfio_lab.kernels import kernel
+from vfio_lab.kernels import packaged
 from vfio_lab.qemu import accelerator, capabilities
 from vfio_lab.util import host
 from vfio_lab.util.cache import Cache
@@ -71,9 +71,9 @@ def examine(cache: Cache) -> Iterator[Finding]:
     Args:
         cache: the folder whose disk, kernel and image count.
     """
-    default = kernel.catalogue().default
-    built = kernel.find(default, cache)
-    root = rootfs.find(cache)
+    default = packaged.kernel_catalogue().default
+    built = packaged.find_packaged_kernel(default, cache)
+    root = rootfs.find_image(cache)
     yield from _qemu(cache, built)
     yield from _tools("run", there=False)
     yield Finding(
@@ -101,9 +101,9 @@ def examine(cache: Cache) -> Iterator[Finding]:
     yield Finding("cores", OK, str(host.cores()))
 
 
-def _qemu(cache: Cache, built: kernel.Kernel | None) -> Iterator[Finding]:
+def _qemu(cache: Cache, built: packaged.Kernel | None) -> Iterator[Finding]:
     try:
-        caps = capabilities.probe()
+        caps = capabilities.probe_qemu()
     except HostError as error:
         yield _failing("qemu", FAIL, error)
         return

@@ -20,7 +20,7 @@ def image() -> None:
 @click.argument("name", default=images.BASE)
 def build(name: str) -> None:
     """Build an image, unless the cache has it."""
-    click.echo(images.obtain(Cache.default(), name).path)
+    click.echo(images.ensure_image(Cache.default(), name).path)
 
 
 @image.command()
@@ -29,7 +29,7 @@ def build(name: str) -> None:
 def show(name: str, as_json: bool) -> None:
     """Say what an image is made of."""
     made = images.recipe(name)
-    built = images.find(Cache.default(), name)
+    built = images.find_image(Cache.default(), name)
     packages = {} if built is None else built.packages
     facts = {
         "name": name,
@@ -57,5 +57,5 @@ def show(name: str, as_json: bool) -> None:
 @image.command()
 def remove() -> None:
     """Delete all built images from the cache."""
-    for key in images.remove(Cache.default()):
+    for key in images.remove_image(Cache.default()):
         click.echo(f"removed image {key}")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.kernels import bring, kbuild, ksource
-from vfio_lab.kernels import kernel as kernels
+from vfio_lab.kernels import kbuild, ksource, named
+from vfio_lab.kernels import packaged as kernels
 from vfio_lab.spec import changes
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.host import megabytes
@@ -22,10 +22,10 @@ def kernel() -> None:
 def list_() -> None:
     """List all kernels, what each is for and whether it is built; * marks the default."""
     cache = Cache.default().open()
-    known = kernels.catalogue()
+    known = kernels.kernel_catalogue()
     width = max(len(name) for name in known.specs)
     for spec in known.specs.values():
-        built = kernels.find(spec.name, cache)
+        built = kernels.find_packaged_kernel(spec.name, cache)
         state = "not built" if built is None else built.release
         mark = "*" if spec.name == known.default else " "
         click.echo(f"{mark} {spec.name:{width}}  {state:22}  {spec.about}")
@@ -35,11 +35,11 @@ def list_() -> None:
 @click.argument("names", metavar="NAME[:FLAVOUR]...", nargs=-1, required=True)
 def build(names: tuple[str, ...]) -> None:
     """Build kernels that are missing or out of date."""
-    known = kernels.catalogue()
+    known = kernels.kernel_catalogue()
     for name in names:
         known.spec(name)  # a misspelt last name must not cost the builds before it
     for name in names:
-        made = kernels.obtain(name, Cache.default())
+        made = kernels.ensure_packaged_kernel(name, Cache.default())
         click.echo(f"{made.name}: {made.release}, {made.bzimage.parent}")
 
 
@@ -53,28 +53,28 @@ def show(name: str) -> None:
     """
     cache = Cache.default().open()
     history: dict[str, bool] = {}
-    if name in kernels.catalogue().specs:
+    if name in kernels.kernel_catalogue().specs:
         lines = _packaged(name, cache)
         version = _version(name, cache)
     else:
-        version, history = bring.standing(name, cache)
+        version, history = named.version_and_changes(name, cache)
         lines = {"kernel": name, "version": ".".join(map(str, version))}
         lines["changes"] = "asked of its git history" if history else "by version"
     for key, value in lines.items():
         click.echo(f"{key:10} {value}")
-    for change in changes.load().values():
+    for change in changes.load_changes().values():
         has = history.get(change.id, change.in_version(version))
         click.echo(f"{'has' if has else 'lacks':10} {change}")
 
 
 def _version(name: str, cache: Cache) -> changes.Version:
-    built = kernels.find(name, cache)
-    package = ksource.pinned(cache, kernels.catalogue().spec(name).source)
+    built = kernels.find_packaged_kernel(name, cache)
+    package = ksource.pinned(cache, kernels.kernel_catalogue().spec(name).source)
     return built.version if built else changes.parse_version(package.version if package else name)
 
 
 def _packaged(name: str, cache: Cache) -> dict[str, str]:
-    spec = kernels.catalogue().spec(name)
+    spec = kernels.kernel_catalogue().spec(name)
     lines = {"kernel": f"{spec.name}: {spec.about}"}
     package = ksource.pinned(cache, spec.source)
     if package is None:
@@ -83,7 +83,7 @@ def _packaged(name: str, cache: Cache) -> dict[str, str]:
         lines["source"] = f"{package.name} {package.version} from {package.suite}"
         lines["sha256"] = package.sha256
     lines["asked for"] = f"{len(spec.asked)} options"
-    built = kernels.find(name, cache)
+    built = kernels.find_packaged_kernel(name, cache)
     return lines | ({"built": "no"} if built is None else _product(built))
 
 
@@ -93,10 +93,10 @@ def _packaged(name: str, cache: Cache) -> dict[str, str]:
 def remove(name: str, source: bool) -> None:
     """Delete every build of a kernel, outdated ones too."""
     cache = Cache.default().open()
-    count = kernels.remove(name, cache)
+    count = kernels.remove_kernel(name, cache)
     click.echo(f"{name}: {count} build{'s' if count != 1 else ''} deleted")
     if source:
-        ksource.drop(cache, kernels.catalogue().spec(name).source)
+        ksource.drop(cache, kernels.kernel_catalogue().spec(name).source)
 
 
 @kernel.command()
@@ -104,7 +104,7 @@ def remove(name: str, source: bool) -> None:
 def update(name: str) -> None:
     """Pin the newest source of a kernel that the archive has; the next use builds it."""
     cache = Cache.default().open()
-    wanted = kernels.catalogue().spec(name).source
+    wanted = kernels.kernel_catalogue().spec(name).source
     before = ksource.pinned(cache, wanted)
     after, _entry = ksource.fetch(cache, wanted)
     news = "nothing newer" if before == after else f"was {before.version if before else 'absent'}"

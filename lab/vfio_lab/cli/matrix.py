@@ -29,13 +29,13 @@ def matrix(
     A KERNEL is a packaged one or a path, as for `pytest --lab-kernel`. Exits with 1 if a claim is
     broken on any of them.
     """
+    from vfio_lab.campaign import claim_table as tables
     from vfio_lab.campaign import compare, runs
-    from vfio_lab.campaign import matrix as tables
-    from vfio_lab.kernels import bring
+    from vfio_lab.kernels import named
     from vfio_lab.util.cache import Cache
 
     cache = Cache.default().open()
-    made = [bring.obtain(name, cache) for name in kernels]
+    made = [named.ensure_kernel(name, cache) for name in kernels]
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
     where = runs.folder(Path(".artifacts").absolute(), "matrix")
     found = [
@@ -47,12 +47,12 @@ def matrix(
     names = [one.name for one in made]
     table = tables.lines(found)
     if page is not None:
-        page.write_text(tables.page(names, table))
+        page.write_text(tables.table_page(names, table))
     if as_json:
-        click.echo(json.dumps([tables.record(names, line) for line in table], indent=1))
+        click.echo(json.dumps([tables.line_record(names, line) for line in table], indent=1))
     else:
         width = max(NARROWEST_COLUMNS, shutil.get_terminal_size().columns)
-        for line in tables.text(names, table, width):
+        for line in tables.table_text(names, table, width):
             click.echo(line)
         differing = sum(line.differs for line in table)
         click.echo(f"{len(table)} claims, {differing} differ; evidence: {where}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.campaign.mutants import Fate
+from vfio_lab.campaign.mutants import MutationResult
 
 
 @click.command()
@@ -30,7 +30,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     Before them a rebuild without a fault, which must pass. Exits with 1 if a fault survived.
     """
     from vfio_lab.campaign import mutants, runs
-    from vfio_lab.kernels import kernel
+    from vfio_lab.kernels import packaged
     from vfio_lab.util.cache import Cache
     from vfio_lab.util.lookup import Named
 
@@ -38,22 +38,24 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     where = runs.folder(Path(".artifacts").absolute(), "mutate")
     fates = []
     for one in known:
-        kernel.catalogue().spec(one)
-        named = Named("fault", {fault.name: fault for fault in mutants.load(one)})
-        chosen = [named[name] for name in names] or mutants.choose(list(named.values()), count)
-        everything = [mutants.control(one), *chosen]
+        packaged.kernel_catalogue().spec(one)
+        named = Named("fault", {fault.name: fault for fault in mutants.read_mutants(one)})
+        chosen = [named[name] for name in names] or mutants.choose_mutants(
+            list(named.values()), count
+        )
+        everything = [mutants.run_baseline(one), *chosen]
         for fate in mutants.try_all(everything, expression, where, Cache.default().open()):
             fates.append(fate)
             click.echo(str(fate), err=as_json)
-    good = [fate for fate in fates if fate.as_it_should_be]
+    good = [fate for fate in fates if fate.as_expected]
     if as_json:
-        click.echo(json.dumps([record(fate) for fate in fates], indent=1))
+        click.echo(json.dumps([result_record(fate) for fate in fates], indent=1))
     else:
         click.echo(f"{len(good)} of {len(fates)} as they should be; evidence: {where}")
     context.exit(0 if len(good) == len(fates) else 1)
 
 
-def record(fate: Fate) -> dict[str, object]:
+def result_record(fate: MutationResult) -> dict[str, object]:
     """Return a fault's fate as JSON shows it."""
     return {
         "fault": fate.fault.name,
@@ -61,6 +63,6 @@ def record(fate: Fate) -> dict[str, object]:
         "breaks": fate.fault.breaks,
         "equivalent": fate.fault.equivalent,
         "judged": fate.judged,
-        "killed by": fate.killer,
+        "killed by": fate.killed_by,
         "reason": fate.reason,
     }

@@ -22,6 +22,6 @@ def run(
     """
     from vfio_lab.interactive import session
 
-    with session.guest(topology, kernel_name) as guest:
-        code = session.run(guest, command)
+    with session.pristine_guest(topology, kernel_name) as guest:
+        code = session.run_command(guest, command)
     context.exit(code)

@@ -25,11 +25,11 @@ def shell(context: click.Context, topology: str, kernel_name: str | None, python
 
     if not python:
         session.need_terminal()
-    with session.guest(topology, kernel_name) as guest:
+    with session.pristine_guest(topology, kernel_name) as guest:
         click.echo(session.greeting(guest), err=True)
         if python:
             repl.interact(guest, Cache.default())
             return
         click.echo(BASH, err=True)
-        code = session.shell(guest, Cache.default())
+        code = session.open_shell(guest, Cache.default())
     context.exit(code)

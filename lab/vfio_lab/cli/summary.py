@@ -18,7 +18,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 def summary(run: Path, thread: str | None, base: Path | None) -> None:
     """Sum up RUN, a run's folder in .artifacts: kernel, verdicts by claim, failures."""
     from vfio_lab.campaign import results
-    from vfio_lab.report.summary import summary as summed_up
+    from vfio_lab.report.summary import summarize as summed_up
 
-    against = results.read(base) if base else None
-    click.echo(summed_up(results.read(run), thread, against))
+    against = results.read_results(base) if base else None
+    click.echo(summed_up(results.read_results(run), thread, against))

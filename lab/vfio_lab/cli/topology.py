@@ -6,7 +6,7 @@ import click
 
 from vfio_lab.hw import drawing
 from vfio_lab.hw.topology import TOPOLOGIES
-from vfio_lab.hw.topology import topology as find
+from vfio_lab.hw.topology import find_topology as find
 
 
 @click.group()

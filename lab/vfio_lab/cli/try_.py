@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.campaign.compare import Row
+from vfio_lab.campaign.compare import Difference
 from vfio_lab.campaign.results import Outcome, Results
 from vfio_lab.campaign.runs import Heard
 from vfio_lab.errors import BuildError
@@ -34,30 +34,30 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     Exits with 0 if nothing got worse, 1 if something did, 125 if a patch does not apply or compile.
     """
     from vfio_lab.campaign import compare, runs
-    from vfio_lab.kernels import kernel, series, trial
+    from vfio_lab.kernels import packaged, series, trial
     from vfio_lab.util.cache import Cache
 
     cache = Cache.default().open()
-    chosen = name or kernel.catalogue().default
-    kernel.catalogue().spec(chosen)
-    found = series.read(patches, repository)
-    base = kernel.obtain(chosen, cache)
+    chosen = name or packaged.kernel_catalogue().default
+    packaged.kernel_catalogue().spec(chosen)
+    found = series.read_series(patches, repository)
+    base = packaged.ensure_packaged_kernel(chosen, cache)
     made = trial.patched(chosen, found, cache)
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
     where = runs.folder(Path(".artifacts").absolute(), "try")
     before = runs.cached(base, chosen, choice, where / "before", cache)
     title = f"Running scenarios on kernel {made.name}"
-    after = runs.run(made.bzimage.parent, choice, where / "after", title, at_once(before))
+    after = runs.run_scenarios(made.bzimage.parent, choice, where / "after", title, at_once(before))
     if not after.scenarios:
         raise BuildError("no scenario could be judged", where=where)
     rows = compare.rows([before, after])
     differing = [row for row in rows if row.differs]
     if as_json:
-        click.echo(json.dumps([record(row) for row in differing], indent=1))
+        click.echo(json.dumps([difference_record(row) for row in differing], indent=1))
     else:
         click.echo(f"{chosen} with {'; '.join(patch.name for patch in found)}:")
         for row in differing:
-            tell(row)
+            print_difference(row)
         click.echo(f"{len(rows)} scenarios, {len(differing)} differ; evidence: {where}")
     context.exit(1 if any(row.worsened for row in rows) else 0)
 
@@ -79,19 +79,19 @@ def at_once(before: Results) -> Heard:
     return heard
 
 
-def tell(row: Row) -> None:
+def print_difference(row: Difference) -> None:
     """Print a scenario that ends differently."""
     from vfio_lab.campaign import compare
     from vfio_lab.spec import claims
 
     click.echo(f"\n{row.nodeid}")
     for claim in row.claims:
-        click.echo(f"  {claim}     {claims.load()[claim].sentence}")
+        click.echo(f"  {claim}     {claims.load_claims()[claim].sentence}")
     for when, one in zip(("before", "after"), row.records, strict=True):
         click.echo(f"  {when:7} {compare.told(one)}")
 
 
-def record(row: Row) -> dict[str, object]:
+def difference_record(row: Difference) -> dict[str, object]:
     """Return a difference as JSON shows it."""
     from vfio_lab.campaign import compare
 

@@ -120,7 +120,7 @@ class Channel:
 
     carrier: Carrier
     name: str
-    circumstances: Callable[[], dict[str, Any]] = field(default=dict)
+    error_context: Callable[[], dict[str, Any]] = field(default=dict)
     log: Path | None = None
     answers: dict[int, Answer] = field(default_factory=dict)
     ended: dict[int, int | None] = field(default_factory=dict)
@@ -201,13 +201,13 @@ class Channel:
 
     def late(self, what: str) -> DeadlineExceeded:
         """Return the error for a wait that ran out, with the last thing seen."""
-        facts = self.circumstances()
+        facts = self.error_context()
         last = f"last answer: {self.last_seen or '<none>'}"
         facts["seen"] = "; ".join(filter(None, [last, facts.get("seen")]))
         return DeadlineExceeded(what, guest=self.name, **facts)
 
     def _lost(self, what: str) -> GuestLost:
-        return GuestLost(what, guest=self.name, **self.circumstances())
+        return GuestLost(what, guest=self.name, **self.error_context())
 
     def _take(self, line: bytes) -> bool:
         """Take in one message; return whether it is one."""

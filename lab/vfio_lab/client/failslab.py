@@ -19,7 +19,7 @@ KNOBS = "/sys/kernel/debug/failslab"
 MOST = 2000
 
 
-def allow(root: User) -> None:
+def enable(root: User) -> None:
     """Let allocations fail that may sleep, which is to say almost all, without a word in the log.
 
     Args:
@@ -32,7 +32,7 @@ def allow(root: User) -> None:
     root.write_file(f"{KNOBS}/verbose", "0")
 
 
-def each(user: User, call: Callable[[], T], undo: Callable[[T], object]) -> list[int]:
+def fail_each(user: User, call: Callable[[], T], undo: Callable[[T], object]) -> list[int]:
     """Make a call over and over, another of its allocations failing each time, until none does.
 
     Args:

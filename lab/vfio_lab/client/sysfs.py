@@ -121,7 +121,7 @@ class PciFunction:
         self.write("driver_override", driver)
         self.root.write_file(f"{DRIVERS}/{driver}/bind", str(self.bdf))
 
-    def with_sriov(self) -> PciFunction:
+    def bind_with_sriov(self) -> PciFunction:
         """Bind to vfio-pci, told to allow VFs, and return itself."""
         self.root.write_file(ENABLE_SRIOV, "Y")
         self.bind("vfio-pci")

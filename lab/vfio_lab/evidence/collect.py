@@ -25,7 +25,7 @@ from pathlib import Path
 from vfio_lab.client.transcript import transcript
 from vfio_lab.errors import LabError
 from vfio_lab.evidence.timeline import timeline
-from vfio_lab.machine.base import Subject
+from vfio_lab.machine.test_machine import TestMachine
 from vfio_lab.qemu import console
 from vfio_lab.qemu.console import Complaint, readable
 from vfio_lab.util.cache import digest
@@ -45,7 +45,7 @@ def folder_name(scenario: str) -> str:
     return name if name == plain else f"{name}-{digest(scenario)[:MARK_DIGITS]}".lstrip("-")
 
 
-def collect(guest: Subject) -> list[Complaint]:
+def collect_evidence(guest: TestMachine) -> list[Complaint]:
     """Write all evidence of a guest that is about to be thrown away; return its complaints."""
     folder = guest.folder
     (folder / "command.sh").write_text(f"#!/bin/sh\nexec {guest.paste()}\n")
@@ -60,7 +60,7 @@ def collect(guest: Subject) -> list[Complaint]:
     (folder / "timeline.json").write_text(json.dumps([asdict(one) for one in moments]))
     for path in folder.iterdir():
         path.chmod(0o600)
-    return console.complaints(console.read(guest.console)) or console.complaints(log)
+    return console.complaints(console.read_console(guest.console)) or console.complaints(log)
 
 
 def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:

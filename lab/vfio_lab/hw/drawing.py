@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from vfio_lab.hw.topology import FURNITURE_ROLES, Topology, Viommu
+from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology, Viommu
 from vfio_lab.hw.tree import Function, isolated
 
 WIDTH = 80
@@ -54,15 +54,15 @@ def _translator(topology: Topology) -> str:
 
 
 def _rows(topology: Topology) -> Iterator[_Row]:
-    functions = topology.under_test
+    functions = topology.endpoints
     letters = _letters(topology)
 
     def walk(function: Function, branch: str, indent: str) -> Iterator[_Row]:
         group = letters.get(function.role, "")
         yield _Row(f"{branch}{function.bdf.short} {function.role}", _what(function), group)
-        below = _below(function, functions)
-        for number, child in enumerate(below, start=1):
-            last = number == len(below)
+        children = _below(function, functions)
+        for number, child in enumerate(children, start=1):
+            last = number == len(children)
             onward = indent + ("   " if last else "│  ")
             yield from walk(child, indent + ("└─ " if last else "├─ "), onward)
         if (sriov := function.model.sriov) is not None:
@@ -84,7 +84,7 @@ def _below(bridge: Function | None, functions: Sequence[Function]) -> list[Funct
 def _letters(topology: Topology) -> dict[str, str]:
     # Letters in the order of the drawing, because the numbers are the guest's to give.
     def walk(bridge: Function | None) -> Iterator[str]:
-        for function in _below(bridge, topology.under_test):
+        for function in _below(bridge, topology.endpoints):
             yield function.role
             yield from walk(function)
 
@@ -121,16 +121,16 @@ def _line(rows: Sequence[_Row], index: int) -> str:
 
 def _facts(topology: Topology) -> Iterator[str]:
     cpus = f"{topology.cpus} CPU{'s' if topology.cpus > 1 else ''}"
-    furniture = ", ".join(
+    infrastructure = ", ".join(
         f"{function.role}{UNBROKEN}{function.bdf.short}"
         for function in topology.functions
-        if function.role in FURNITURE_ROLES
+        if function.role in INFRASTRUCTURE_ROLES
     )
     facts = {
         "guest": f"{cpus}, {topology.memory_mib} MiB",
         "kernel": " ".join(topology.kernel_args),
-        "template": "yes" if topology.freezable else f"no, boots afresh: {topology.unfreezable}",
-        "the lab's": furniture,
+        "template": "yes" if topology.freezable else f"no, boots afresh: {topology.unmigratable}",
+        "the lab's": infrastructure,
     }
     for name, value in facts.items():
         for line in textwrap.wrap(

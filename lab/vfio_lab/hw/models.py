@@ -29,7 +29,7 @@ def _nvme(total_vfs: int, *resources: str) -> Model:
         options=(*named, *resources),
         needs=("nvme-subsys",),
         sriov=Sriov(total_vfs=total_vfs, offset=1, stride=1, device=0x0010),
-        unfreezable="QEMU saves no state of its nvme device",
+        unmigratable="QEMU saves no state of its nvme device",
     )
 
 
@@ -58,7 +58,7 @@ CXL_MEMORY = Model(
     0x0D93,
     options=("volatile-memdev=cxl-memory",),
     objects=("memory-backend-ram,id=cxl-memory,size=256M",),
-    unfreezable="QEMU saves no state of its cxl-type3 device",
+    unmigratable="QEMU saves no state of its cxl-type3 device",
 )
 
 DISK = Model("virtio-blk-pci", VIRTIO, 0x1042)

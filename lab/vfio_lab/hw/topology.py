@@ -52,7 +52,7 @@ PORTS = ("0000:00:01.0", "0000:00:02.0", "0000:00:03.0")
 NO_ACS, ALL_ACS = "0000000", "0011101"
 
 # Away from the low slots, so that what is under test has the same addresses in every lab.
-FURNITURE: Mapping[int, Endpoint] = MappingProxyType(
+INFRASTRUCTURE: Mapping[int, Endpoint] = MappingProxyType(
     {
         0x00: Endpoint("host", HOST_BRIDGE),
         0x10: Endpoint("image", DISK),
@@ -67,7 +67,7 @@ FURNITURE: Mapping[int, Endpoint] = MappingProxyType(
 )
 VIRTIO_IOMMU_SLOT = 0x17
 MEMORY_MIB = 512
-FURNITURE_ROLES = frozenset(node.role for node in FURNITURE.values()) | {"iommu"}
+INFRASTRUCTURE_ROLES = frozenset(node.role for node in INFRASTRUCTURE.values()) | {"iommu"}
 
 
 class Viommu(enum.Enum):
@@ -107,7 +107,7 @@ class Topology:
 
     name: str
     summary: str
-    below: tuple[Node, ...]
+    children: tuple[Node, ...]
     viommu: Viommu = Viommu.INTEL
     cpus: int = 1
     memory_mib: int = MEMORY_MIB
@@ -116,16 +116,16 @@ class Topology:
     @cached_property
     def functions(self) -> tuple[Function, ...]:
         """All PCI functions that the guest finds before any VF exists, in bus order."""
-        own: dict[int, Node] = dict(enumerate(self.below, start=1))
+        own: dict[int, Node] = dict(enumerate(self.children, start=1))
         iommu: dict[int, Node] = {}
         if self.viommu is Viommu.VIRTIO:
             iommu[VIRTIO_IOMMU_SLOT] = Endpoint("iommu", VIRTIO_IOMMU)
-        return numbered({**FURNITURE, **iommu, **own})
+        return numbered({**INFRASTRUCTURE, **iommu, **own})
 
     @property
-    def under_test(self) -> tuple[Function, ...]:
+    def endpoints(self) -> tuple[Function, ...]:
         """The functions that are not the lab's own furniture."""
-        return tuple(each for each in self.functions if each.role not in FURNITURE_ROLES)
+        return tuple(each for each in self.functions if each.role not in INFRASTRUCTURE_ROLES)
 
     @property
     def pfs(self) -> tuple[Function, ...]:
@@ -161,15 +161,15 @@ class Topology:
         return (*_KERNEL_ARGS[self.viommu], *self.boot_words)
 
     @property
-    def unfreezable(self) -> str:
+    def unmigratable(self) -> str:
         """Why QEMU cannot save a guest of this kind, empty if it can."""
-        reasons = {function.model.unfreezable for function in self.functions}
+        reasons = {function.model.unmigratable for function in self.functions}
         return "; ".join(sorted(reasons - {""}))
 
     @property
     def freezable(self) -> bool:
         """Whether a template can be made of it; if not, its guests boot afresh."""
-        return not self.unfreezable
+        return not self.unmigratable
 
     @property
     def qemu_devices(self) -> frozenset[str]:
@@ -291,7 +291,7 @@ _ALL = (
     _igb("igb-large", "an igb PF and memory for guests of the guest's own", memory_mib=2048),
     _igb("virtio-iommu", "an igb PF behind a virtio-iommu", viommu=Viommu.VIRTIO),
     Topology(
-        "menagerie",
+        "misc-devices",
         "VGA, ROM and other rarities, without remapped interrupts",
         (
             RootPort("port0", (Endpoint("vga0", VGA),)),
@@ -331,7 +331,7 @@ _ALL = (
 TOPOLOGIES: Mapping[str, Topology] = MappingProxyType({value.name: value for value in _ALL})
 
 
-def topology(name: str) -> Topology:
+def find_topology(name: str) -> Topology:
     """Return the topology of that name.
 
     Raises:

@@ -55,7 +55,7 @@ class Model:
     objects: tuple[str, ...] = ()
     acs: bool = False
     sriov: Sriov | None = None
-    unfreezable: str = ""
+    unmigratable: str = ""
 
     @property
     def ids(self) -> str:
@@ -92,7 +92,7 @@ class RootPort:
     """
 
     role: str
-    below: tuple[Node, ...] = ()
+    children: tuple[Node, ...] = ()
     hotplug: bool = True
     model: Model = ROOT_PORT
 
@@ -102,7 +102,7 @@ class Switch:
     """An upstream port and the downstream ports on the switch's own bus."""
 
     role: str
-    below: tuple[DownstreamPort, ...]
+    children: tuple[DownstreamPort, ...]
     model: Model = UPSTREAM_PORT
 
 
@@ -111,7 +111,7 @@ class DownstreamPort:
     """A port of a switch, below which are the functions of one device."""
 
     role: str
-    below: tuple[Node, ...] = ()
+    children: tuple[Node, ...] = ()
     hotplug: bool = True
     model: Model = DOWNSTREAM_PORT
 
@@ -121,7 +121,7 @@ class Bridge:
     """A bridge to a conventional PCI bus, one device a slot."""
 
     role: str
-    below: tuple[Endpoint, ...]
+    children: tuple[Endpoint, ...]
     model: Model = PCI_BRIDGE
 
 
@@ -130,7 +130,7 @@ class Expander:
     """A second host bridge, whose devices' DMA bypasses the vIOMMU."""
 
     role: str
-    below: tuple[RootPort, ...]
+    children: tuple[RootPort, ...]
     model: Model = EXPANDER
 
 
@@ -221,16 +221,16 @@ def _walk(node: Node, at: Function, buses: Iterator[int]) -> Iterator[Function]:
         buses = iter(range(EXPANDER_BUS, 0x100))
     bus = next(buses)
     for child, device, function in _places(node):
-        below = Function(
+        children = Function(
             child.role,
             child.model,
             Bdf(0, bus, device, function),
             parent=node.role,
-            multifunction=_is_port(node) and len(node.below) > 1,
+            multifunction=_is_port(node) and len(node.children) > 1,
             hotplug=_has_pciehp(child),
             bypasses=at.bypasses or isinstance(node, Expander),
         )
-        yield from _walk(child, below, buses)
+        yield from _walk(child, children, buses)
 
 
 def _is_port(node: Node) -> bool:
@@ -244,7 +244,7 @@ def _has_pciehp(node: Node) -> bool:
 def _places(
     node: RootPort | Switch | DownstreamPort | Bridge | Expander,
 ) -> Iterator[tuple[Node, int, int]]:
-    for index, child in enumerate(node.below):
+    for index, child in enumerate(node.children):
         if isinstance(node, Switch | Expander):
             yield child, index, 0
         elif isinstance(node, Bridge):

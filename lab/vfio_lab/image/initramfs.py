@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from vfio_lab.image.rootfs import IMAGES, Image, recipe
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util import host
 from vfio_lab.util.cache import Cache, digest, file_digest
 from vfio_lab.util.process import pipeline
@@ -36,7 +36,7 @@ LINKS = {"lib": "usr/lib", "lib64": "usr/lib64"}
 ARCHIVE = ("cpio", "--create", "--format=newc", "--null", "--owner=0:0", "--reproducible")
 
 
-def obtain(cache: Cache, image: Image, kernel: Kernel) -> Path:
+def ensure_initramfs(cache: Cache, image: Image, kernel: Kernel) -> Path:
     """Return the archive for an image and a kernel, putting it together if need be.
 
     Args:
@@ -61,13 +61,13 @@ def obtain(cache: Cache, image: Image, kernel: Kernel) -> Path:
             (tree / name).mkdir()
         for name, target in LINKS.items():
             (tree / name).symlink_to(target)
-        pack(tree, scratch / NAME, recipe(image.name).epoch, log)
+        pack_cpio(tree, scratch / NAME, recipe(image.name).epoch, log)
         shutil.rmtree(tree)
 
     return cache.obtain(KIND, key, build) / NAME
 
 
-def pack(tree: Path, archive: Path, epoch: int, log: Path) -> None:
+def pack_cpio(tree: Path, archive: Path, epoch: int, log: Path) -> None:
     """Write a folder as the kernel reads it at boot; the same content makes the same bytes.
 
     Args:

@@ -31,7 +31,7 @@ def keys(cache: Cache) -> Path:
     return cache.obtain("keys", "ssh", _make_keys)
 
 
-def files(cache: Cache) -> dict[str, bytes]:
+def payload_files(cache: Cache) -> dict[str, bytes]:
     """Return the payload's files by their names below /run/vfio-lab."""
     pairs = keys(cache)
     found = {f"agent/{path.name}": path.read_bytes() for path in sorted(AGENT.glob("*.py"))}
@@ -45,7 +45,7 @@ def files(cache: Cache) -> dict[str, bytes]:
     }
 
 
-def pack(content: Mapping[str, bytes], path: Path) -> None:
+def pack_tar(content: Mapping[str, bytes], path: Path) -> None:
     """Write files as a tar whose bytes depend on nothing but them."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in sorted(content.items()):

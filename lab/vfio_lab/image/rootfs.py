@@ -76,7 +76,7 @@ class Recipe:
     epoch: int
     steps: int
     size_mib: int
-    cargo: tuple[str, ...]
+    extras: tuple[str, ...]
 
     @property
     def key(self) -> str:
@@ -114,7 +114,7 @@ class Image:
     fstype: str
     digest: str
     suite: str
-    cargo: tuple[str, ...]
+    extras: tuple[str, ...]
 
     @property
     def packages(self) -> dict[str, str]:
@@ -151,7 +151,7 @@ def _recipe(name: str, data: Mapping[str, Any], folder: Path) -> Recipe:
         epoch=data["epoch"],
         steps=data["steps"],
         size_mib=data["size_mib"],
-        cargo=tuple(data["cargo"]),
+        extras=tuple(data["cargo"]),
     )
 
 
@@ -167,7 +167,7 @@ def recipe(name: str = BASE, folder: Path = IMAGES) -> Recipe:
     return known[name]
 
 
-def find(cache: Cache, name: str = BASE) -> Image | None:
+def find_image(cache: Cache, name: str = BASE) -> Image | None:
     """Return an image if it is in the cache and current, else None.
 
     Raises:
@@ -178,7 +178,7 @@ def find(cache: Cache, name: str = BASE) -> Image | None:
     return None if entry is None else _load(entry, made)
 
 
-def obtain(cache: Cache, name: str = BASE) -> Image:
+def ensure_image(cache: Cache, name: str = BASE) -> Image:
     """Return an image, building it if need be.
 
     Raises:
@@ -196,7 +196,7 @@ def obtain(cache: Cache, name: str = BASE) -> Image:
     return _load(cache.obtain(KIND, made.key, build), made)
 
 
-def remove(cache: Cache) -> list[str]:
+def remove_image(cache: Cache) -> list[str]:
     """Delete every image in the cache and return their keys."""
     keys = cache.keys(KIND)
     for key in keys:
@@ -248,7 +248,7 @@ def _programs(made: Recipe) -> list[str]:
 def _load(entry: Path, made: Recipe) -> Image:
     facts = json.loads((entry / FACTS).read_text())
     path = entry / SQUASHFS
-    return Image(made.name, path, "squashfs", facts["digest"], facts["suite"], made.cargo)
+    return Image(made.name, path, "squashfs", facts["digest"], facts["suite"], made.extras)
 
 
 def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path, PurePath
 
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.hw.topology import Topology
-from vfio_lab.kernels import export, kernel, ktree
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels import export, ktree, packaged
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.guest import Guest
-from vfio_lab.machine.template import Workshop
+from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline
 
@@ -26,7 +26,9 @@ SECTIONS = "/sys/module/{}/sections/.text"
 
 
 @contextlib.contextmanager
-def stubbed(workshop: Workshop, topology: Topology, folder: Path) -> Iterator[tuple[Guest, Path]]:
+def stubbed(
+    guest_factory: GuestFactory, topology: Topology, folder: Path
+) -> Iterator[tuple[Guest, Path]]:
     """Give a guest and the socket on which QEMU listens for gdb.
 
     Args:
@@ -34,7 +36,9 @@ def stubbed(workshop: Workshop, topology: Topology, folder: Path) -> Iterator[tu
         topology: its hardware.
         folder: for its console and logs.
     """
-    machine = workshop.template(topology) if topology.freezable else workshop.machine(topology)
+    machine = (
+        guest_factory.template(topology) if topology.freezable else guest_factory.machine(topology)
+    )
     start = Guest.clone if machine.files.state else Guest.boot
     with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a socket's path is limited
         socket = Path(short) / "gdb"
@@ -48,14 +52,14 @@ def stubbed(workshop: Workshop, topology: Topology, folder: Path) -> Iterator[tu
             guest.close()
 
 
-def symbols(built: Kernel, cache: Cache) -> Path | None:
+def symbols_folder(built: Kernel, cache: Cache) -> Path | None:
     """Return the build folder with a kernel's vmlinux and unstripped modules, if there is one.
 
     A packaged kernel's is built if need be.
     """
-    if built.name in kernel.catalogue().specs:
-        return ktree.obtain(built.name, cache).bench.out
-    tree = kernel.facts(built).get("tree")
+    if built.name in packaged.kernel_catalogue().specs:
+        return ktree.ensure_tree(built.name, cache).bench.out
+    tree = packaged.facts(built).get("tree")
     return None if tree is None else export.build_folder(Path(str(tree)), cache)
 
 

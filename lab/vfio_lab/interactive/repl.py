@@ -55,7 +55,7 @@ def interact(guest: Guest, cache: Cache) -> None:
 
 def namespace(guest: Guest) -> dict[str, Any]:
     """Return what there is at the prompt, by name."""
-    functions = {one.role: guest.function(one.role) for one in guest.machine.topology.under_test}
+    functions = {one.role: guest.function(one.role) for one in guest.machine.topology.endpoints}
     constants = (errno, pci_regs, syscalls, vfio_type1, iommufd, uapi)
     return {
         **{name: value for module in constants for name, value in _public(module).items()},

@@ -12,11 +12,11 @@ from vfio_lab.campaign import runs
 from vfio_lab.client.call import Refusal
 from vfio_lab.errors import LabError, UsageError
 from vfio_lab.hw.topology import Topology
-from vfio_lab.hw.topology import topology as named_topology
+from vfio_lab.hw.topology import find_topology as named_topology
 from vfio_lab.interactive import terminal
 from vfio_lab.machine.guest import SSH_TIMEOUT_S, Guest
 from vfio_lab.machine.ssh import SshError, Terminal
-from vfio_lab.machine.template import Workshop
+from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline
 
@@ -34,7 +34,7 @@ PROMPT = (
 
 
 @contextlib.contextmanager
-def guest(topology_name: str, kernel_name: str | None) -> Iterator[Guest]:
+def pristine_guest(topology_name: str, kernel_name: str | None) -> Iterator[Guest]:
     """Give a guest nobody has touched, thrown away at the end.
 
     Its console and logs go with it, unless an error of the lab's tells where they are.
@@ -49,9 +49,9 @@ def guest(topology_name: str, kernel_name: str | None) -> Iterator[Guest]:
         BootError: it did not become ready.
     """
     wanted = named_topology(topology_name)
-    workshop = Workshop.open(Cache.default(), kernel_name)
-    machine = (workshop.template if wanted.freezable else workshop.machine)(wanted)
-    folder = runs.folder(workshop.cache.root / VISITS, wanted.name)
+    guest_factory = GuestFactory.open(Cache.default(), kernel_name)
+    machine = (guest_factory.template if wanted.freezable else guest_factory.machine)(wanted)
+    folder = runs.folder(guest_factory.cache.root / VISITS, wanted.name)
     start = Guest.clone if wanted.freezable else Guest.boot
     failed = False
     try:
@@ -67,10 +67,10 @@ def guest(topology_name: str, kernel_name: str | None) -> Iterator[Guest]:
 
 def variables(topology: Topology) -> dict[str, str]:
     """Return the addresses of what is under test, by role as a shell names it: PF0, NIC0."""
-    return {function.role.upper(): str(function.bdf) for function in topology.under_test}
+    return {function.role.upper(): str(function.bdf) for function in topology.endpoints}
 
 
-def run(guest: Guest, command: Sequence[str]) -> int:
+def run_command(guest: Guest, command: Sequence[str]) -> int:
     """Run a command in a guest with our own streams; return its exit code, 128+N for signal N.
 
     Raises:
@@ -79,7 +79,11 @@ def run(guest: Guest, command: Sequence[str]) -> int:
     """
     words = ["env", *_assignments(guest), *COMMAND, *command]
     deadline = Deadline.after(SSH_TIMEOUT_S)
-    return _ended(guest, terminal.streams(guest.ssh.carrier(*words, deadline=deadline)), command[0])
+    return _ended(
+        guest,
+        terminal.streams(guest.ssh.carrier(*words, deadline=deadline)),
+        command[0],
+    )
 
 
 def need_terminal() -> None:
@@ -97,7 +101,7 @@ def need_terminal() -> None:
         )
 
 
-def shell(guest: Guest, cache: Cache) -> int:
+def open_shell(guest: Guest, cache: Cache) -> int:
     """Give the person at our terminal a prompt in a guest; return the shell's exit code.
 
     Args:
@@ -109,7 +113,16 @@ def shell(guest: Guest, cache: Cache) -> int:
         SshError: the connection broke.
     """
     history = _recalled(cache)
-    words = ["env", *_assignments(guest), "bash", "-c", PROMPT, "bash", rc(guest), history]
+    words = [
+        "env",
+        *_assignments(guest),
+        "bash",
+        "-c",
+        PROMPT,
+        "bash",
+        rc(guest),
+        history,
+    ]
     deadline = Deadline.after(SSH_TIMEOUT_S)
     remote = guest.ssh.carrier(*words, deadline=deadline, terminal=Terminal.current())
     code = _ended(guest, terminal.terminal(remote), "the shell")
@@ -128,7 +141,7 @@ def greeting(guest: Guest) -> str:
     """Return what a visitor of a guest should know first."""
     topology, kernel = guest.machine.topology, guest.machine.kernel
     lines = [f"{topology.name} on kernel {kernel.name} ({kernel.release}): {topology.summary}"]
-    for function in topology.under_test:
+    for function in topology.endpoints:
         model = f"{function.model.qemu} [{function.model.vendor:04x}:{function.model.device:04x}]"
         lines.append(f"  {function.role:8} {function.bdf}  {model}")
     return "\n".join(lines)

@@ -25,8 +25,8 @@ from vfio_lab.kernels import (
     kmodules,
     ktree,
 )
-from vfio_lab.kernels import kernel as kernels
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels import packaged as kernels
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest
 
@@ -42,7 +42,7 @@ LABEL_DIGITS = 8
 
 
 @dataclass
-class State:
+class TreeState:
     """What is known of a mirror.
 
     Args:
@@ -68,7 +68,7 @@ class State:
         return bool(self.base) and all(inside)
 
 
-def obtain(tree: Path, cache: Cache) -> Kernel:
+def ensure_tree_kernel(tree: Path, cache: Cache) -> Kernel:
     """Return the kernel of a source tree as it is now, building what has changed.
 
     Args:
@@ -84,7 +84,7 @@ def obtain(tree: Path, cache: Cache) -> Kernel:
     version = kbuild.version(tree)
     asked = options(version)
     with progress.task(f"Looking for changes in {tree}"):
-        files = gittree.stamps(tree, gittree.files(tree))
+        files = gittree.stamps(tree, gittree.tracked_files(tree))
     wanted = {option.name: option.value for option in asked}
     key = digest({"recipe": RECIPE, "tree": str(tree), "files": files, "asked": wanted})[:16]
     job = kbuild.Job(f"{tree.name}+{key[:LABEL_DIGITS]}", asked, (), 0)
@@ -96,12 +96,14 @@ def obtain(tree: Path, cache: Cache) -> Kernel:
             state = _update(bench, tree, files)
             _make(bench, scratch, state, key)
         facts = asdict(bench.made()) | {"history": khistory.known(tree)}
-        kernels.note(scratch, {"name": job.name, "lasting": False, "tree": str(tree), **facts})
+        kernels.write_facts(
+            scratch, {"name": job.name, "lasting": False, "tree": str(tree), **facts}
+        )
         bench.forget_logs()
 
     entry = cache.obtain(KIND, key, build)
     cache.prune(KIND, PRODUCTS_KEPT, IDLE_S)
-    return kernels.load(entry)
+    return kernels.read_kernel(entry)
 
 
 def build_folder(tree: Path, cache: Cache) -> Path:
@@ -111,8 +113,8 @@ def build_folder(tree: Path, cache: Cache) -> Path:
 
 def options(version: kconfig.Series) -> tuple[kconfig.Option, ...]:
     """Return what every kernel of a version is asked for."""
-    known = kernels.catalogue()
-    return kconfig.merge(known.spec(known.default).options, (), version)
+    known = kernels.kernel_catalogue()
+    return kconfig.merge_options(known.spec(known.default).options, (), version)
 
 
 @contextmanager
@@ -134,13 +136,13 @@ def _mirror_key(tree: Path) -> str:
     return digest(str(tree))[:16]
 
 
-def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> State:
+def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> TreeState:
     """Bring the mirror to the tree's state, and configure it if it asks for something else."""
     state = _read(bench.work, tree)
     # Interrupted in the middle, nobody would know what has changed since the last whole build.
     _write(bench.work, replace(state, base=""))
     with progress.task(f"Mirroring {tree}"):
-        changed = gittree.mirror(tree, files, bench.tree, state.files)
+        changed = gittree.mirror_tree(tree, files, bench.tree, state.files)
     state.files = files
     state.pending = sorted({*state.pending, *changed})
     asked = digest({option.name: option.value for option in bench.job.asked})
@@ -155,7 +157,7 @@ def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> State:
     return state
 
 
-def _make(bench: kbuild.Bench, product: Path, state: State, key: str) -> None:
+def _make(bench: kbuild.Bench, product: Path, state: TreeState, key: str) -> None:
     base = bench.cache.find(KIND, state.base) if state.base else None
     if base is not None and state.modules_suffice and _make_modules(bench, base, product, state):
         return
@@ -166,7 +168,7 @@ def _make(bench: kbuild.Bench, product: Path, state: State, key: str) -> None:
     _write(bench.work, state)
 
 
-def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: State) -> bool:
+def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: TreeState) -> bool:
     """Build the modules below drivers/vfio alone; return whether that was enough."""
     try:
         bench.compile(*state.targets)
@@ -174,22 +176,22 @@ def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: State) 
         if "modpost" not in (error.tail or ""):
             raise
         return False  # they need a module that they did not need before
-    kernel = kernels.load(base)
+    kernel = kernels.read_kernel(base)
     made = [bench.out / name for name in state.targets]
     kmodules.product(kernel, made, product, bench.log("pack"))
     return True
 
 
-def _read(folder: Path, tree: Path) -> State:
+def _read(folder: Path, tree: Path) -> TreeState:
     try:
-        return State(**json.loads((folder / STATE).read_text()))
+        return TreeState(**json.loads((folder / STATE).read_text()))
     except (OSError, ValueError, TypeError):  # none yet, or an older lab's
         for stale in folder.iterdir():
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-        return State(str(tree))
+        return TreeState(str(tree))
 
 
-def _write(folder: Path, state: State) -> None:
+def _write(folder: Path, state: TreeState) -> None:
     scratch = folder / f".{STATE}"
     scratch.write_text(json.dumps(asdict(state)))
     scratch.replace(folder / STATE)

@@ -72,7 +72,7 @@ def is_shallow(tree: Path) -> bool:
     return git(tree, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
-def files(tree: Path) -> list[str]:
+def tracked_files(tree: Path) -> list[str]:
     """Return the names of a tree's sources, new ones included, what a build left excluded.
 
     Raises:
@@ -105,8 +105,8 @@ def stamps(tree: Path, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def mirror(
-    tree: Path, files: Mapping[str, str], target: Path, before: Mapping[str, str]
+def mirror_tree(
+    tree: Path, tracked_files: Mapping[str, str], target: Path, before: Mapping[str, str]
 ) -> set[str]:
     """Make `target` hold the same files, as hard links where that can be; return what changed.
 
@@ -116,10 +116,10 @@ def mirror(
         target: where they shall be; other files there stay.
         before: as `files` was at the last call: what is gone since is removed.
     """
-    changed = set(before) - set(files)
+    changed = set(before) - set(tracked_files)
     for name in changed:
         (target / name).unlink(missing_ok=True)
-    for name, stamp in files.items():
+    for name, stamp in tracked_files.items():
         source, copy = tree / name, target / name
         if before.get(name) != stamp and not _same(source, copy):
             changed.add(name)

@@ -267,12 +267,14 @@ class Bench:
         Raises:
             BuildError: an option was not granted, or could be had against its mark.
         """
-        final = kconfig.read((self.out / ".config").read_text())
-        kconfig.check(self.job.asked, self.job.unasked, final, kconfig.symbols(self.tree))
+        final = kconfig.read_config((self.out / ".config").read_text())
+        kconfig.check_config(
+            self.job.asked, self.job.unasked, final, kconfig.config_symbols(self.tree)
+        )
 
     def refused(self) -> list[str]:
         """Return the names of the options that were asked for and are not there."""
-        final = kconfig.read((self.out / ".config").read_text())
+        final = kconfig.read_config((self.out / ".config").read_text())
         return [each.name for each in self.job.asked if final.get(each.name, "n") != each.value]
 
     def compile(self, *targets: str) -> None:

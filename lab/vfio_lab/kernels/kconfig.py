@@ -98,7 +98,9 @@ def _option(line: str, where: str) -> Option:
     return Option(match["name"], match["value"], reason.strip(), where, since, until)
 
 
-def merge(base: Iterable[Option], flavour: Iterable[Option], to: Series) -> tuple[Option, ...]:
+def merge_options(
+    base: Iterable[Option], flavour: Iterable[Option], to: Series
+) -> tuple[Option, ...]:
     """Return the options that a kernel of a series is asked for, sorted by name.
 
     Args:
@@ -136,7 +138,7 @@ def seed(options: Iterable[Option]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def read(text: str) -> dict[str, str]:
+def read_config(text: str) -> dict[str, str]:
     """Return the options of a finished `.config`; those not set are `n`."""
     values = {}
     for line in text.splitlines():
@@ -147,7 +149,7 @@ def read(text: str) -> dict[str, str]:
     return values
 
 
-def symbols(tree: Path) -> frozenset[str]:
+def config_symbols(tree: Path) -> frozenset[str]:
     """Return the names of all options that a source tree defines for x86."""
     foreign = [path for path in (tree / "arch").iterdir() if path.is_dir() and path.name != "x86"]
     names: set[str] = set()
@@ -157,7 +159,7 @@ def symbols(tree: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def check(
+def check_config(
     asked: Iterable[Option],
     unasked: Iterable[Option],
     final: Mapping[str, str],

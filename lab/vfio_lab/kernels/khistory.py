@@ -32,8 +32,8 @@ def known(tree: Path) -> dict[str, bool]:
     """
     if not gittree.has_history(tree):
         return {}
-    registry = changes.load().values()
-    found = judge(registry, commits(tree))
+    registry = changes.load_changes().values()
+    found = changes_in_log(registry, commits(tree))
     if gittree.knows(tree, BEGINNING) and not gittree.is_shallow(tree):
         hashed = [change.id for change in registry if re.fullmatch("[0-9a-f]{12}", change.id)]
         return dict.fromkeys(hashed, False) | found
@@ -49,7 +49,7 @@ def commits(tree: Path) -> Iterator[Commit]:
             yield hash_, subject, body
 
 
-def judge(registry: Iterable[Change], log: Iterable[Commit]) -> dict[str, bool]:
+def changes_in_log(registry: Iterable[Change], log: Iterable[Commit]) -> dict[str, bool]:
     """Return for the changes that a log mentions whether they are in or were reverted.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import kbuild
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest, file_digest
 from vfio_lab.util.process import pipeline
@@ -59,7 +59,7 @@ def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
 
     def build(scratch: Path) -> None:
         with progress.task(f"Replacing modules of kernel {kernel.name}"):
-            pack(kernel, given, scratch, cache.root / "logs" / f"modules-{key}.log")
+            pack_modules(kernel, given, scratch, cache.root / "logs" / f"modules-{key}.log")
 
     entry = cache.obtain(KIND, key, build)
     cache.prune(KIND, KEPT, IDLE_S)
@@ -72,7 +72,7 @@ def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
     )
 
 
-def pack(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
+def pack_modules(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
     """Make the squashfs of a kernel's modules, some of them replaced.
 
     Args:
@@ -113,7 +113,7 @@ def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -
     Raises:
         UsageError: the kernel has no module of such a name, or one is for another kernel.
     """
-    pack(kernel, modules, scratch, log)
+    pack_modules(kernel, modules, scratch, log)
     for name in kbuild.KEPT.values():
         os.link(kernel.bzimage.parent / name, scratch / name)
 

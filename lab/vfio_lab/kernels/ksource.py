@@ -42,7 +42,7 @@ def pinned(cache: Cache, wanted: Wanted) -> apt.Package | None:
     return None
 
 
-def obtain(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
+def ensure_source(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
     """Return the pinned version and its file, fetching what is missing.
 
     Raises:

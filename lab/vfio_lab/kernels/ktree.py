@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from vfio_lab.kernels import kbuild, kernel, ksource
+from vfio_lab.kernels import kbuild, ksource, packaged
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache
 
@@ -58,7 +58,7 @@ class Tree:
         return [f"{paths[name]}.ko" for name in wanted]
 
 
-def obtain(name: str, cache: Cache) -> Tree:
+def ensure_tree(name: str, cache: Cache) -> Tree:
     """Return the built tree of a packaged kernel, making it first if need be.
 
     Args:
@@ -70,8 +70,8 @@ def obtain(name: str, cache: Cache) -> Tree:
         HostError: a tool, disk space or the network is missing.
         BuildError: it does not compile.
     """
-    spec = kernel.catalogue().spec(name)
-    package, archive = ksource.obtain(cache.open(), spec.source)
+    spec = packaged.kernel_catalogue().spec(name)
+    package, archive = ksource.ensure_source(cache.open(), spec.source)
     key = spec.key(package.sha256)
     folder = cache.path(KIND, key)
     job = kbuild.Job(spec.name, spec.asked, spec.unasked, spec.steps)

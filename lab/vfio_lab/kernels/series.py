@@ -37,7 +37,7 @@ class Patch:
         return frozenset(PurePath(name) for name in TOUCHED.findall(self.text))
 
 
-def read(sources: Sequence[str], repository: Path) -> list[Patch]:
+def read_series(sources: Sequence[str], repository: Path) -> list[Patch]:
     """Return the patches that a user names, in order.
 
     Args:

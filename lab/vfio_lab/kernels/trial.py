@@ -12,8 +12,8 @@ from vfio_lab.kernels import (
     ktree,
     series,
 )
-from vfio_lab.kernels import kernel as kernels
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels import packaged as kernels
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
 from vfio_lab.util.cache import Cache, digest
 
@@ -30,11 +30,11 @@ def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:
         UsageError: there is no such kernel.
         BuildError: a patch does not apply or compile; names file and line.
     """
-    base = kernels.obtain(name, cache)
+    base = kernels.ensure_packaged_kernel(name, cache)
     key = _key(base, patches)
     if (entry := cache.find(export.KIND, key)) is not None:
-        return kernels.load(entry)
-    tree = ktree.obtain(name, cache)
+        return kernels.read_kernel(entry)
+    tree = ktree.ensure_tree(name, cache)
     area = ktree.VFIO if modules_suffice(patches) else ktree.WHOLE
     with ktree.branch(tree, _label(name, key), area) as bench:
         return patched_in(bench, tree, patches, cache)
@@ -54,7 +54,7 @@ def patched_in(
     Raises:
         BuildError: a patch does not apply or compile; names file and line.
     """
-    base = kernels.obtain(tree.name, cache)
+    base = kernels.ensure_packaged_kernel(tree.name, cache)
     key = _key(base, patches)
 
     def build(scratch: Path) -> None:
@@ -67,11 +67,11 @@ def patched_in(
                 bench.compile()
                 bench.pack(scratch)
         facts = {"release": base.release, "version": base.version, "lasting": False}
-        kernels.note(scratch, {"name": _label(tree.name, key), **facts})
+        kernels.write_facts(scratch, {"name": _label(tree.name, key), **facts})
 
     entry = cache.obtain(export.KIND, key, build)
     cache.prune(export.KIND, export.PRODUCTS_KEPT, export.IDLE_S)
-    return kernels.load(entry)
+    return kernels.read_kernel(entry)
 
 
 def _key(base: Kernel, patches: Sequence[Patch]) -> str:

@@ -28,14 +28,14 @@ FOREIGN = frozenset({"remove", "rescan", "reset_subordinate"})
 MODULES = frozenset({"vfio", "vfio-pci", "vfio_iommu_type1", "iommufd"})
 
 
-class Unsuited(LabError):
+class NotPermittedOnHost(LabError):
     """This machine cannot be asked that; a guest can."""
 
     usual_hint = "run the scenario without --lab-host"
 
 
 @dataclass(frozen=True)
-class Fence:
+class Allowlist:
     """The device that is lent to us, and its VFs.
 
     Args:
@@ -80,10 +80,10 @@ class Fence:
 
 
 @dataclass
-class FencedChannel(Channel):
+class RestrictedChannel(Channel):
     """An agent's stream that takes no request beyond its fence."""
 
-    fence: Fence = field(default_factory=lambda: Fence(frozenset()))
+    fence: Allowlist = field(default_factory=lambda: Allowlist(frozenset()))
 
     def start(self, pid: int, op: str, about: str, /, **args: object) -> Pending:
         """Send a request and return without waiting.
@@ -92,7 +92,7 @@ class FencedChannel(Channel):
             Unsuited: the machine is not to be asked that.
         """
         if (objection := self.fence.objection(op, args)) is not None:
-            raise Unsuited(f"it {objection}, which is not the device that was named")
+            raise NotPermittedOnHost(f"it {objection}, which is not the device that was named")
         return super().start(pid, op, about, **args)
 
 

@@ -17,9 +17,9 @@ from vfio_lab.client.channel import ROUTER, Channel
 from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import BootError, LabError
 from vfio_lab.hw.topology import Topology
-from vfio_lab.kernels.kernel import Kernel
-from vfio_lab.machine.base import CALL_TIMEOUT_S, Awake, Subject
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.ssh import Login, Ssh
+from vfio_lab.machine.test_machine import CALL_TIMEOUT_S, ClockAnchor, TestMachine
 from vfio_lab.qemu import console
 from vfio_lab.qemu.accelerator import Accelerator
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
@@ -40,7 +40,7 @@ SETTLED = "/run/vfio-lab/settled"
 
 
 @dataclass(frozen=True)
-class Machine:
+class BootSpec:
     """All that a guest is started from.
 
     Args:
@@ -61,7 +61,7 @@ class Machine:
 
 
 @dataclass
-class Guest(Subject):
+class Guest(TestMachine):
     """A pristine machine for one scenario; `close` throws it away.
 
     Args:
@@ -75,7 +75,7 @@ class Guest(Subject):
     """
 
     name: str
-    machine: Machine
+    machine: BootSpec
     folder: Path
     qemu: Qemu
     channel: Channel
@@ -83,12 +83,12 @@ class Guest(Subject):
     agent: socket.socket = field(repr=False)
     transcript: list[Entry] = field(default_factory=list, repr=False)
     users: list[VfioUser] = field(default_factory=list, repr=False)
-    awake: Awake | None = None
+    awake: ClockAnchor | None = None
     kept: bool = False
     _log: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
-    def launch(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
+    def launch(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
         """Start QEMU; the guest is not awake yet.
 
         Raises:
@@ -105,11 +105,11 @@ class Guest(Subject):
             inherit = (monitor_end.fileno(), agent_end.fileno())
             qemu = Qemu.launch(command, folder / "qemu.log", inherit, keepable=keepable)
         guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
-        guest.channel.circumstances, guest.channel.log = guest.circumstances, guest.console
+        guest.channel.error_context, guest.channel.log = guest.error_context, guest.console
         return guest
 
     @classmethod
-    def clone(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
+    def clone(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
         """Return an awake clone of a template.
 
         Raises:
@@ -120,7 +120,7 @@ class Guest(Subject):
         return guest
 
     @classmethod
-    def boot(cls, name: str, machine: Machine, folder: Path, *, keepable: bool = False) -> Guest:
+    def boot(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
         """Return a guest booted from power-on, as soon as its agent answers.
 
         Raises:
@@ -145,7 +145,7 @@ class Guest(Subject):
     @cached_property
     def qmp(self) -> Qmp:
         """QEMU's monitor, connected on first use."""
-        return Qmp(self.monitor, self.name, self.folder / "qmp.jsonl", self.circumstances)
+        return Qmp(self.monitor, self.name, self.folder / "qmp.jsonl", self.error_context)
 
     @cached_property
     def ssh(self) -> Ssh:
@@ -174,15 +174,15 @@ class Guest(Subject):
             host_key=self.machine.keys / "host.pub",
         )
 
-    def settled(self, deadline: Deadline) -> None:
+    def wait_boot_complete(self, deadline: Deadline) -> None:
         """Wait until boot's last step, sshd, is done."""
         wait_until("the end of boot", lambda: self.root.exists(SETTLED), deadline)
 
-    def circumstances(self) -> dict[str, Any]:
+    def error_context(self) -> dict[str, Any]:
         """Return what an error about this guest should carry, gathered now."""
         self.qemu.await_end(Deadline.after(ENDING_TIMEOUT_S))
         seen = self.qemu.how_it_ended()
-        if (headline := console.headline(self.console)) is not None:
+        if (headline := console.last_words(self.console)) is not None:
             seen = f"{headline} ({seen})"
         return {"seen": seen, "tail": console.tail(self.console), "where": self.console}
 
@@ -239,7 +239,7 @@ class Guest(Subject):
         )
         # Set to the moment of asking, the guest's clock is late by the request's way; the answer
         # is late by its own.
-        self.awake = Awake((answer["now_ns"] / 1e9 + answer["ended"]) / 2, answer["log_us"])
+        self.awake = ClockAnchor((answer["now_ns"] / 1e9 + answer["ended"]) / 2, answer["log_us"])
 
     @contextlib.contextmanager
     def _delivery(self, how: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ from vfio_lab.hw.topology import Viommu
 from vfio_lab.machine.guest import Guest
 
 
-def check(guest: Guest) -> None:
+def verify_hardware(guest: Guest) -> None:
     """Compare the guest's PCI functions and IOMMU groups with its topology.
 
     Raises:

@@ -11,11 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfio_lab.machine.guest import Guest, Machine
+from vfio_lab.machine.guest import BootSpec, Guest
 
 
 @dataclass(frozen=True)
-class Coming:
+class PendingClone:
     """A guest that is not awake yet, maybe.
 
     Args:
@@ -34,14 +34,14 @@ class Coming:
         shutil.rmtree(self.guest.folder, ignore_errors=True)
 
 
-class Ahead:
+class ClonePrefetcher:
     """At most one guest that is cloned for a scenario to come: `coming`."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clone-ahead")
-        self.coming: Coming | None = None
+        self.coming: PendingClone | None = None
 
-    def start(self, name: str, template: Machine, folder: Path, *, keepable: bool) -> None:
+    def start(self, name: str, template: BootSpec, folder: Path, *, keepable: bool) -> None:
         """Begin to clone a guest; one that was not taken is thrown away.
 
         Args:
@@ -52,7 +52,7 @@ class Ahead:
         """
         self.discard()
         guest = Guest.launch(name, template, folder, keepable=keepable)
-        self.coming = Coming(guest, self._thread.submit(guest.become_clone))
+        self.coming = PendingClone(guest, self._thread.submit(guest.become_clone))
 
     def take(self, name: str) -> Guest | None:
         """Return the guest that was cloned for that name, once it is awake.

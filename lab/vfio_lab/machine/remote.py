@@ -19,10 +19,10 @@ from vfio_lab.hw.pci import Bdf
 from vfio_lab.hw.topology import Topology
 from vfio_lab.hw.tree import Function, Model, Sriov
 from vfio_lab.image import rootfs
-from vfio_lab.kernels.kernel import Kernel
-from vfio_lab.machine.allowlist import Fence, FencedChannel, Unsuited
-from vfio_lab.machine.base import Awake, Subject
+from vfio_lab.kernels.packaged import Kernel
+from vfio_lab.machine.allowlist import Allowlist, NotPermittedOnHost, RestrictedChannel
 from vfio_lab.machine.ssh import Login, Ssh
+from vfio_lab.machine.test_machine import ClockAnchor, TestMachine
 from vfio_lab.spec.changes import Version, parse_version
 from vfio_lab.util import resources
 from vfio_lab.util.deadline import Deadline, wait_until
@@ -81,7 +81,7 @@ class Found(Topology):
 
 
 @dataclass(frozen=True)
-class RealMachine:
+class RemoteHost:
     """A machine that was looked at, and the device that it lends.
 
     Args:
@@ -97,11 +97,11 @@ class RealMachine:
     pf: Bdf
     kernel: Kernel
     topology: Topology
-    fence: Fence
+    fence: Allowlist
     ssh: Ssh = field(repr=False)
 
     @classmethod
-    def reach(cls, login: Login, pf: Bdf, folder: Path) -> RealMachine:
+    def reach(cls, login: Login, pf: Bdf, folder: Path) -> RemoteHost:
         """Look at a machine without touching anything.
 
         Args:
@@ -125,7 +125,7 @@ class RealMachine:
             pf,
             _kernel(facts, folder),
             Found(login.host, "a real machine", (), found=(function,)),
-            Fence(frozenset(map(str, (pf, *vfs)))),
+            Allowlist(frozenset(map(str, (pf, *vfs)))),
             ssh,
         )
 
@@ -139,7 +139,7 @@ class RealMachine:
         """Return what a scenario's machine has and this one has not, empty if nothing."""
         if image_name != rootfs.BASE:
             return f"the image {image_name}"
-        roles = [each.role for each in topology.under_test if each.model.qemu and not each.is_slot]
+        roles = [each.role for each in topology.endpoints if each.model.qemu and not each.is_slot]
         missing = sorted(role for role in roles if role != PF)
         if missing:
             return ", ".join(missing)
@@ -147,21 +147,21 @@ class RealMachine:
 
 
 @dataclass
-class RealGuest(Subject):
+class RemoteMachine(TestMachine):
     """A real machine for the time of one scenario; `close` puts everything back."""
 
     name: str
-    machine: RealMachine
+    machine: RemoteHost
     folder: Path
     channel: Channel
     session: Session = field(repr=False)
     transcript: list[Entry] = field(default_factory=list, repr=False)
     users: list[VfioUser] = field(default_factory=list, repr=False)
-    awake: Awake | None = None
+    awake: ClockAnchor | None = None
     _log: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
-    def borrow(cls, name: str, machine: RealMachine, folder: Path) -> RealGuest:
+    def borrow(cls, name: str, machine: RemoteHost, folder: Path) -> RemoteMachine:
         """Start an agent on the machine, which lends it the device.
 
         Raises:
@@ -170,33 +170,33 @@ class RealGuest(Subject):
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         session = _start(machine.ssh, machine.pf, "lend")
-        channel = FencedChannel(session, name, fence=machine.fence)
+        channel = RestrictedChannel(session, name, fence=machine.fence)
         guest = cls(name, machine, folder, channel, session)
-        channel.circumstances = guest.circumstances
+        channel.error_context = guest.error_context
         try:
             channel.await_ready(Deadline.after(TIMEOUT_S))
             stamp = guest.ask("mark", "mark the kernel log")
         except BaseException:
             guest.close()
             raise
-        guest.awake = Awake((stamp["began"] + stamp["ended"]) / 2, stamp["log_us"])
+        guest.awake = ClockAnchor((stamp["began"] + stamp["ended"]) / 2, stamp["log_us"])
         return guest
 
     def taints(self) -> frozenset[int]:
         """Taints stay for ever: only a machine of the scenario's own can tell whose they are."""
-        raise Unsuited("it has been up for long: whose its taints are cannot be told")
+        raise NotPermittedOnHost("it has been up for long: whose its taints are cannot be told")
 
     def unload(self, module: str) -> None:
         """Others may use a module."""
-        raise Unsuited(f"its module {module} may be in others' use")
+        raise NotPermittedOnHost(f"its module {module} may be in others' use")
 
     def __getattr__(self, name: str) -> Any:
         """Say what only guests have: a monitor, a process, a power button."""
         if name.startswith("_"):
             raise AttributeError(name)
-        raise Unsuited(f"it is no guest of ours: it has no {name}")
+        raise NotPermittedOnHost(f"it is no guest of ours: it has no {name}")
 
-    def circumstances(self) -> dict[str, Any]:
+    def error_context(self) -> dict[str, Any]:
         """Return what an error about this machine should carry."""
         return {"seen": _complaint(self.session)} if self.session.exit_status_ready() else {}
 

@@ -19,7 +19,7 @@ OWN = ("socket:", "pipe:", "anon_inode:[pidfd]", "/dev/null", "/dev/console", "/
 
 
 @dataclass(frozen=True)
-class Seen:
+class PciState:
     """A PCI function as the guest has it.
 
     Args:
@@ -42,7 +42,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Held:
+class OpenFile:
     """A descriptor of a user.
 
     Args:
@@ -60,18 +60,18 @@ class Held:
 class Snapshot:
     """A guest at one moment."""
 
-    functions: tuple[Seen, ...]
-    held: tuple[Held, ...]
+    functions: tuple[PciState, ...]
+    held: tuple[OpenFile, ...]
 
 
-def load(path: Path) -> Snapshot | None:
+def read_state(path: Path) -> Snapshot | None:
     """Return the snapshot in an evidence folder's file, None if there is none."""
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    functions = tuple(Seen(**one) for one in data["functions"])
-    return Snapshot(functions, tuple(Held(**one) for one in data["held"]))
+    functions = tuple(PciState(**one) for one in data["functions"])
+    return Snapshot(functions, tuple(OpenFile(**one) for one in data["held"]))
 
 
 def snapshot(
@@ -91,8 +91,8 @@ def snapshot(
         for fd, file in descriptors.items():
             if file and not file.startswith(OWN):
                 what = devices.get((user, fd), file) if file == DEVICE_FILE else file
-                held.append(Held(user, int(fd), what))
-    return Snapshot(tuple(Seen(**one) for one in answer["functions"]), tuple(held))
+                held.append(OpenFile(user, int(fd), what))
+    return Snapshot(tuple(PciState(**one) for one in answer["functions"]), tuple(held))
 
 
 def _devices(transcript: Iterable[Entry]) -> dict[tuple[str, str], str]:

@@ -20,10 +20,10 @@ from vfio_lab.errors import BuildError
 from vfio_lab.hw.topology import Topology
 from vfio_lab.image import initramfs, payload, rootfs
 from vfio_lab.image.rootfs import Image
-from vfio_lab.kernels import bring, kernel, kmodules
-from vfio_lab.kernels.kernel import Kernel
-from vfio_lab.machine.guest import Guest, Machine
-from vfio_lab.machine.hardware import check
+from vfio_lab.kernels import kmodules, named, packaged
+from vfio_lab.kernels.packaged import Kernel
+from vfio_lab.machine.guest import BootSpec, Guest
+from vfio_lab.machine.hardware import verify_hardware
 from vfio_lab.qemu import capabilities, console
 from vfio_lab.qemu.accelerator import Accelerator, choose_accelerator
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
@@ -45,7 +45,7 @@ RECIPE = 1  # raise when this module freezes differently
 
 
 @dataclass(frozen=True)
-class Load:
+class Disks:
     """What a guest has on its disks beside the kernel's modules.
 
     Args:
@@ -58,7 +58,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class GuestFactory:
     """What every template of a run is made with.
 
     Args:
@@ -72,18 +72,18 @@ class Workshop:
     kernel: Kernel
     caps: QemuCaps
     accelerator: Accelerator
-    _loads: dict[str, Load] = field(default_factory=dict, repr=False)
+    _loads: dict[str, Disks] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
         cls, cache: Cache, kernel_name: str | None = None, modules: Path | None = None
-    ) -> Workshop:
+    ) -> GuestFactory:
         """Return the workshop for a kernel, building what the cache lacks.
 
         Args:
             cache: where everything built lives.
             kernel_name: of a packaged one, the newest by default, or a path that
-                `vfio_lab.kernels.bring` takes.
+                `vfio_lab.kernels.named` takes.
             modules: folder of modules that replace the kernel's own.
 
         Raises:
@@ -91,15 +91,17 @@ class Workshop:
             UsageError: there is no kernel of that name, or the modules are not for it.
         """
         replacing = kmodules.found_in(modules) if modules else []
-        caps = capabilities.probe()
-        built = bring.obtain(kernel_name or kernel.catalogue().default, cache.open())
+        caps = capabilities.probe_qemu()
+        built = named.ensure_kernel(
+            kernel_name or packaged.kernel_catalogue().default, cache.open()
+        )
         if replacing:
             built = kmodules.replaced(built, replacing, cache)
-        workshop = cls(cache, built, caps, choose_accelerator(caps, cache, built.bzimage))
-        workshop.load(rootfs.BASE)
-        return workshop
+        guest_factory = cls(cache, built, caps, choose_accelerator(caps, cache, built.bzimage))
+        guest_factory.load(rootfs.BASE)
+        return guest_factory
 
-    def load(self, image_name: str) -> Load:
+    def load(self, image_name: str) -> Disks:
         """Return the disks of guests with that root file system, building what is missing.
 
         Raises:
@@ -107,16 +109,16 @@ class Workshop:
             HostError: this host cannot build it.
         """
         if image_name not in self._loads:
-            root_fs = rootfs.obtain(self.cache, image_name)
-            content = payload.files(self.cache) | self._cargo(root_fs)
+            root_fs = rootfs.ensure_image(self.cache, image_name)
+            content = payload.payload_files(self.cache) | self._cargo(root_fs)
             key = payload.payload_digest(content)[:16]
             folder = self.cache.obtain(
-                "payload", key, lambda scratch: payload.pack(content, scratch / "payload.tar")
+                "payload", key, lambda scratch: payload.pack_tar(content, scratch / "payload.tar")
             )
-            self._loads[image_name] = Load(root_fs, folder / "payload.tar")
+            self._loads[image_name] = Disks(root_fs, folder / "payload.tar")
         return self._loads[image_name]
 
-    def machine(self, topology: Topology, image_name: str = rootfs.BASE) -> Machine:
+    def machine(self, topology: Topology, image_name: str = rootfs.BASE) -> BootSpec:
         """Return what a guest with that hardware and root file system boots from, cold."""
         load = self.load(image_name)
         files = BootFiles(
@@ -127,9 +129,9 @@ class Workshop:
             payload=load.payload,
         )
         keys = payload.keys(self.cache)
-        return Machine(topology, self.kernel, self.caps, self.accelerator, files, keys)
+        return BootSpec(topology, self.kernel, self.caps, self.accelerator, files, keys)
 
-    def template(self, topology: Topology, image_name: str = rootfs.BASE) -> Machine:
+    def template(self, topology: Topology, image_name: str = rootfs.BASE) -> BootSpec:
         """Return what a clone with that hardware and image starts from, freezing it if need be.
 
         Raises:
@@ -152,15 +154,15 @@ class Workshop:
     def _cargo(self, root_fs: Image) -> dict[str, bytes]:
         """Return what an image's recipe wants carried along, by names in the payload."""
         found: dict[str, bytes] = {}
-        if "kernel" in root_fs.cargo:
+        if "kernel" in root_fs.extras:
             found["inner/bzImage"] = self.kernel.bzimage.read_bytes()
-            archive = initramfs.obtain(self.cache, root_fs, self.kernel)
+            archive = initramfs.ensure_initramfs(self.cache, root_fs, self.kernel)
             found["inner/initramfs"] = archive.read_bytes()
-        if "selftests" in root_fs.cargo:
-            found |= selftests.files(selftests.obtain(self.cache))
+        if "selftests" in root_fs.extras:
+            found |= selftests.selftest_files(selftests.ensure_selftests(self.cache))
         return found
 
-    def _key(self, cold: Machine, root_fs: Image) -> str:
+    def _key(self, cold: BootSpec, root_fs: Image) -> str:
         """Return the digest of all that goes into a template."""
         nowhere = RunFiles(Path("/run"), "guest", qmp_fd=3, agent_fd=4)
         command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
@@ -180,15 +182,15 @@ def wherever(root: Path, command: Sequence[str]) -> list[str]:
     return [word.replace(os.fspath(root), "") for word in command]
 
 
-def _freeze(cold: Machine, scratch: Path, logs: Path, title: str) -> None:
+def _freeze(cold: BootSpec, scratch: Path, logs: Path, title: str) -> None:
     ram, state = scratch / "ram", scratch / "state"
     booting = replace(cold, files=replace(cold.files, ram=ram))
     with progress.task(title):
         name = f"template-{cold.topology.name}-{cold.kernel.name.replace(':', '-')}"
         guest = Guest.boot(name, booting, logs / name)
         try:
-            guest.settled(Deadline.after(SETTLE_TIMEOUT_S * cold.kernel.slowness))
-            check(guest)
+            guest.wait_boot_complete(Deadline.after(SETTLE_TIMEOUT_S * cold.kernel.slowness))
+            verify_hardware(guest)
             _check_log(guest)
             _warm_up(guest)
             _save(guest, state)
@@ -202,7 +204,7 @@ def _freeze(cold: Machine, scratch: Path, logs: Path, title: str) -> None:
 
 def _check_log(guest: Guest) -> None:
     """Refuse to freeze a guest whose kernel complained while it booted."""
-    found = console.complaints(console.read(guest.console))
+    found = console.complaints(console.read_console(guest.console))
     if found:
         raise BuildError(
             f"the kernel complained while {guest.name} booted: {found[0].headline}",

@@ -110,8 +110,8 @@ def try_kvm(qemu: Path, bzimage: Path, patience_s: float = TRIAL_S) -> Accelerat
     took_s = time.monotonic() - begun
     if ALIVE in output:
         return Accelerator("kvm", f"a kernel spoke {took_s:.1f} s after it was started under KVM")
-    if stuck := next((word.decode() for word in STUCK if word in output), None):
-        return Accelerator("tcg", f"{KVM} opens but runs no kernel: {stuck}")
+    if is_blocked := next((word.decode() for word in STUCK if word in output), None):
+        return Accelerator("tcg", f"{KVM} opens but runs no kernel: {is_blocked}")
     said = output.decode(errors="replace").strip().splitlines()
     if ended is not None:
         last = said[-1] if said else "<no output>"

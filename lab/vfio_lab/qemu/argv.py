@@ -280,7 +280,7 @@ def _device(topology: Topology, role: str, *options: str) -> str:
 
 def _under_test(topology: Topology) -> list[str]:
     words: list[str] = []
-    for number, function in enumerate(topology.under_test, start=1):
+    for number, function in enumerate(topology.endpoints, start=1):
         if "nvme-subsys" in function.model.needs:
             words += ["-device", "nvme-subsys,id=nvme-subsys,nqn=vfio-lab"]
         words += [word for one in function.model.objects for word in ("-object", one)]

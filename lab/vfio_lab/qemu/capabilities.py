@@ -65,7 +65,7 @@ class QemuCaps:
 
 
 @cache
-def probe(binary: str = BINARY) -> QemuCaps:
+def probe_qemu(binary: str = BINARY) -> QemuCaps:
     """Return what the QEMU on PATH can do, asking it once a process.
 
     Raises:

@@ -63,7 +63,7 @@ class Complaint:
     report: str
 
 
-def read(path: Path) -> str:
+def read_console(path: Path) -> str:
     """Return a console's text without control sequences; empty when there is none."""
     try:
         return _CONTROL.sub("", path.read_text(errors="replace"))
@@ -73,7 +73,7 @@ def read(path: Path) -> str:
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
     """Return a console's last lines, empty when there are none."""
-    return "\n".join(read(path)[-TAIL_BYTES:].splitlines()[-lines:])
+    return "\n".join(read_console(path)[-TAIL_BYTES:].splitlines()[-lines:])
 
 
 def complaints(text: str) -> list[Complaint]:
@@ -115,12 +115,12 @@ def _end(lines: list[str], begin: int) -> int | None:
     return None
 
 
-def headline(path: Path) -> str | None:
+def last_words(path: Path) -> str | None:
     """Return the line with which the guest's last words began, None if it had none.
 
     That is the first complaint that no kernel survives, else the first of all.
     """
-    found = complaints(read(path))
+    found = complaints(read_console(path))
     found.sort(key=lambda each: each.kind not in _FATAL)
     return found[0].headline if found else None
 

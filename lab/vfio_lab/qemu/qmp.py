@@ -42,10 +42,10 @@ class Qmp:
         sock: socket.socket,
         name: str,
         log: Path,
-        circumstances: Callable[[], dict[str, Any]] = dict,
+        error_context: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.name = name
-        self._circumstances = circumstances
+        self._circumstances = error_context
         self.events: list[dict[str, Any]] = []
         log.touch(mode=0o600)
         self._log = log.open("a", buffering=1)

@@ -21,7 +21,7 @@ from vfio_lab.qemu.process import guarded
 WIRES = 2
 
 
-def keep(run: socket.socket, inherited: Sequence[int], command: Sequence[str]) -> int:
+def supervise(run: socket.socket, inherited: Sequence[int], command: Sequence[str]) -> int:
     """Start QEMU, end it if the run hangs up on it, and return how it ended."""
     qemu = subprocess.Popen(guarded(command), pass_fds=inherited, stdin=subprocess.DEVNULL)
     for fd in inherited:  # else QEMU's end would not be the end of its wires
@@ -41,7 +41,7 @@ def main() -> None:
     """Keep one QEMU, and end as it does."""
     run, inherited, *command = sys.argv[1:]
     fds = [int(fd) for fd in inherited.split(",") if fd]
-    code = keep(socket.socket(fileno=int(run)), fds, command)
+    code = supervise(socket.socket(fileno=int(run)), fds, command)
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core would be ours, not QEMU's
         if -code not in (signal.SIGKILL, signal.SIGSTOP):

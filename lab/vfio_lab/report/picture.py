@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import FURNITURE_ROLES, Topology, Viommu
-from vfio_lab.machine.state import Held, Seen, Snapshot
+from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology, Viommu
+from vfio_lab.machine.state import OpenFile, PciState, Snapshot
 from vfio_lab.report.pages import render
 
 ROW = 30
@@ -25,7 +25,7 @@ CONTAINER = "/dev/vfio/vfio"
 
 
 @dataclass(frozen=True)
-class Row:
+class FunctionRow:
     """One PCI function of the picture.
 
     Args:
@@ -77,7 +77,7 @@ class Picture:
 
     title: str
     viommu: str
-    rows: tuple[Row, ...]
+    rows: tuple[FunctionRow, ...]
     held: tuple[str, ...] = field(default=())
 
     @cached_property
@@ -117,15 +117,17 @@ def picture(topology: Topology, seen: Snapshot | None = None) -> Picture:
     return Picture(f"{topology.name}: {topology.summary}", viommu, rows, tuple(_elsewhere(held)))
 
 
-def _rows(topology: Topology, seen: Mapping[str, Seen], held: Sequence[Held]) -> Iterator[Row]:
+def _rows(
+    topology: Topology, seen: Mapping[str, PciState], held: Sequence[OpenFile]
+) -> Iterator[FunctionRow]:
     promised = _promised(topology)
 
-    def walk(above: str | None, depth: int) -> Iterator[Row]:
-        for function in (one for one in topology.under_test if one.parent == above):
+    def walk(above: str | None, depth: int) -> Iterator[FunctionRow]:
+        for function in (one for one in topology.endpoints if one.parent == above):
             bdf = str(function.bdf)
             what = f"{function.model.qemu} {function.model.ids}"
             if bdf in seen or not seen:
-                blank = Seen(bdf, "", "", "", promised.get(function.role, ""), "")
+                blank = PciState(bdf, "", "", "", promised.get(function.role, ""), "")
                 yield _row(depth, function.role, what, seen.get(bdf, blank), held)
             vfs = [one for one in seen.values() if one.physfn == bdf]
             for index, vf in enumerate(vfs):
@@ -134,11 +136,13 @@ def _rows(topology: Topology, seen: Mapping[str, Seen], held: Sequence[Held]) ->
             yield from walk(function.role, depth + 1)
 
     yield from walk(None, 0)
-    count = len(topology.functions) - len(topology.under_test)
-    yield Row(0, "", f"the lab's own {count} devices", "")
+    count = len(topology.functions) - len(topology.endpoints)
+    yield FunctionRow(0, "", f"the lab's own {count} devices", "")
 
 
-def _row(depth: int, role: str, what: str, function: Seen, held: Sequence[Held]) -> Row:
+def _row(
+    depth: int, role: str, what: str, function: PciState, held: Sequence[OpenFile]
+) -> FunctionRow:
     mine = {
         function.bdf,
         f"{GROUPS}{function.iommu_group}",
@@ -147,12 +151,12 @@ def _row(depth: int, role: str, what: str, function: Seen, held: Sequence[Held])
     }
     holders = tuple(f"{one.user} {one.fd}" for one in held if one.what in mine)
     bdf = Bdf.parse(function.bdf).short
-    return Row(depth, bdf, role, what, function.driver, function.iommu_group, holders)
+    return FunctionRow(depth, bdf, role, what, function.driver, function.iommu_group, holders)
 
 
 def _promised(topology: Topology) -> dict[str, str]:
     """Return letters for the groups that a topology promises; the numbers are the guest's."""
-    groups = [group for group in topology.groups if group[0].role not in FURNITURE_ROLES]
+    groups = [group for group in topology.groups if group[0].role not in INFRASTRUCTURE_ROLES]
     return {
         function.role: chr(ord("A") + index)
         for index, group in enumerate(groups)
@@ -160,7 +164,7 @@ def _promised(topology: Topology) -> dict[str, str]:
     }
 
 
-def _elsewhere(held: Sequence[Held]) -> Iterator[str]:
+def _elsewhere(held: Sequence[OpenFile]) -> Iterator[str]:
     """Yield descriptors that are neither a device's nor a group's."""
     for one in held:
         path = PurePosixPath(one.what)

@@ -8,21 +8,21 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfio_lab.campaign.results import RESULTS, Results, read
+from vfio_lab.campaign.results import RESULTS, Results, read_results
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.topology import TOPOLOGIES
-from vfio_lab.machine.state import load as load_snapshot
+from vfio_lab.machine.state import read_state as load_snapshot
 from vfio_lab.report.pages import plain, render, text
 from vfio_lab.report.picture import picture
-from vfio_lab.report.shown import (
-    Shown,
+from vfio_lab.report.view import (
+    ScenarioView,
     counts,
     failures,
     headline,
+    scenario_views,
     sections,
-    shown,
 )
-from vfio_lab.spec.claims import load as load_claims
+from vfio_lab.spec.claims import load_claims
 from vfio_lab.util.cache import digest
 
 PLAIN_FILES = ("scenario.html", "style.css", "app.js")
@@ -59,7 +59,7 @@ def write(runs: Sequence[Path], target: Path) -> Path:
         UsageError: a folder holds no results, or the target something else.
     """
     check_target(target)
-    found = [(read(run), run) for run in runs]
+    found = [(read_results(run), run) for run in runs]
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         _write(found, scratch)
@@ -73,7 +73,7 @@ def write(runs: Sequence[Path], target: Path) -> Path:
 def _write(runs: Sequence[tuple[Results, Path]], target: Path) -> None:
     for folder in (target, target / "data", target / "pictures"):
         folder.mkdir(parents=True)
-    scenarios = [one for results, run in runs for one in shown(results, run)]
+    scenarios = [one for results, run in runs for one in scenario_views(results, run)]
     for one in scenarios:
         content = json.dumps(_page(one, target), separators=(",", ":"))
         # A line separator may stand in JSON but not in a script.
@@ -96,7 +96,7 @@ def _write(runs: Sequence[tuple[Results, Path]], target: Path) -> None:
     (target / "index.html").write_text(render("index.html", **values))
 
 
-def _page(one: Shown, target: Path) -> dict[str, object]:
+def _page(one: ScenarioView, target: Path) -> dict[str, object]:
     """Return what the page of a scenario shows."""
     record = one.record
     claims = load_claims()
@@ -116,7 +116,7 @@ def _page(one: Shown, target: Path) -> dict[str, object]:
     }
 
 
-def _picture(one: Shown, target: Path) -> str:
+def _picture(one: ScenarioView, target: Path) -> str:
     """Draw the guest at the end of a scenario, once for all that look alike; return its path."""
     seen = load_snapshot(one.evidence / "snapshot.json") if one.evidence else None
     if seen is None or one.record.topology not in TOPOLOGIES:

@@ -13,8 +13,8 @@ from vfio_lab.campaign.results import (
     Results,
     worst,
 )
-from vfio_lab.report.pages import duration, moment
-from vfio_lab.report.shown import BAD, WORDS, counts
+from vfio_lab.report.pages import moment, rough_duration
+from vfio_lab.report.view import BAD, WORDS, counts
 from vfio_lab.spec.claims import Claim, select, threads
 
 WIDTH = 72
@@ -22,7 +22,7 @@ LABEL = 10
 TESTED_BY = "Tested-by: "
 
 
-def summary(results: Results, thread: str | None = None, base: Results | None = None) -> str:
+def summarize(results: Results, thread: str | None = None, base: Results | None = None) -> str:
     """Return the summary of a run.
 
     Args:
@@ -34,7 +34,7 @@ def summary(results: Results, thread: str | None = None, base: Results | None = 
         UsageError: there is no such thread.
     """
     claims = select(thread)
-    verdicts = by_claim(results.scenarios, claims)
+    verdicts = outcome_by_claim(results.scenarios, claims)
     told = claims if thread else [one for one in claims if verdicts.get(one.id) in BAD]
     parts = [
         _facts(results),
@@ -47,7 +47,7 @@ def summary(results: Results, thread: str | None = None, base: Results | None = 
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
 
 
-def by_claim(records: Iterable[Record], claims: Iterable[Claim]) -> dict[str, Outcome]:
+def outcome_by_claim(records: Iterable[Record], claims: Iterable[Claim]) -> dict[str, Outcome]:
     """Return the worst outcome of each claim's scenarios; nothing for claims that none tested."""
     found: dict[str, Outcome] = {}
     known = {claim.id for claim in claims}
@@ -65,7 +65,7 @@ def _facts(results: Results) -> Iterator[str]:
         "patches": results.kernel.get("patches", ""),
         "QEMU": f"{results.host['qemu']}, {results.host['accelerator'].upper()}",
         "hardware": ", ".join(f"{name} ({count})" for name, count in topologies.most_common()),
-        "scenarios": f"{counts(results.scenarios)}, in {duration(results.seconds)}",
+        "scenarios": f"{counts(results.scenarios)}, in {rough_duration(results.seconds)}",
     }
     for name, value in facts.items():
         if value:
@@ -102,8 +102,8 @@ def _failures(results: Results, claims: list[Claim]) -> Iterator[str]:
 
 
 def _changes(results: Results, base: Results, claims: list[Claim]) -> Iterator[str]:
-    before = by_claim(base.scenarios, claims)
-    after = by_claim(results.scenarios, claims)
+    before = outcome_by_claim(base.scenarios, claims)
+    after = outcome_by_claim(results.scenarios, claims)
     changed = [one for one in claims if before.get(one.id) != after.get(one.id)]
     yield f"Against {base.kernel['release']}: {len(changed) or 'no'} claims changed"
     for claim in changed:

@@ -79,7 +79,7 @@ class Change:
 
 
 @functools.cache
-def load() -> Named[Change]:
+def load_changes() -> Named[Change]:
     """Return the changes of `lab/vfio_lab/spec/data/changes.toml`."""
     entries = tomllib.loads((resources.files("vfio_lab.spec") / "data" / DATA).read_text())[
         "change"

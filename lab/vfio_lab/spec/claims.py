@@ -109,7 +109,7 @@ class Claim:
         return ", ".join(words) or "all"
 
 
-class Outcome(enum.Enum):
+class Validity(enum.Enum):
     """Whether a claim holds on a kernel."""
 
     HOLDS = "holds"
@@ -118,7 +118,7 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Expectation:
     """What to expect of a claim on a kernel.
 
     Args:
@@ -126,22 +126,22 @@ class Verdict:
         change: the change that is missing, or that ended it.
     """
 
-    outcome: Outcome
+    outcome: Validity
     change: Change | None = None
 
     def __bool__(self) -> bool:
         """Whether the claim holds."""
-        return self.outcome is Outcome.HOLDS
+        return self.outcome is Validity.HOLDS
 
     def __str__(self) -> str:
         """Return the outcome and the change that explains it."""
         if self.change is None:
             return self.outcome.value
-        joined = "before" if self.outcome is Outcome.NOT_YET else "since"
+        joined = "before" if self.outcome is Validity.NOT_YET else "since"
         return f"{self.outcome.value}: {joined} {self.change}"
 
 
-def judge(claim: Claim, has: Callable[[Change], bool]) -> Verdict:
+def expectation(claim: Claim, has: Callable[[Change], bool]) -> Expectation:
     """Say whether a claim holds on a kernel that knows its changes.
 
     Args:
@@ -150,11 +150,11 @@ def judge(claim: Claim, has: Callable[[Change], bool]) -> Verdict:
     """
     for change in claim.since:
         if not has(change):
-            return Verdict(Outcome.NOT_YET, change)
+            return Expectation(Validity.NOT_YET, change)
     for change in claim.until:
         if has(change):
-            return Verdict(Outcome.ENDED, change)
-    return Verdict(Outcome.HOLDS)
+            return Expectation(Validity.ENDED, change)
+    return Expectation(Validity.HOLDS)
 
 
 def order(claim_id: str) -> tuple[str, int]:
@@ -175,7 +175,7 @@ def threads() -> Named[Thread]:
 
 
 @functools.cache
-def load() -> Named[Claim]:
+def load_claims() -> Named[Claim]:
     """Return the claims of the data files, in order of their IDs."""
     found: dict[str, Claim] = {}
     for area in areas().values():
@@ -211,7 +211,7 @@ def select(thread: str | None = None, area: str | None = None) -> list[Claim]:
         _ = threads()[thread]
     return [
         claim
-        for claim in load().values()
+        for claim in load_claims().values()
         if thread in (None, claim.thread) and letter in (None, claim.area)
     ]
 
@@ -223,7 +223,7 @@ def _entries(kind: str, file: str = "") -> list[dict[str, Any]]:
 
 
 def _claim(entry: Mapping[str, Any]) -> Claim:
-    registry = changes.load()
+    registry = changes.load_changes()
     return Claim(
         id=str(entry["id"]),
         sentence=str(entry["sentence"]),

@@ -32,7 +32,7 @@ class Scenario:
 
 
 @functools.cache
-def catalogue(folder: Path = FOLDER) -> Mapping[str, Scenario]:
+def scenario_catalogue(folder: Path = FOLDER) -> Mapping[str, Scenario]:
     """Return all scenarios by node ID.
 
     Args:
@@ -55,7 +55,7 @@ def catalogue(folder: Path = FOLDER) -> Mapping[str, Scenario]:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
                 sentence, *_ = (ast.get_docstring(node) or node.name).splitlines()
                 nodeid = f"{place}::{node.name}"
-                found[nodeid] = Scenario(nodeid, sentence, tuple(cited(node)))
+                found[nodeid] = Scenario(nodeid, sentence, tuple(cited_claims(node)))
     return found
 
 
@@ -63,13 +63,13 @@ def catalogue(folder: Path = FOLDER) -> Mapping[str, Scenario]:
 def by_claim(folder: Path = FOLDER) -> Mapping[str, tuple[str, ...]]:
     """Return the node IDs of the scenarios that cite each claim; raises as `catalogue` does."""
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for scenario in catalogue(folder).values():
+    for scenario in scenario_catalogue(folder).values():
         for claim in scenario.claims:
             found[claim].append(scenario.nodeid)
     return {claim: tuple(nodeids) for claim, nodeids in found.items()}
 
 
-def cited(function: ast.FunctionDef) -> list[str]:
+def cited_claims(function: ast.FunctionDef) -> list[str]:
     """Return the claim IDs in a scenario's decorators, in the marks of its parameters too."""
     ids = [name for decorator in function.decorator_list for name in _ids(decorator)]
     return list(dict.fromkeys(ids))

@@ -98,7 +98,7 @@ def mirror() -> Mirror:
     """
     # Without release files apt hides the targets, unless told not to look for them.
     listings = [_targets("--release-info"), _targets("--no-release-info")]
-    uri = next((uri for uri in map(choose, listings) if uri is not None), None)
+    uri = next((uri for uri in map(choose_mirror, listings) if uri is not None), None)
     if uri is None:
         raise HostError(
             "this host's apt has no source of Debian's main archive",
@@ -110,7 +110,7 @@ def mirror() -> Mirror:
     return Mirror(uri, next((path for path in KEYRINGS if path.exists()), None))
 
 
-def choose(listing: str) -> str | None:
+def choose_mirror(listing: str) -> str | None:
     """Return the URI of Debian's main archive among apt's index targets, if it is there.
 
     Before the first update apt knows the suite's name but nothing that the archive says of

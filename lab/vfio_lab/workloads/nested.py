@@ -85,7 +85,7 @@ class Hypervisor:
             token: the VF token that QEMU presents.
             iommufd: whether QEMU goes through iommufd and the function's character device.
         """
-        words = device(function, token, iommufd=iommufd)
+        words = device_option(function, token, iommufd=iommufd)
         return self.user.run(QEMU, *MACHINE, "-accel", "tcg", "-S", "-daemonize", *words)
 
     def boot(
@@ -106,7 +106,7 @@ class Hypervisor:
         line = " ".join([WORDS, f"driver={driver}", *words])
         # fmt: off
         command = [
-            QEMU, *MACHINE, *device(function, token),
+            QEMU, *MACHINE, *device_option(function, token),
             "-accel", "kvm",
             "-serial", "stdio",
             "-kernel", KERNEL,
@@ -130,7 +130,7 @@ class Hypervisor:
         return inner
 
 
-def device(function: PciFunction, token: UUID | None, *, iommufd: bool = False) -> list[str]:
+def device_option(function: PciFunction, token: UUID | None, *, iommufd: bool = False) -> list[str]:
     """Return the words of a command line that assign a function to a guest."""
     options = ["vfio-pci", f"host={function}", "bus=pcie.0", "addr=01.0"]
     backend = []

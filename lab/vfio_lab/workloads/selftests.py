@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.client.user import User
-from vfio_lab.kernels import kernel, ksource
+from vfio_lab.kernels import ksource, packaged
 from vfio_lab.kernels.kbuild import Bench, Job
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import MANIFEST, Cache, digest
@@ -32,7 +32,7 @@ TIMEOUT_S = 240.0
 MODES = (*GROUP, *COMPAT, *CDEV)
 
 
-def names(fixture: str, variants: Iterable[str], tests: Iterable[str]) -> list[str]:
+def selftest_names(fixture: str, variants: Iterable[str], tests: Iterable[str]) -> list[str]:
     """Return the names that TAP has for a fixture's tests.
 
     Args:
@@ -49,18 +49,18 @@ def of_tokens(modes: Iterable[str]) -> list[str]:
     uuids = ("same_uuid", "diff_uuid", "null_uuid")
     variants = [f"{mode}_{uuid}" for mode, uuid in itertools.product(modes, uuids)]
     tests = ("init_token_match", "pf_early_close", "override_token")
-    return names("vfio_pci_sriov_uapi_test", variants, tests)
+    return selftest_names("vfio_pci_sriov_uapi_test", variants, tests)
 
 
-def obtain(cache: Cache) -> Path:
+def ensure_selftests(cache: Cache) -> Path:
     """Return the folder with the programs, building them if need be.
 
     Raises:
         HostError: a tool, disk space or the network is missing.
         BuildError: they do not compile.
     """
-    spec = kernel.catalogue().spec(kernel.catalogue().default)
-    package, archive = ksource.obtain(cache, spec.source)
+    spec = packaged.kernel_catalogue().spec(packaged.kernel_catalogue().default)
+    package, archive = ksource.ensure_source(cache, spec.source)
     key = digest({"recipe": RECIPE, "source": package.sha256})[:16]
 
     def build(scratch: Path) -> None:
@@ -77,13 +77,13 @@ def obtain(cache: Cache) -> Path:
     return cache.obtain(KIND, key, build)
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def selftest_files(folder: Path) -> dict[str, bytes]:
     """Return the programs by their names in the payload."""
     programs = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     return {f"selftests/{path.name}": path.read_bytes() for path in programs}
 
 
-def run(user: User, program: str, function: PciFunction) -> str:
+def run_selftest(user: User, program: str, function: PciFunction) -> str:
     """Run a program in a guest on a function and return what it printed, which is TAP."""
     return user.run(f"{INSTALLED}/{program}", str(function), timeout_s=TIMEOUT_S).stdout
 

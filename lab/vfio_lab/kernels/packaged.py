@@ -62,7 +62,7 @@ class Kernel:
     @cached_property
     def options(self) -> Mapping[str, str]:
         """The final configuration; options that are not set are `n` or not there."""
-        return kconfig.read(self.config.read_text())
+        return kconfig.read_config(self.config.read_text())
 
     @property
     def slowness(self) -> float:
@@ -108,7 +108,7 @@ class Spec:
     @cached_property
     def asked(self) -> tuple[kconfig.Option, ...]:
         """What this kernel is asked for."""
-        return kconfig.merge(self.options, self.extra, self.series)
+        return kconfig.merge_options(self.options, self.extra, self.series)
 
     @cached_property
     def unasked(self) -> tuple[kconfig.Option, ...]:
@@ -158,7 +158,7 @@ class Catalogue:
         return self.specs[name]
 
 
-def catalogue(folder: Path = IMAGES) -> Catalogue:
+def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
     """Read the catalogue and the fragments it names.
 
     Args:
@@ -189,16 +189,16 @@ def catalogue(folder: Path = IMAGES) -> Catalogue:
     return Catalogue(data["default"], specs)
 
 
-def find(name: str, cache: Cache) -> Kernel | None:
+def find_packaged_kernel(name: str, cache: Cache) -> Kernel | None:
     """Return a kernel if it is built and current, else None.
 
     Raises:
         UsageError: there is no such kernel.
     """
-    return _find(catalogue().spec(name), cache)
+    return _find(kernel_catalogue().spec(name), cache)
 
 
-def obtain(name: str, cache: Cache) -> Kernel:
+def ensure_packaged_kernel(name: str, cache: Cache) -> Kernel:
     """Return a kernel, building it if need be.
 
     Args:
@@ -210,10 +210,10 @@ def obtain(name: str, cache: Cache) -> Kernel:
         HostError: a tool, disk space or the network is missing.
         BuildError: it does not compile, or not as it was asked for.
     """
-    spec = catalogue().spec(name)
+    spec = kernel_catalogue().spec(name)
     if (kernel := _find(spec, cache)) is not None:
         return kernel
-    package, archive = ksource.obtain(cache, spec.source)
+    package, archive = ksource.ensure_source(cache, spec.source)
     waiting = contextlib.ExitStack()
 
     def wait() -> None:
@@ -234,19 +234,19 @@ def obtain(name: str, cache: Cache) -> Kernel:
             "suite": package.suite,
             "compiler": made.compiler,
         }
-        note(scratch, facts)
+        write_facts(scratch, facts)
 
     with waiting:
-        return load(cache.obtain(KIND, spec.key(package.sha256), build, on_wait=wait))
+        return read_kernel(cache.obtain(KIND, spec.key(package.sha256), build, on_wait=wait))
 
 
-def remove(name: str, cache: Cache) -> int:
+def remove_kernel(name: str, cache: Cache) -> int:
     """Delete every build of a kernel, outdated ones too, and return how many there were.
 
     Raises:
         UsageError: there is no such kernel.
     """
-    catalogue().spec(name)
+    kernel_catalogue().spec(name)
     keys = [key for key in cache.keys(KIND) if _facts(cache.path(KIND, key)).get("name") == name]
     for key in keys:
         cache.remove(KIND, key)
@@ -263,12 +263,12 @@ def _fragment(folder: Path, name: str) -> tuple[kconfig.Option, ...]:
     return kconfig.parse(path.read_text(), path.name)
 
 
-def note(folder: Path, facts: Mapping[str, object]) -> None:
+def write_facts(folder: Path, facts: Mapping[str, object]) -> None:
     """Write down beside a product what was found out when it was made."""
     (folder / FACTS).write_text(json.dumps(facts, indent=1))
 
 
-def load(entry: Path) -> Kernel:
+def read_kernel(entry: Path) -> Kernel:
     """Return the kernel in a folder that a build made.
 
     Raises:
@@ -294,7 +294,7 @@ def load(entry: Path) -> Kernel:
 def _find(spec: Spec, cache: Cache) -> Kernel | None:
     package = ksource.pinned(cache, spec.source)
     entry = None if package is None else cache.find(KIND, spec.key(package.sha256))
-    return None if entry is None else load(entry)
+    return None if entry is None else read_kernel(entry)
 
 
 def _facts(entry: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from vfio_lab.client.transcript import Entry
 from vfio_lab.client.user import PendingCall
 from vfio_lab.errors import AgentError
 from vfio_lab.hw.topology import Topology
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.state import Snapshot, snapshot
 from vfio_lab.qemu.console import readable
 from vfio_lab.util.deadline import Deadline, wait_until
@@ -24,7 +24,7 @@ CALL_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
-class Awake:
+class ClockAnchor:
     """One moment on two clocks: when the guest woke.
 
     Args:
@@ -48,7 +48,7 @@ class Hardware(Protocol):
         """What it runs."""
 
 
-class Subject:
+class TestMachine:
     """A machine under test, be it a guest of ours or a real one.
 
     Args:
@@ -67,7 +67,7 @@ class Subject:
     channel: Channel
     transcript: list[Entry]
     users: list[VfioUser]
-    awake: Awake | None
+    awake: ClockAnchor | None
     _log: list[str]
 
     def user(self, name: str, *, uid: int = 0, drop: Sequence[int] = ()) -> VfioUser:
@@ -92,7 +92,7 @@ class Subject:
         self._log += self.ask("kernel_log", "read the kernel log")["records"]
         return list(self._log)
 
-    def heard(self, text: str, *, level: str = "") -> list[str]:
+    def dmesg(self, text: str, *, level: str = "") -> list[str]:
         """Return the readable kernel log lines since the machine woke that contain `text`.
 
         Args:
@@ -102,12 +102,12 @@ class Subject:
         lines = [readable(record) for record in self.kernel_log()]
         return [line for line in lines if text in line and f"] {level}" in line]
 
-    def await_heard(self, text: str, *, level: str = "") -> list[str]:
+    def wait_dmesg(self, text: str, *, level: str = "") -> list[str]:
         """Wait for the kernel to log a line, as `heard` finds it, and return all that match."""
         deadline = Deadline.after(CALL_TIMEOUT_S)
-        return wait_until(f"the log line {text!r}", lambda: self.heard(text, level=level), deadline)
+        return wait_until(f"the log line {text!r}", lambda: self.dmesg(text, level=level), deadline)
 
-    def stuck(self, call: PendingCall) -> bool:
+    def is_blocked(self, call: PendingCall) -> bool:
         """Wait until a call returns or sleeps as those who want a lock do; say if it sleeps."""
         status = f"/proc/{call.user.pid}/status"
         wait_until(

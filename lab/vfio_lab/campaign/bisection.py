@@ -41,7 +41,7 @@ COMMAND = [sys.executable, "-c", "from vfio_lab.cli import main; main()", "bisec
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CommitVerdict:
     """What is known of one commit.
 
     Args:
@@ -62,7 +62,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Culprit:
     """How a bisection ended.
 
     Args:
@@ -72,10 +72,10 @@ class Finding:
     """
 
     commits: tuple[str, ...]
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, CommitVerdict]
     log: Path
 
-    def both_sides(self, tree: Path) -> list[Verdict]:
+    def both_sides(self, tree: Path) -> list[CommitVerdict]:
         """Return the verdicts of the nearest good commit and of the first bad one."""
         older = gittree.git(tree, "rev-list", f"{self.commits[0]}^").split()
         good = (self.verdicts.get(commit) for commit in older)
@@ -96,7 +96,7 @@ def choice(scenario: str) -> Choice:
     return Choice(expression=scenario, options=options, jobs=runs.jobs())
 
 
-def judge(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> Verdict:
+def judge_commit(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> CommitVerdict:
     """Say whether a scenario holds on a tree as it is now; a bad verdict is repeated.
 
     Args:
@@ -108,22 +108,22 @@ def judge(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> Verdict:
     commit = gittree.git(tree, "rev-parse", "HEAD").strip()
     place = where / commit[:SHORT]
     try:
-        kernel = export.obtain(tree, cache)
+        kernel = export.ensure_tree_kernel(tree, cache)
         codes = []
         for number in range(1 + REPEATS):
             title = f"Running the scenario on {commit[:SHORT]}"
-            found = runs.run(kernel.bzimage.parent, scenarios, place / str(number), title)
+            found = runs.run_scenarios(kernel.bzimage.parent, scenarios, place / str(number), title)
             code, reason = verdict(found)
             codes.append(code)
             if code != BAD:
                 break
     except LabError as error:
         reason = " ".join(f"{error.what}: {error.seen or ''}".split())
-        return Verdict(commit, SKIP, reason, str(place))
+        return CommitVerdict(commit, SKIP, reason, str(place))
     if len(set(codes)) > 1:
         said = ", ".join(WORDS[one] for one in codes)
-        return Verdict(commit, ABORT, f"of {len(codes)} runs: {said}", str(place))
-    return Verdict(commit, codes[0], reason, str(place))
+        return CommitVerdict(commit, ABORT, f"of {len(codes)} runs: {said}", str(place))
+    return CommitVerdict(commit, codes[0], reason, str(place))
 
 
 def verdict(found: Results) -> tuple[int, str]:
@@ -142,7 +142,9 @@ def verdict(found: Results) -> tuple[int, str]:
     return GOOD, ""
 
 
-def bisect(ends: tuple[str, str], tree: Path, scenario: str, where: Path, cache: Cache) -> Finding:
+def find_culprit(
+    ends: tuple[str, str], tree: Path, scenario: str, where: Path, cache: Cache
+) -> Culprit:
     """Find the commit that broke a scenario.
 
     Args:
@@ -163,26 +165,26 @@ def bisect(ends: tuple[str, str], tree: Path, scenario: str, where: Path, cache:
         log = where / "bisect.log"
         output = _drive(work, scenario, where)
         log.write_text(gittree.git(work, "bisect", "log"))
-        verdicts = read(where)
+        verdicts = read_verdicts(where)
         lost = next((one for one in verdicts.values() if one.code == ABORT), None)
         if lost is not None:
             raise BuildError(str(lost), where=Path(lost.evidence))
         culprits = CULPRIT.findall(output) or SUSPECTS.findall(output)
         if not culprits:
             raise BuildError("git bisect run gave up", tail=output, where=where)
-        return Finding(tuple(culprits), verdicts, log)
+        return Culprit(tuple(culprits), verdicts, log)
 
 
-def note(given: Verdict, where: Path) -> None:
+def write_verdict(given: CommitVerdict, where: Path) -> None:
     """Write a verdict down for the one who drives the bisection."""
     folder = where / given.commit[:SHORT]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "verdict.json").write_text(json.dumps(asdict(given)))
 
 
-def read(where: Path) -> dict[str, Verdict]:
+def read_verdicts(where: Path) -> dict[str, CommitVerdict]:
     """Return the verdicts that were written down, by commit."""
-    found = [Verdict(**json.loads(path.read_text())) for path in where.glob("*/verdict.json")]
+    found = [CommitVerdict(**json.loads(path.read_text())) for path in where.glob("*/verdict.json")]
     return {one.commit: one for one in found}
 
 
@@ -224,8 +226,8 @@ def _check_ends(
 ) -> None:
     for commit, expected in ends.items():
         gittree.git(work, "checkout", "--quiet", "--detach", commit)
-        found = judge(work, scenarios, where, cache)
-        note(found, where)
+        found = judge_commit(work, scenarios, where, cache)
+        write_verdict(found, where)
         click.echo(str(found), err=True)
         if found.code in (SKIP, ABORT):
             raise BuildError(str(found), where=Path(found.evidence))

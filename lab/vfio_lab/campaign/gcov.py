@@ -26,9 +26,9 @@ from vfio_lab.kernels import (
     kmodules,
     ktree,
 )
-from vfio_lab.kernels import kernel as kernels
-from vfio_lab.kernels.kernel import Kernel
-from vfio_lab.machine.base import Subject
+from vfio_lab.kernels import packaged as kernels
+from vfio_lab.kernels.packaged import Kernel
+from vfio_lab.machine.test_machine import TestMachine
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.process import environment, pipeline
@@ -81,7 +81,7 @@ class Covered:
         return f"{share} {_percent(self.taken, self.branches):>7}  {self.name}"
 
 
-def collect(guest: Subject) -> None:
+def collect_coverage(guest: TestMachine) -> None:
     """Fetch a guest's counts into its evidence folder; kernels that do not count have none."""
     if guest.machine.kernel.option("GCOV_KERNEL") is None:
         return
@@ -99,7 +99,7 @@ def instrumented(name: str, cache: Cache) -> Iterator[tuple[Kernel, kbuild.Bench
         BuildError: it does not compile.
     """
     flavour = f"{name}:{FLAVOUR}"
-    base, tree = kernels.obtain(flavour, cache), ktree.obtain(flavour, cache)
+    base, tree = kernels.ensure_packaged_kernel(flavour, cache), ktree.ensure_tree(flavour, cache)
     with ktree.branch(tree, f"{flavour}-run", ktree.WHOLE) as bench:
         key = digest({"base": base.digest, "place": os.fspath(bench.out)})[:16]
 
@@ -108,15 +108,15 @@ def instrumented(name: str, cache: Cache) -> Iterator[tuple[Kernel, kbuild.Bench
             made = [bench.out / one for one in tree.modules()]
             kmodules.product(base, made, scratch, bench.log("pack"))
             facts = {"release": base.release, "version": base.version, "lasting": False}
-            kernels.note(scratch, {"name": f"{flavour}+{key[:8]}", **facts})
+            kernels.write_facts(scratch, {"name": f"{flavour}+{key[:8]}", **facts})
 
         try:
-            yield kernels.load(cache.obtain(export.KIND, key, build)), bench
+            yield kernels.read_kernel(cache.obtain(export.KIND, key, build)), bench
         finally:
             cache.remove(export.KIND, key)
 
 
-def merge(archives: Sequence[Path], out: Path, scratch: Path, log: Path) -> int:
+def merge_counts(archives: Sequence[Path], out: Path, scratch: Path, log: Path) -> int:
     """Add up what guests counted, into the files beside the objects; return how many counted.
 
     Args:
@@ -163,7 +163,7 @@ def _unpack(archive: Path, target: Path) -> None:
             path.write_bytes(content.read())
 
 
-def report(bench: kbuild.Bench, target: Path) -> list[Covered]:
+def coverage_report(bench: kbuild.Bench, target: Path) -> list[Covered]:
     """Write the counts as web pages beside the source, and return them by file.
 
     Args:
@@ -192,7 +192,7 @@ def report(bench: kbuild.Bench, target: Path) -> list[Covered]:
         )
     if done.returncode:
         raise HostError("cannot write the report", tail=done.stderr, hint="make setup")
-    found = summary(json.loads(data.read_text()))
+    found = coverage_summary(json.loads(data.read_text()))
     if not any(each.lines for each in found):
         raise BuildError(
             "no line of vfio was counted",
@@ -203,7 +203,7 @@ def report(bench: kbuild.Bench, target: Path) -> list[Covered]:
     return found
 
 
-def summary(data: Mapping[str, list[dict[str, object]]]) -> list[Covered]:
+def coverage_summary(data: Mapping[str, list[dict[str, object]]]) -> list[Covered]:
     """Return what gcovr found: each file, then what the project has set itself bars for."""
     files = {str(each["file"]): each for each in data["files"]}
     found = [_covered(name, _lines(each)) for name, each in sorted(files.items())]

@@ -19,9 +19,9 @@ from pathlib import Path
 from vfio_lab.client.call import Refusal
 from vfio_lab.client.user import User
 from vfio_lab.errors import LabError
-from vfio_lab.hw.topology import topology
+from vfio_lab.hw.topology import find_topology
 from vfio_lab.machine.guest import Guest
-from vfio_lab.machine.template import Workshop
+from vfio_lab.machine.template import GuestFactory
 from vfio_lab.uapi import vfio as uapi
 from vfio_lab.util import progress, resources
 
@@ -58,7 +58,9 @@ class Figure:
         return self.bar is None or self.value <= self.bar
 
 
-def measure(workshop: Workshop, *, clones: int = CLONES, quick: bool = False) -> list[Figure]:
+def measure(
+    guest_factory: GuestFactory, *, clones: int = CLONES, quick: bool = False
+) -> list[Figure]:
     """Take all figures in one run.
 
     Args:
@@ -68,19 +70,19 @@ def measure(workshop: Workshop, *, clones: int = CLONES, quick: bool = False) ->
     """
     share = 10 if quick else 1
     figures = [
-        *_clones(workshop, clones),
-        _cold_boots(workshop, max(1, COLD_BOOTS // share)),
-        *_calls_and_weight(workshop, CALLS // share),
+        *_clones(guest_factory, clones),
+        _cold_boots(guest_factory, max(1, COLD_BOOTS // share)),
+        *_calls_and_weight(guest_factory, CALLS // share),
         _one_scenario(max(1, PROCESSES // share)),
     ]
-    return [*figures, *_virtme(workshop, figures, max(1, PROCESSES // share))]
+    return [*figures, *_virtme(guest_factory, figures, max(1, PROCESSES // share))]
 
 
 @contextmanager
-def _guests(workshop: Workshop) -> Iterator[Callable[[bool], Guest]]:
+def _guests(guest_factory: GuestFactory) -> Iterator[Callable[[bool], Guest]]:
     """Give a function that starts a guest (cold or cloned) in a scratch folder."""
-    frozen = workshop.template(topology(TOPOLOGY))
-    cold = workshop.machine(topology(TOPOLOGY))
+    frozen = guest_factory.template(find_topology(TOPOLOGY))
+    cold = guest_factory.machine(find_topology(TOPOLOGY))
     names = (f"bench-{number}" for number in itertools.count())
     with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as scratch:
 
@@ -100,9 +102,9 @@ def first_ioctl(guest: Guest) -> User:
     return user
 
 
-def _clones(workshop: Workshop, count: int) -> list[Figure]:
+def _clones(guest_factory: GuestFactory, count: int) -> list[Figure]:
     times = []
-    with _guests(workshop) as start, progress.task("Cloning", count) as task:
+    with _guests(guest_factory) as start, progress.task("Cloning", count) as task:
         for number in range(count):
             began = time.monotonic()
             guest = start(False)
@@ -120,9 +122,9 @@ def _clones(workshop: Workshop, count: int) -> list[Figure]:
     ]
 
 
-def _cold_boots(workshop: Workshop, count: int) -> Figure:
+def _cold_boots(guest_factory: GuestFactory, count: int) -> Figure:
     times = []
-    with _guests(workshop) as start, progress.task("Booting from power-on", count) as task:
+    with _guests(guest_factory) as start, progress.task("Booting from power-on", count) as task:
         for number in range(count):
             began = time.monotonic()
             start(True).close()
@@ -131,8 +133,8 @@ def _cold_boots(workshop: Workshop, count: int) -> Figure:
     return Figure("cold_boot_s", statistics.median(times), 3.5, count)
 
 
-def _calls_and_weight(workshop: Workshop, count: int) -> list[Figure]:
-    with _guests(workshop) as start:
+def _calls_and_weight(guest_factory: GuestFactory, count: int) -> list[Figure]:
+    with _guests(guest_factory) as start:
         guest = start(False)
         try:
             user = first_ioctl(guest)
@@ -154,7 +156,7 @@ def _calls_and_weight(workshop: Workshop, count: int) -> list[Figure]:
 
 def _token_scenario(guest: Guest) -> None:
     """Walk through set, denial and match of a VF token, as scenarios do."""
-    pf = guest.function("pf0").with_sriov()
+    pf = guest.function("pf0").bind_with_sriov()
     (vf,) = pf.enable_vfs(1)
     token = uuid.uuid4()
     guest.user("pf_user").open(pf, token)
@@ -182,13 +184,13 @@ def _one_scenario(count: int) -> Figure:
     return Figure("one_scenario_s", _whole_process(command, count, "1 passed"), 3, count)
 
 
-def _virtme(workshop: Workshop, figures: list[Figure], count: int) -> list[Figure]:
+def _virtme(guest_factory: GuestFactory, figures: list[Figure], count: int) -> list[Figure]:
     """Time virtme-ng on the same kernel, where it is installed, and the ratio to our cold boot."""
     vng = shutil.which("vng")
     if vng is None:
         return []
-    what = ["--run", str(workshop.kernel.bzimage), "--disable-kvm", "--cpus", "1", "--verbose"]
-    theirs = _whole_process([vng, *what, "--exec", "uname -r"], count, workshop.kernel.release)
+    what = ["--run", str(guest_factory.kernel.bzimage), "--disable-kvm", "--cpus", "1", "--verbose"]
+    theirs = _whole_process([vng, *what, "--exec", "uname -r"], count, guest_factory.kernel.release)
     ours = next(figure.value for figure in figures if figure.key == "cold_boot_s")
     return [
         Figure("virtme_ng_s", theirs, None, count),

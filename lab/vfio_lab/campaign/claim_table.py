@@ -63,7 +63,7 @@ def lines(runs: Sequence[Results]) -> list[Line]:
     return sorted(found, key=lambda line: not line.differs)
 
 
-def text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Iterator[str]:
+def table_text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Iterator[str]:
     """Yield a table for a terminal."""
     columns = [max(len(name), *(len(mark) for mark in MARKS.values())) for name in kernels]
     head = "  ".join(name.ljust(size) for name, size in zip(kernels, columns, strict=True))
@@ -79,7 +79,7 @@ def text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Iterator[
         yield f"{line.claim:<5}{cells}  {line.sentence}"[:width]
 
 
-def page(kernels: Sequence[str], table: Iterable[Line]) -> str:
+def table_page(kernels: Sequence[str], table: Iterable[Line]) -> str:
     """Return a table as a web page that needs nothing beside it."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in kernels)
     body = "\n".join(_html_row(line) for line in table)
@@ -90,7 +90,7 @@ def page(kernels: Sequence[str], table: Iterable[Line]) -> str:
     )
 
 
-def record(kernels: Sequence[str], line: Line) -> dict[str, object]:
+def line_record(kernels: Sequence[str], line: Line) -> dict[str, object]:
     """Return a line as JSON shows it."""
     cells = [None if cell is None else cell.value for cell in line.cells]
     return {
@@ -114,7 +114,7 @@ def _line(claim: str, rows: Sequence[tuple[Record | None, ...]]) -> Line:
         outcome = worst(one.outcome for one in there)
         cells.append(outcome)
         reasons.append(next((one.reason for one in there if one.outcome is outcome), ""))
-    return Line(claim, claims.load()[claim].sentence, tuple(cells), tuple(reasons))
+    return Line(claim, claims.load_claims()[claim].sentence, tuple(cells), tuple(reasons))
 
 
 def _html_row(line: Line) -> str:

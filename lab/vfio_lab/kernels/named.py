@@ -16,8 +16,8 @@ from vfio_lab.kernels import (
     khistory,
     kmodules,
 )
-from vfio_lab.kernels import kernel as kernels
-from vfio_lab.kernels.kernel import Kernel
+from vfio_lab.kernels import packaged as kernels
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.spec.changes import Version
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest, file_digest
@@ -49,7 +49,7 @@ class Built:
     modules: dict[Path, Path]
 
 
-def obtain(what: str, cache: Cache) -> Kernel:
+def ensure_kernel(what: str, cache: Cache) -> Kernel:
     """Return the kernel that a user means.
 
     Args:
@@ -61,21 +61,21 @@ def obtain(what: str, cache: Cache) -> Kernel:
         HostError: a tool, disk space or the network is missing.
         BuildError: it does not compile.
     """
-    if what in kernels.catalogue().specs:
-        return kernels.obtain(what, cache)
+    if what in kernels.kernel_catalogue().specs:
+        return kernels.ensure_packaged_kernel(what, cache)
     path = Path(what).expanduser()
     if not path.exists():
-        packaged = ", ".join(kernels.catalogue().specs)
+        packaged = ", ".join(kernels.kernel_catalogue().specs)
         raise UsageError(f"there is no kernel {what!r}", expected=f"a path, or one of {packaged}")
     path = path.resolve()
     if (path / kernels.FACTS).exists():
-        return kernels.load(path)
+        return kernels.read_kernel(path)
     if is_source(path) and not (path / IMAGE).exists():
-        return export.obtain(path, cache)
-    return _packed(find(path), cache)
+        return export.ensure_tree_kernel(path, cache)
+    return _packed(find_built(path), cache)
 
 
-def standing(what: str, cache: Cache) -> tuple[Version, dict[str, bool]]:
+def version_and_changes(what: str, cache: Cache) -> tuple[Version, dict[str, bool]]:
     """Return a kernel's version, and what its sources' history says of the registry's changes.
 
     Sources are not built for that.
@@ -86,7 +86,7 @@ def standing(what: str, cache: Cache) -> tuple[Version, dict[str, bool]]:
     path = Path(what).expanduser().resolve()
     if is_source(path):
         return kbuild.version(path), khistory.known(path)
-    made = obtain(what, cache)
+    made = ensure_kernel(what, cache)
     return made.version, dict(made.history)
 
 
@@ -95,7 +95,7 @@ def is_source(path: Path) -> bool:
     return (path / "Makefile").exists() and (path / "Kconfig").exists()
 
 
-def find(path: Path) -> Built:
+def find_built(path: Path) -> Built:
     """Return what was built in a tree, in a build folder of one, or lies beside an image.
 
     Raises:
@@ -195,6 +195,6 @@ def _packed(built: Built, cache: Cache) -> Kernel:
         shutil.copyfile(built.config, scratch / kbuild.CONFIG)
         version = kconfig.series(known.partition("-")[0].partition("+")[0])
         facts = {"name": label, "release": known, "version": version, "lasting": False}
-        kernels.note(scratch, facts)
+        kernels.write_facts(scratch, facts)
 
-    return kernels.load(cache.obtain(export.KIND, key, build))
+    return kernels.read_kernel(cache.obtain(export.KIND, key, build))

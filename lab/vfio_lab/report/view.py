@@ -16,9 +16,8 @@ from vfio_lab.campaign.results import (
     worst,
 )
 from vfio_lab.evidence.collect import FAILURE
-from vfio_lab.spec.claims import Claim, Thread, threads
-from vfio_lab.spec.claims import load as load_claims
-from vfio_lab.spec.scenarios import catalogue
+from vfio_lab.spec.claims import Claim, Thread, load_claims, threads
+from vfio_lab.spec.scenarios import scenario_catalogue
 from vfio_lab.util.cache import digest
 
 WORDS = {
@@ -36,7 +35,7 @@ LONGEST_FAILURE = 20_000
 
 
 @dataclass(frozen=True)
-class Shown:
+class ScenarioView:
     """A scenario of a run, as the report shows it.
 
     Args:
@@ -67,7 +66,7 @@ class Shown:
     @property
     def sentence(self) -> str:
         """What it shows, in a sentence."""
-        scenario = catalogue().get(self.record.nodeid.partition("[")[0])
+        scenario = scenario_catalogue().get(self.record.nodeid.partition("[")[0])
         return scenario.sentence if scenario else self.name
 
     @property
@@ -84,19 +83,19 @@ class Shown:
         """
         path = self.evidence / "timeline.json" if self.evidence else None
         moments = json.loads(path.read_text()) if path and path.exists() else []
-        shown = [
+        scenario_views = [
             (round(one["at"], 3), one["who"], one["what"][:LONGEST_WHAT], one["result"])
             for one in moments
         ]
-        if len(shown) <= MOST_MOMENTS:
-            return shown
-        first, last = shown[: MOST_MOMENTS // 2], shown[-MOST_MOMENTS // 2 :]
-        left = f"{len(shown) - MOST_MOMENTS} more are in timeline.json of the evidence"
+        if len(scenario_views) <= MOST_MOMENTS:
+            return scenario_views
+        first, last = scenario_views[: MOST_MOMENTS // 2], scenario_views[-MOST_MOMENTS // 2 :]
+        left = f"{len(scenario_views) - MOST_MOMENTS} more are in timeline.json of the evidence"
         return [*first, (last[0][0], "report", left, ""), *last]
 
 
 @dataclass(frozen=True)
-class Row:
+class ClaimRow:
     """A claim with its verdicts.
 
     Args:
@@ -107,7 +106,7 @@ class Row:
 
     claim: Claim
     cells: tuple[str, ...]
-    scenarios: tuple[tuple[str, tuple[Shown, ...]], ...]
+    scenarios: tuple[tuple[str, tuple[ScenarioView, ...]], ...]
 
     @property
     def words(self) -> str:
@@ -120,17 +119,17 @@ class Section:
     """The claims of one thread."""
 
     thread: Thread
-    rows: tuple[Row, ...]
+    rows: tuple[ClaimRow, ...]
 
 
-def shown(results: Results, run: Path) -> Iterator[Shown]:
+def scenario_views(results: Results, run: Path) -> Iterator[ScenarioView]:
     """Yield the scenarios of a run, with their evidence below its folder."""
     for record in results.scenarios:
         evidence = run / record.evidence if record.evidence else None
-        yield Shown(record, results.kernel["name"], evidence)
+        yield ScenarioView(record, results.kernel["name"], evidence)
 
 
-def failures(scenarios: Iterable[Shown]) -> list[Shown]:
+def failures(scenarios: Iterable[ScenarioView]) -> list[ScenarioView]:
     """Return those that failed, and those whose set-up did."""
     return [one for one in scenarios if one.record.outcome in BAD]
 
@@ -142,7 +141,7 @@ def counts(records: Iterable[Record]) -> str:
     return ", ".join(f"{counted[outcome]} {WORDS[outcome]}" for outcome in order) or "nothing"
 
 
-def headline(scenarios: Sequence[Shown]) -> str:
+def headline(scenarios: Sequence[ScenarioView]) -> str:
     """Return the verdict in a line."""
     bad = len(failures(scenarios))
     if bad:
@@ -150,7 +149,7 @@ def headline(scenarios: Sequence[Shown]) -> str:
     return f"All {len(scenarios)} scenarios as expected"
 
 
-def sections(scenarios: Sequence[Shown], runs: Sequence[Results]) -> list[Section]:
+def sections(scenarios: Sequence[ScenarioView], runs: Sequence[Results]) -> list[Section]:
     """Return all claims by thread, with their verdicts on the kernels of the runs."""
     kernels = [results.kernel["name"] for results in runs]
     rows = [_row(claim, scenarios, kernels) for claim in load_claims().values()]
@@ -160,13 +159,13 @@ def sections(scenarios: Sequence[Shown], runs: Sequence[Results]) -> list[Sectio
     ]
 
 
-def _row(claim: Claim, scenarios: Sequence[Shown], kernels: Sequence[str]) -> Row:
+def _row(claim: Claim, scenarios: Sequence[ScenarioView], kernels: Sequence[str]) -> ClaimRow:
     mine = [one for one in scenarios if claim.id in one.record.claims]
     names = dict.fromkeys(one.name for one in mine)
     verdicts = [
         worst(one.record.outcome for one in mine if one.kernel == kernel) for kernel in kernels
     ]
-    return Row(
+    return ClaimRow(
         claim,
         tuple(WORDS[verdict] if verdict else "" for verdict in verdicts),
         tuple((name, tuple(one for one in mine if one.name == name)) for name in names),
