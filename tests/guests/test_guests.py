@@ -78,11 +78,11 @@ def test_a_clone_knows_what_time_it_is(guest):
     assert abs(int(guest.root.run("date", "+%s").stdout) - time.time()) < CLOCKS_AGREE_S
 
 
-def test_testinfra_sees_the_guest(host):
-    """`host` is a testinfra host on the scenario's guest."""
-    assert host.system_info.distribution == "debian"
-    assert host.file(HOST_NAME).content_string.strip() == "vfio-lab"
-    assert host.file("/sys/kernel").is_directory
+def test_testinfra_sees_the_guest(guest_host):
+    """`guest_host` is a testinfra host on the scenario's guest."""
+    assert guest_host.system_info.distribution == "debian"
+    assert guest_host.file(HOST_NAME).content_string.strip() == "vfio-lab"
+    assert guest_host.file("/sys/kernel").is_directory
 
 
 def test_the_agent_answers_over_ssh_as_it_does_over_its_port(guest):
