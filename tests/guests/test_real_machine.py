@@ -1,6 +1,6 @@
 """Does a machine that is not the lab's own get back the device that it lent?"""
 
-from vfio_lab_pytest.loaned_host import DRIVER
+from support.loaned_host import DRIVER
 
 from vfio_lab.campaign.results import Outcome
 
