@@ -24,7 +24,7 @@ from vfio_lab.spec.claims import (
     select,
     threads,
 )
-from vfio_lab.spec.scenarios import by_claim
+from vfio_lab.spec.scenarios import by_claim, scenario_catalogue
 
 COUNTS = {"A": 50, "B": 42, "C": 46, "D": 41, "E": 35, "F": 60}
 EARLY = Change("early", "an early change", (6, 6), None, (), (), "made up.")
@@ -84,6 +84,11 @@ def test_the_data_is_sound(claim):
     assert all(re.fullmatch(r"[A-Z0-9_]+", option) for option in claim.needs)
     assert (claim.status is Status.NOT_HERE) <= bool(claim.why)
     assert not set(claim.since) & set(claim.until)
+
+
+@pytest.mark.parametrize("scenario", scenario_catalogue().values(), ids=lambda one: one.nodeid)
+def test_what_a_scenario_shows_stands_alone(scenario):
+    assert faults_of(scenario.sentence) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Does a user hear of the errors of his device?
+"""Are users notified of errors of their device?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_aer_err_detected().
 """
@@ -13,7 +13,7 @@ INTEL = 0x8086
 
 @claim("F34")
 def test_a_user_hears_of_each_error_that_was_not_corrected(guest, function, device, config, irq_fd):
-    """An uncorrectable error rings once, a corrected one does not, and the device goes on."""
+    """Each uncorrectable error signals the error eventfd once, and a corrected error does not."""
     guest.load("aer_inject")
     device.set_irq_eventfds(VFIO_PCI_ERR_IRQ_INDEX, [irq_fd.fd])
     inject(function, correctable=BAD_TLP)

@@ -1,4 +1,4 @@
-"""What must an attach or detach say, and what is left of one that was refused?
+"""Which attach and detach calls are refused, and what does a refused one leave behind?
 
 Kernel: drivers/vfio/device_cdev.c, vfio_df_ioctl_attach_pt() and vfio_df_ioctl_detach_pt().
 """
@@ -36,7 +36,7 @@ MALFORMED_DETACHES = {
 
 @claim("F100")
 def test_a_malformed_attach_is_refused(ioas_copier):
-    """It leaves the device where it was; its twin moves it to an empty address space."""
+    """A malformed attach is refused and leaves the device where it was."""
     device = ioas_copier.device
     attach = functools.partial(device.attach_iommufd_pt, device.iommufd.ioas_alloc())
     refused_every_way(EINVAL, attach, MALFORMED_ATTACHES)
@@ -49,7 +49,7 @@ def test_a_malformed_attach_is_refused(ioas_copier):
 
 @claim("F100")
 def test_a_malformed_detach_is_refused(ioas_copier):
-    """It leaves the device where it was."""
+    """A malformed detach is refused and leaves the device where it was."""
     detach = ioas_copier.device.detach_iommufd_pt
     refused_every_way(EINVAL, detach, MALFORMED_DETACHES)
     with refused(EFAULT):
@@ -61,7 +61,7 @@ def test_a_malformed_detach_is_refused(ioas_copier):
 
 @claim("F100")
 def test_a_device_attached_nowhere_is_detached_for_nothing(ioas_copier, ioas):
-    """Once detached it may be detached again, and attached after that."""
+    """A detached device can be detached again, and attached later."""
     device = ioas_copier.device
     device.detach_iommufd_pt()
     device.detach_iommufd_pt()
@@ -74,7 +74,7 @@ def test_a_device_attached_nowhere_is_detached_for_nothing(ioas_copier, ioas):
 
 @claim("F100")
 def test_an_attach_whose_answer_cannot_be_written_detaches(ioas_copier, ioas):
-    """The device reaches neither the old address space nor the new, until it is attached again."""
+    """An attach whose answer cannot be written detaches the device from both address spaces."""
     user, device = ioas_copier.device.user, ioas_copier.device
     attach = vfio_device_attach_iommufd_pt(argsz=ATTACH_BYTES, pt_id=ioas)
     with refused(EFAULT):
@@ -88,7 +88,7 @@ def test_an_attach_whose_answer_cannot_be_written_detaches(ioas_copier, ioas):
 
 @claim("F59")
 def test_a_device_without_pasids_is_attached_under_none(ioas_copier, ioas):
-    """Attaching with a PASID is EINVAL and leaves the device attached as it was."""
+    """A device without PASIDs refuses an attach with a PASID and stays attached as it was."""
     with refused(EINVAL):
         ioas_copier.device.attach_iommufd_pt(ioas, flags=VFIO_DEVICE_ATTACH_PASID, pasid=1)
     assert ioas_copier.copy(MESSAGE) == MESSAGE
@@ -96,7 +96,7 @@ def test_a_device_without_pasids_is_attached_under_none(ioas_copier, ioas):
 
 @claim("F99")
 def test_attaching_a_pasid_takes_room_for_it(ioas_copier, ioas):
-    """An argument that ends before the PASID is EFAULT, and leaves the device where it was."""
+    """An attach with a PASID and no room for it fails with EFAULT and changes nothing."""
     attach = vfio_device_attach_iommufd_pt(
         argsz=ATTACH_BYTES + 4, flags=VFIO_DEVICE_ATTACH_PASID, pt_id=ioas
     )
@@ -108,7 +108,7 @@ def test_attaching_a_pasid_takes_room_for_it(ioas_copier, ioas):
 
 @claim("F99")
 def test_detaching_a_pasid_detaches_nothing_else(ioas_copier):
-    """A PASID that is not attached is detached for nothing, and takes room in the argument."""
+    """Detaching a PASID that is not attached succeeds and does not detach the device."""
     device = ioas_copier.device
     device.detach_iommufd_pt(flags=VFIO_DEVICE_DETACH_PASID, pasid=1)
     with refused(EINVAL):

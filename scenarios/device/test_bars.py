@@ -1,4 +1,4 @@
-"""How does a user read and write a device's BARs through its file?
+"""How does a user read and write a device's BARs through the device file?
 
 Kernel: drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_bar_rw(), vfio_pci_core_do_io_rw().
 """
@@ -30,14 +30,14 @@ TABLE, NO_BAR = VFIO_PCI_BAR3_REGION_INDEX, VFIO_PCI_BAR4_REGION_INDEX
 TABLE_BYTES = 160  # ten vectors of 16 bytes
 ENTRY = bytes(range(0xA0, 0xB0))
 BAR_BYTES = 0x20000
-BARS_BYTES = 24  # of configuration space
-IOADDR, IODATA = 0, 4  # the window in an igb's I/O ports through which its registers are seen
+BARS_BYTES = 24  # of config space
+IOADDR, IODATA = 0, 4  # I/O ports through which an igb's registers can be accessed
 RESTORING = "vfio_bar_restore: reset recovery - restoring BARs"
 
 
 @claim("F72")
 def test_registers_are_read_and_written_through_the_file(device, registers):
-    """A BAR is a file: words, pairs of words and odd stretches of bytes."""
+    """A BAR can be read and written through the device file at any offset and in any size."""
     assert device.write_region(REGISTERS, MTA, bytes(range(8))) == 8
     assert registers.read(MTA) == 0x03020100
     assert registers.read(MTA_NEXT) == 0x07060504
@@ -48,7 +48,7 @@ def test_registers_are_read_and_written_through_the_file(device, registers):
 
 @claim("F72")
 def test_a_bar_ends_where_the_devices_does(device):
-    """What crosses the end of a BAR is cut short; behind it and in no BAR at all is EINVAL."""
+    """Access across the end of a BAR is cut short, and beyond it fails with EINVAL."""
     assert len(device.read_region(REGISTERS, BAR_BYTES - 4, 8)) == 4
     assert device.read_region(REGISTERS, BAR_BYTES, 0) == b""
     with refused(EINVAL):
@@ -63,7 +63,7 @@ def test_a_bar_ends_where_the_devices_does(device):
 
 @claim("F72")
 def test_a_buffer_out_of_reach_faults(user, device, registers):
-    """What cannot be read from the user is not written to the device."""
+    """A write from an unreadable buffer fails with EFAULT and does not reach the device."""
     registers.write(MTA, 1)
     at = device.region_offset(REGISTERS) + MTA
     with refused(EFAULT):
@@ -77,7 +77,7 @@ def test_a_buffer_out_of_reach_faults(user, device, registers):
 
 @claim("F07")
 def test_the_msix_table_is_out_of_reach_of_the_file(user, device):
-    """Reads of the table give ones, writes are taken and do nothing; mapped it is itself."""
+    """The device file hides the MSI-X table: reads return ones, writes have no effect."""
     table = device.mmap_region(TABLE, 0x1000)
     user.poke(table, ENTRY, width=4)
     assert device.read_region(TABLE, 0, TABLE_BYTES) == b"\xff" * TABLE_BYTES
@@ -87,7 +87,7 @@ def test_the_msix_table_is_out_of_reach_of_the_file(user, device):
 
 @claim("F07")
 def test_only_the_msix_table_is_out_of_reach(device):
-    """An access across the table's end reads ones up to it and the device behind it."""
+    """Access across the end of the MSI-X table reaches the device beyond the table."""
     assert device.read_region(TABLE, TABLE_BYTES - 8, 16) == b"\xff" * 8 + bytes(8)
     assert device.read_region(TABLE, TABLE_BYTES, 4) == bytes(4)
     assert device.write_region(TABLE, TABLE_BYTES - 4, bytes(8)) == 8
@@ -95,7 +95,7 @@ def test_only_the_msix_table_is_out_of_reach(device):
 
 @claim("F09")
 def test_a_memory_bar_cannot_be_accessed_with_memory_decode_off(config, device, registers):
-    """Reads and writes through the file are EIO, reach nothing, and work when decode is back."""
+    """Access to a memory BAR fails with EIO while memory decode is off."""
     registers.write(MTA, 0x1234)
     turn_off(config, PCI_COMMAND_MEMORY)
     with refused(EIO):
@@ -110,7 +110,7 @@ def test_a_memory_bar_cannot_be_accessed_with_memory_decode_off(config, device, 
 
 @claim("F09")
 def test_io_ports_do_not_mind_memory_decode(config, device, registers):
-    """An I/O BAR is accessed with memory decode off, and shows the same registers."""
+    """An I/O BAR can be accessed while memory decode is off."""
     registers.write(MTA, 0x55AA)
     turn_on(config, PCI_COMMAND_IO)
     turn_off(config, PCI_COMMAND_MEMORY)
@@ -120,7 +120,7 @@ def test_io_ports_do_not_mind_memory_decode(config, device, registers):
 
 @claim("F12")
 def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hardware, registers):
-    """When the user turns decode on that the device has lost, vfio restores the device's BARs."""
+    """Turning on memory decode restores BARs that were lost behind the user's back."""
     addresses = hardware.read(PCI_BASE_ADDRESS_0, BARS_BYTES)
     registers.write(MTA, 0x77)
     hardware.set_word(PCI_COMMAND, 0)
@@ -134,7 +134,7 @@ def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hard
 
 @claim("F12")
 def test_a_bar_lost_with_decode_on_comes_back_too(guest, config, hardware, registers):
-    """Any write of the command register finds that a BAR is not where it was."""
+    """Any write to the command register restores a BAR whose address was lost."""
     address, command = hardware.dword(PCI_BASE_ADDRESS_0), config.word(PCI_COMMAND)
     config.set_word(PCI_COMMAND, command)
     assert not guest.dmesg(RESTORING)
@@ -149,7 +149,7 @@ def test_a_bar_lost_with_decode_on_comes_back_too(guest, config, hardware, regis
 @claim("F12")
 @pytest.mark.parametrize("lost", [PCI_COMMAND_MEMORY, PCI_COMMAND_IO], ids=["memory", "io"])
 def test_decode_alone_that_was_lost_is_noticed(guest, config, hardware, lost):
-    """Decode that the user has on and the device has not means that it was reset."""
+    """A decode bit that is set for the user but not in the device triggers the restore of BARs."""
     turn_off(config, PCI_COMMAND_MEMORY | PCI_COMMAND_IO)
     turn_on(config, lost)
     assert not guest.dmesg(RESTORING)

@@ -1,4 +1,4 @@
-"""Which devices does vfio-pci take?
+"""Which devices does vfio-pci bind to?
 
 Kernel: drivers/vfio/pci/vfio_pci.c, vfio_pci_fill_ids(); drivers/pci/pci-driver.c, new_id_store(),
 pci_match_device().
@@ -20,7 +20,7 @@ E1000E, IGB = "8086 10d3", "8086 10c9"
 
 @claim("F54")
 def test_ids_given_to_the_module_are_taken(guest):
-    """The parameter ids takes every device of an ID, told in the log, and no other."""
+    """The parameter ids makes vfio-pci bind to every device with a listed ID, and logs it."""
     guest.unload("vfio-pci")
     guest.load("vfio-pci", "ids=8086:10d3,nonsense,8086:10c9:ffff:ffff")
     assert guest.function("nic0").driver == "vfio-pci"
@@ -32,7 +32,7 @@ def test_ids_given_to_the_module_are_taken(guest):
 
 @claim("F54")
 def test_an_id_written_to_new_id_is_taken_at_once(guest):
-    """Devices of the ID that have no driver are bound; removed, the ID binds no more."""
+    """new_id binds all devices without a driver at once, and remove_id ends that."""
     nic = guest.function("nic0")
     assert nic.driver is None
     guest.root.write_file(NEW_ID, E1000E)
@@ -48,7 +48,7 @@ def test_an_id_written_to_new_id_is_taken_at_once(guest):
 
 @claim("F54")
 def test_an_id_takes_no_device_from_its_driver(guest):
-    """A device that has a driver stays with it, and goes to vfio-pci when it is free."""
+    """new_id does not take a device from its driver, but vfio-pci can bind to it later."""
     guest.load("igb")
     pf = guest.function("pf0")
     pf.bind("igb")
@@ -62,7 +62,7 @@ def test_an_id_takes_no_device_from_its_driver(guest):
 
 @claim("F54")
 def test_an_override_takes_one_device(guest):
-    """driver_override binds the device it names and not its twin, and keeps others away."""
+    """driver_override makes vfio-pci bind to one device and keeps other drivers from it."""
     pf, twin = guest.function("pf0"), guest.function("pf1")
     with refused(ENODEV):
         guest.root.write_file(BIND, str(pf))

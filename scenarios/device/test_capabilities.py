@@ -1,4 +1,4 @@
-"""What can a user do in the capabilities of a device's configuration space?
+"""What can a user change in the capabilities of a device's config space?
 
 Kernel: drivers/vfio/pci/vfio_pci_config.c, init_pci_cap_*_perm(), vfio_*_config_write().
 """
@@ -44,7 +44,7 @@ BAD_TLP = 0x40  # PCI_ERR_COR_BAD_TLP
 
 @claim("F18")
 def test_power_management_shows_no_pme(config, hardware):
-    """PME can neither be seen nor be turned on; it is the host's."""
+    """A user can neither see nor enable PME."""
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
     config.set_word(control, PCI_PM_CTRL_PME_ENABLE)
     assert config.word(control) & PCI_PM_CTRL_PME_ENABLE == 0
@@ -56,7 +56,7 @@ def test_power_management_shows_no_pme(config, hardware):
 
 @claim("F19")
 def test_msi_cannot_be_turned_on_in_config_space(device, config, hardware, irq_fd):
-    """The enable bit is dropped until SET_IRQS has set MSI up; then it goes to the hardware."""
+    """A write to the MSI enable bit has no effect until VFIO_DEVICE_SET_IRQS has set up MSI."""
     flags = config.capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
     off = config.word(flags)
     config.set_word(flags, off | PCI_MSI_FLAGS_ENABLE)
@@ -71,7 +71,7 @@ def test_msi_cannot_be_turned_on_in_config_space(device, config, hardware, irq_f
 
 @claim("F19")
 def test_msi_address_and_data_are_the_users_and_never_reach_the_device(config, hardware):
-    """A user programs MSI as usual; only the mask bits are the hardware's."""
+    """MSI address and data that a user writes read back but do not reach the hardware."""
     msi = config.capability(PCI_CAP_ID_MSI)
     real = hardware.read(msi, 16)
     config.set_dword(msi + PCI_MSI_ADDRESS_LO, 0xFEE01230)
@@ -87,7 +87,7 @@ def test_msi_address_and_data_are_the_users_and_never_reach_the_device(config, h
 
 @claim("F64")
 def test_msix_and_sriov_are_only_to_be_read(config, hardware):
-    """A user turns neither MSI-X nor VFs on in configuration space."""
+    """A user cannot enable MSI-X or VFs in config space."""
     msix = config.capability(PCI_CAP_ID_MSIX) + PCI_MSIX_FLAGS
     sriov = config.extended(PCI_EXT_CAP_ID_SRIOV) + PCI_SRIOV_CTRL
     before = (hardware.word(msix), hardware.dword(sriov))
@@ -99,7 +99,7 @@ def test_msix_and_sriov_are_only_to_be_read(config, hardware):
 
 @claim("F65")
 def test_payload_size_is_what_the_user_wrote_and_not_the_devices(config, hardware):
-    """MPS and MRRS read as written, FLR as 0; the device keeps its MPS."""
+    """MPS and MRRS read back as written, and the device keeps its MPS."""
     control = config.capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL
     payload = hardware.word(control) & PCI_EXP_DEVCTL_PAYLOAD
     config.set_word(control, 0x5040)
@@ -111,7 +111,7 @@ def test_payload_size_is_what_the_user_wrote_and_not_the_devices(config, hardwar
 
 @claim("F65")
 def test_ari_is_the_hosts_and_the_rest_of_device_control_the_users(config, hardware):
-    """What routes other functions is not the user's to change."""
+    """A user cannot change ARI but can change the rest of Device Control 2."""
     control = config.capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL2
     before = hardware.word(control)
     config.set_word(control, PCI_EXP_DEVCTL2_ARI | PCI_EXP_DEVCTL2_COMP_TIMEOUT)
@@ -121,7 +121,7 @@ def test_ari_is_the_hosts_and_the_rest_of_device_control_the_users(config, hardw
 
 @claim("F66")
 def test_a_function_level_reset_in_config_space_resets_the_device(config, hardware, registers):
-    """The FLR bit resets a device that has FLR, reads as 0, and leaves the BARs where they are."""
+    """Setting the FLR bit resets the device, keeps its BARs, and reads back as 0."""
     control = config.capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL
     header = hardware.read(0, 64)
     registers.write(MTA, ONES)
@@ -136,7 +136,7 @@ def test_a_function_level_reset_in_config_space_resets_the_device(config, hardwa
 @claim("F66")
 @pytest.mark.topology("igb-pair")
 def test_a_device_without_flr_is_not_reset_by_the_bit(nic_config, nic_registers):
-    """Where the device has no FLR the bit does nothing and reads as 0."""
+    """Setting the FLR bit of a device without FLR has no effect, and the bit reads as 0."""
     express = nic_config.capability(PCI_CAP_ID_EXP)
     assert nic_config.dword(express + PCI_EXP_DEVCAP) >> 28 & 1 == 0
     nic_registers.write(MTA, ONES)
@@ -147,7 +147,7 @@ def test_a_device_without_flr_is_not_reset_by_the_bit(nic_config, nic_registers)
 
 @claim("F67")
 def test_error_masks_are_the_users_and_the_chain_is_not(config, hardware):
-    """Advanced error reporting can be masked; the header with the next pointer stays."""
+    """A user can change the masks of the AER capability but not its header."""
     errors = config.extended(PCI_EXT_CAP_ID_ERR)
     header = config.dword(errors)
     config.set_dword(errors, 0)

@@ -1,4 +1,4 @@
-"""What does a user see of a device's configuration space, and what can he change?
+"""What does a user see of a device's config space, and what can they change?
 
 Kernel: drivers/vfio/pci/vfio_pci_config.c, init_pci_cap_basic_perm(), vfio_pci_config_rw().
 """
@@ -34,12 +34,12 @@ from vfio_lab_pytest.verdicts import refused
 
 HEADER_BYTES = 64
 ONES = 0xFFFFFFFF
-GAP = 0xE0  # behind the last capability of an igb
+GAP = 0xE0  # after the last capability of an igb
 
 
 @claim("F13")
 def test_config_space_ends_at_4096_bytes(device):
-    """All of it can be read at once and nothing behind it, nor across its end."""
+    """Config space can be read as a whole, and access beyond 4096 bytes fails."""
     assert len(device.read_config(0, 4096)) == 4096
     with refused(EFAULT):
         device.read_config(4096, 1)
@@ -53,7 +53,7 @@ def test_config_space_ends_at_4096_bytes(device):
 @claim("F13")
 @pytest.mark.topology("bridge")
 def test_config_space_of_a_conventional_device_ends_at_256_bytes(conventional, user):
-    """It has no extended configuration space."""
+    """Access to config space of a conventional PCI device fails beyond 256 bytes."""
     device = user.open(conventional)
     assert device.get_region_info(7).size == 256
     assert len(device.read_config(0, 256)) == 256
@@ -65,7 +65,7 @@ def test_config_space_of_a_conventional_device_ends_at_256_bytes(conventional, u
 
 @claim("F62")
 def test_config_space_is_read_and_written_at_any_place_in_any_size(config, hardware):
-    """An access may begin and end within registers and span capabilities."""
+    """Access to config space may start and end anywhere and span capabilities."""
     whole = config.read(0, 4096)
     assert config.read(1, 6) == whole[1:7]
     assert config.read(0x4B, 0x77) == whole[0x4B : 0x4B + 0x77]
@@ -77,7 +77,7 @@ def test_config_space_is_read_and_written_at_any_place_in_any_size(config, hardw
 
 @claim("F14")
 def test_what_a_device_is_can_be_written_and_does_not_change(config, hardware):
-    """IDs, class, subsystem, status, capability pointer and pin take any write and stay."""
+    """Writes to IDs, class, status and other read-only fields succeed and change nothing."""
     before, real = config.read(0, HEADER_BYTES), hardware.read(0, HEADER_BYTES)
     config.set_dword(PCI_VENDOR_ID, ONES)
     config.set_word(PCI_STATUS, 0)
@@ -91,7 +91,7 @@ def test_what_a_device_is_can_be_written_and_does_not_change(config, hardware):
 
 @claim("F14")
 def test_an_interrupt_line_is_the_users_own_and_a_cache_line_the_hardwares(config, hardware):
-    """Of the bytes that drivers note something in, one is kept by vfio and one by the device."""
+    """vfio keeps a write to the interrupt line; a cache line size reaches the hardware."""
     line = hardware.byte(PCI_INTERRUPT_LINE)
     config.set_byte(PCI_INTERRUPT_LINE, line ^ 0xFF)
     config.set_byte(PCI_CACHE_LINE_SIZE, 0x20)
@@ -103,14 +103,14 @@ def test_an_interrupt_line_is_the_users_own_and_a_cache_line_the_hardwares(confi
 
 @claim("F15")
 def test_bars_are_sized_without_the_hardware_noticing(config, hardware):
-    """Ones written to BARs and ROM read back as sizes and kinds; the device keeps its addresses."""
+    """Sizing BARs works as usual and does not change the hardware's BARs."""
     real = hardware.read(PCI_BASE_ADDRESS_0, 24)
     config.write(PCI_BASE_ADDRESS_0, b"\xff" * 24)
     config.set_dword(PCI_ROM_ADDRESS, ONES)
     assert config.dword(PCI_BASE_ADDRESS_0) == 0xFFFE0000
     assert config.dword(PCI_BASE_ADDRESS_2) == 0xFFFFFFE1
     assert config.dword(PCI_BASE_ADDRESS_3) == 0xFFFFC004
-    assert config.dword(PCI_BASE_ADDRESS_4) == ONES  # the upper half of a 64 bit BAR
+    assert config.dword(PCI_BASE_ADDRESS_4) == ONES  # the upper half of a 64-bit BAR
     assert config.dword(PCI_BASE_ADDRESS_5) == 0
     assert config.dword(PCI_ROM_ADDRESS) == 0
     assert hardware.read(PCI_BASE_ADDRESS_0, 24) == real
@@ -118,7 +118,7 @@ def test_bars_are_sized_without_the_hardware_noticing(config, hardware):
 
 @claim("F15")
 def test_a_bar_is_where_its_user_says_and_works_where_it_was(config, hardware, registers):
-    """An address written reads back as a BAR would keep it; accesses go where the BAR is."""
+    """An address that a user writes to a BAR reads back, and the real BAR stays in place."""
     address = hardware.dword(PCI_BASE_ADDRESS_0)
     assert config.dword(PCI_BASE_ADDRESS_0) == address
     config.write(PCI_BASE_ADDRESS_0 + 1, b"\x77\x66\x55")
@@ -130,7 +130,7 @@ def test_a_bar_is_where_its_user_says_and_works_where_it_was(config, hardware, r
 
 @claim("F63")
 def test_a_vf_looks_like_any_other_device(vf_config, vf_hardware):
-    """IDs and BARs that a VF itself does not have are shown to its user, and no pin."""
+    """A VF's user sees IDs and BARs that the VF's config space does not have, and no pin."""
     assert vf_hardware.dword(PCI_VENDOR_ID) == ONES
     assert vf_config.dword(PCI_VENDOR_ID) == 0x10CA8086
     vf_config.set_dword(PCI_BASE_ADDRESS_0, ONES)
@@ -143,7 +143,7 @@ def test_a_vf_looks_like_any_other_device(vf_config, vf_hardware):
 
 @claim("F63")
 def test_memory_decode_of_a_vf_is_always_on(used_vf, vf_config, vf_hardware):
-    """A VF has no memory decode of its own: it reads as its user set it and turns nothing off."""
+    """Clearing memory decode of a VF reads back and disables nothing."""
     vf_hardware.set_word(PCI_COMMAND, 0)
     assert vf_config.word(PCI_COMMAND) == PCI_COMMAND_MEMORY
     address = used_vf.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 0x1000)
@@ -155,7 +155,7 @@ def test_memory_decode_of_a_vf_is_always_on(used_vf, vf_config, vf_hardware):
 
 @claim("F16")
 def test_bytes_of_no_capability_are_the_hardwares(config, hardware):
-    """What no capability claims is read and written raw."""
+    """Bytes that belong to no capability are read from and written to the hardware."""
     hardware.set_dword(GAP, 0x11223344)
     assert config.dword(GAP) == 0x11223344
     config.set_dword(GAP, 0x55667788)
@@ -164,7 +164,7 @@ def test_bytes_of_no_capability_are_the_hardwares(config, hardware):
 
 @claim("F01")
 def test_opening_a_device_resets_it_and_takes_bus_mastering_away(user, function, hardware):
-    """What the last user of a device left on or written is gone when the next one has it."""
+    """Opening a device clears bus mastering that was left on."""
     hardware.set_word(PCI_COMMAND, hardware.word(PCI_COMMAND) | PCI_COMMAND_MASTER)
     config = shown_config(user.open(function))
     assert config.word(PCI_COMMAND) & PCI_COMMAND_MASTER == 0

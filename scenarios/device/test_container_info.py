@@ -1,4 +1,4 @@
-"""What does a container say of itself?
+"""What does a container report about itself?
 
 Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_get_info() and _check_extension().
 """
@@ -32,7 +32,7 @@ EXTENSIONS = {
 
 @claim("F96")
 def test_a_container_says_what_can_be_mapped(container, pf):
-    """Page sizes, ranges that leave out what the group reserves, and limits of dirty bitmaps."""
+    """A container reports page sizes, usable ranges and limits of dirty bitmaps."""
     info = container.get_info(argsz=1024)
     assert (info.flags, info.iova_pgsizes, info.cap_offset) == (FLAGS, PAGE_SIZES, 24)
     assert container.iova_ranges() == RANGES
@@ -49,7 +49,7 @@ def test_a_container_says_what_can_be_mapped(container, pf):
 
 @claim("F96")
 def test_a_container_says_how_much_room_its_answer_takes(container):
-    """Too little for its capabilities leaves them out, less than the oldest struct is EINVAL."""
+    """A container reports the size of its answer and omits capabilities that do not fit."""
     with refused(EINVAL):
         container.get_info(argsz=15)
     needed = container.get_info(argsz=16).argsz
@@ -62,13 +62,13 @@ def test_a_container_says_how_much_room_its_answer_takes(container):
 
 @claim("F96")
 def test_a_container_offers_what_its_type_can(container):
-    """Both types, unmapping all and moving addresses; nothing that the IOMMU cannot do."""
+    """A container offers both types and the extensions of type1, and none that it lacks."""
     assert {one: container.check_extension(one) for one in EXTENSIONS} == EXTENSIONS
 
 
 @claim("F49")
 def test_the_nesting_type_is_offered(pf_group, container):
-    """A container says so, whether or not its IOMMU can do it: this one's cannot, EINVAL."""
+    """A container offers the nesting type, and setting it fails if the IOMMU cannot nest."""
     assert container.check_extension(vfio.VFIO_TYPE1_NESTING_IOMMU) == 1
     pf_group.unset_container()
     pf_group.set_container(container)

@@ -1,4 +1,4 @@
-"""What does a container say about dirty pages?
+"""What does a container report about dirty pages?
 
 Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dirty_pages() and update_user_bitmap().
 """
@@ -41,7 +41,7 @@ def bits(bitmap):
 
 @claim("F47")
 def test_dirty_pages_are_asked_for_between_start_and_stop(container, memory):
-    """Before and after there is no bitmap, EINVAL; starting and stopping twice is no error."""
+    """Reading a dirty bitmap fails before dirty tracking is started and after it is stopped."""
     container.map_dma(memory, IOVA, SIZE)
     with refused(EINVAL):
         container.dirty_bitmap(**RANGE)
@@ -56,7 +56,7 @@ def test_dirty_pages_are_asked_for_between_start_and_stop(container, memory):
 
 @claim("F47")
 def test_every_mapped_page_is_dirty_every_time(container, memory):
-    """A device that is not tracked may have written anywhere: mapped pages have a bit each."""
+    """Every read of a dirty bitmap reports all mapped pages as dirty."""
     container.dirty_pages(START)
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.map_dma(memory, IOVA + 64 * PAGE_BYTES, 2 * PAGE_BYTES)
@@ -67,7 +67,7 @@ def test_every_mapped_page_is_dirty_every_time(container, memory):
 
 @claim("F98")
 def test_a_second_bitmap_has_pages_that_are_not_mapped(container, memory):
-    """A mapping within a word of the bitmap leaves its bits behind for the next time."""
+    """A second dirty bitmap also reports pages that are not mapped but near a mapping."""
     container.dirty_pages(START)
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.map_dma(memory, IOVA + 2 * PAGE_BYTES, 2 * PAGE_BYTES)
@@ -77,7 +77,7 @@ def test_a_second_bitmap_has_pages_that_are_not_mapped(container, memory):
 
 @claim("F47")
 def test_a_bitmap_comes_with_an_unmap(container, memory):
-    """While dirty pages are tracked an unmap may tell them; else it is EINVAL, and no unmap."""
+    """An unmap returns a dirty bitmap while dirty tracking is on, and fails otherwise."""
     container.map_dma(memory, IOVA, SIZE)
     with refused(EINVAL):
         container.unmap_dma_dirty(**RANGE)
@@ -91,7 +91,7 @@ def test_a_bitmap_comes_with_an_unmap(container, memory):
 
 @claim("F47")
 def test_a_malformed_question_for_dirty_pages_is_invalid(container, memory):
-    """Of other pages, of part of a mapping, without room, with two wishes at a time: EINVAL."""
+    """A malformed request for dirty pages fails with EINVAL."""
     container.map_dma(memory, IOVA, SIZE)
     container.dirty_pages(START)
     refused_every_way(EINVAL, container.dirty_bitmap, MALFORMED)
@@ -103,7 +103,7 @@ def test_a_malformed_question_for_dirty_pages_is_invalid(container, memory):
 
 @claim("F85")
 def test_a_question_for_dirty_pages_that_wraps_overflows(container):
-    """Past the end of the address space is EOVERFLOW; up to it is a question like others."""
+    """A request for dirty pages past the end of the address space fails with EOVERFLOW."""
     container.dirty_pages(START)
     with refused(EOVERFLOW):
         container.dirty_bitmap(LAST_PAGE, 2 * PAGE_BYTES, PAGE_BYTES)
@@ -112,7 +112,7 @@ def test_a_question_for_dirty_pages_that_wraps_overflows(container):
 
 @claim("F47")
 def test_the_old_type_tracks_no_dirty_pages(pf_group, container):
-    """Mappings that may be unmapped in part have no bitmaps: EACCES."""
+    """A container of type1, version 1, refuses dirty tracking with EACCES."""
     container.dirty_pages(START)
     pf_group.unset_container()
     pf_group.set_container(container)

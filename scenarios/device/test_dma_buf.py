@@ -1,7 +1,7 @@
-"""What is a BAR that was exported as a dma-buf good for, and until when?
+"""What can be done with a BAR exported as a dma-buf, and for how long?
 
 Kernel: drivers/vfio/pci/vfio_pci_dmabuf.c. The dma-buf is mapped for another device, which reads
-the registers behind it: what it reads tells whether the mapping is there.
+the registers through it: the result shows whether the mapping exists.
 """
 
 import functools
@@ -68,7 +68,7 @@ def function_level_reset(device):
 
 @pytest.fixture
 def exporter(user, other_pf):
-    """Another 82576 whose table of addresses holds MESSAGE."""
+    """Another 82576 whose multicast table holds MESSAGE."""
     device = user.open(other_pf, access="cdev")
     device.write_region(0, MTA, MESSAGE)
     return device
@@ -76,7 +76,7 @@ def exporter(user, other_pf):
 
 @pytest.fixture
 def map_exported(exporter, ioas_copier, ioas):
-    """Map a page of the other's registers for the PF, by way of one dma-buf, where one is told."""
+    """Map a page of the exporter's registers at an IOVA of the PF, through one dma-buf."""
     dma_buf = exporter.export_dma_buf(0, [(TABLE_PAGE, PAGE_BYTES)])
     iommufd = ioas_copier.device.iommufd
     return functools.partial(iommufd.ioas_map_file, ioas, dma_buf, 0, PAGE_BYTES)
@@ -84,7 +84,7 @@ def map_exported(exporter, ioas_copier, ioas):
 
 @pytest.fixture
 def reader(user, ioas_copier, ioas, map_exported):
-    """The PF, which reads the other's table where it would read memory."""
+    """The PF, which reads the exporter's table where it would read memory."""
     ioas_copier.device.iommufd.ioas_unmap(ioas, SOURCE, PAGE_BYTES)
     map_exported(iova=SOURCE)
     ioas_copier.source = Page(user.allocate(PAGE_BYTES), SOURCE + TABLE_OFFSET)
@@ -93,7 +93,7 @@ def reader(user, ioas_copier, ioas, map_exported):
 
 @claim("F42")
 def test_a_dma_buf_is_revoked_with_memory_decode(exporter, reader, map_exported):
-    """The other device reads registers as long as they decode, and then not until mapped anew."""
+    """Turning off memory decode revokes a dma-buf until it is mapped again."""
     exporter.write_config(PCI_COMMAND, PCI_COMMAND_MEMORY.to_bytes(2, "little"))
     assert reader.copy(BLANK) == MESSAGE
     exporter.write_config(PCI_COMMAND, bytes(2))
@@ -110,7 +110,7 @@ def test_a_dma_buf_is_revoked_with_memory_decode(exporter, reader, map_exported)
 @claim("F42")
 @pytest.mark.parametrize("reset", [Device.reset, function_level_reset], ids=["call", "bit"])
 def test_a_dma_buf_is_revoked_by_a_reset(exporter, reader, map_exported, reset):
-    """What was mapped before the reset is gone, although the registers are back."""
+    """A reset revokes a dma-buf until it is mapped again."""
     assert reader.copy(BLANK) == MESSAGE
     reset(exporter)
     exporter.write_region(0, MTA, MESSAGE)
@@ -122,7 +122,7 @@ def test_a_dma_buf_is_revoked_by_a_reset(exporter, reader, map_exported, reset):
 
 @claim("F42")
 def test_a_dma_buf_is_revoked_for_a_sleep_and_for_good_by_a_close(exporter, other_pf, map_exported):
-    """While the device sleeps it cannot be mapped; a device that is closed does not wait for it."""
+    """Low power revokes a dma-buf until the device wakes, and a close revokes it for ever."""
     exporter.enter_low_power()
     with refused(ENODEV):
         map_exported(iova=ELSEWHERE)
@@ -137,7 +137,7 @@ def test_a_dma_buf_is_revoked_for_a_sleep_and_for_good_by_a_close(exporter, othe
 
 @claim("F42")
 def test_a_dma_buf_is_revoked_while_its_device_is_in_d3(exporter, map_exported):
-    """The power state in configuration space counts as memory decode does."""
+    """A dma-buf cannot be mapped while its device is in D3hot."""
     config = shown_config(exporter)
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
     config.set_word(control, D3HOT)
@@ -149,7 +149,7 @@ def test_a_dma_buf_is_revoked_while_its_device_is_in_d3(exporter, map_exported):
 
 @claim("F42")
 def test_a_dma_buf_of_a_bar_that_does_not_decode_waits_for_it(exporter, ioas_copier, ioas):
-    """It may be exported, is mapped for nobody, and comes to life with memory decode."""
+    """A dma-buf exported while memory decode is off can be mapped after it is turned on."""
     exporter.write_config(PCI_COMMAND, bytes(2))
     dma_buf = exporter.export_dma_buf(0, [PAGE])
     iommufd = ioas_copier.device.iommufd
@@ -161,7 +161,7 @@ def test_a_dma_buf_of_a_bar_that_does_not_decode_waits_for_it(exporter, ioas_cop
 
 @claim("F42")
 def test_a_dma_buf_that_was_closed_holds_no_device(exporter, other_pf):
-    """Its device is closed, and let go of by the driver, as if it had never been."""
+    """A closed dma-buf does not prevent its device from being closed and unbound."""
     exporter.user.close(exporter.export_dma_buf(0, [PAGE]))
     exporter.close()
     other_pf.unbind()
@@ -170,7 +170,7 @@ def test_a_dma_buf_that_was_closed_holds_no_device(exporter, other_pf):
 
 @claim("F42")
 def test_what_cannot_be_read_is_not_exported(exporter):
-    """The BAR is named beyond the edge of memory; its twin names it within."""
+    """An export whose argument cannot be read fails with EFAULT."""
     feature = vfio.vfio_device_feature(argsz=PAGE_BYTES, flags=GET_DMA_BUF)
     all_refused(EFAULT, answered(exporter, {"FEATURE": (vfio.VFIO_DEVICE_FEATURE, feature)}))
     assert exporter.export_dma_buf(0, [PAGE]) > 0
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_not_exported(exporter):
 
 @claim("F42")
 def test_only_pages_of_a_memory_bar_are_exported(exporter, ioas_copier, ioas):
-    """Others are EINVAL, EOVERFLOW past all addresses, ENODEV without such a BAR."""
+    """Only whole pages of a memory BAR can be exported."""
     refused_every_way(EINVAL, exporter.export_dma_buf, MALFORMED)
     refused_every_way(ENODEV, exporter.export_dma_buf, ABSENT)
     with refused(EOVERFLOW):

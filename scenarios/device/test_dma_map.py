@@ -1,4 +1,4 @@
-"""What does VFIO_IOMMU_MAP_DMA take?
+"""What does VFIO_IOMMU_MAP_DMA accept?
 
 Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_dma_do_map() and vfio_pin_pages_remote().
 """
@@ -17,8 +17,8 @@ from vfio_lab_pytest.dma import IOVA, limit_locked_memory, locked_bytes
 from vfio_lab_pytest.sriov import open_ready_group
 from vfio_lab_pytest.verdicts import refused, refused_every_way
 
-HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # where interrupts go
-END = 1 << 48  # of what the guest's IOMMU translates
+HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # interrupt messages
+END = 1 << 48  # of the addresses that the guest's IOMMU translates
 LAST_PAGE = (1 << 64) - PAGE_BYTES
 DISABLE_HUGEPAGES = "/sys/module/vfio_iommu_type1/parameters/disable_hugepages"
 MOST = 65535
@@ -57,7 +57,7 @@ WRAPPING = {
 
 @claim("F44")
 def test_a_malformed_mapping_is_invalid(container, map_one):
-    """Empty, unaligned, without access, or touching what no device may use: EINVAL, no effect."""
+    """A mapping that is empty, unaligned, without access or out of range fails with EINVAL."""
     refused_every_way(EINVAL, map_one, MALFORMED)
     assert container.dma_avail() == MOST
     map_one()
@@ -69,7 +69,7 @@ def test_a_malformed_mapping_is_invalid(container, map_one):
 
 @claim("F44")
 def test_a_mapping_overlaps_no_other(container, map_one):
-    """Not even by a page, EEXIST; beside each other they may be."""
+    """A mapping that overlaps another one fails with EEXIST."""
     map_one(size=4 * PAGE_BYTES)
     refused_every_way(EEXIST, map_one, OVERLAPPING)
     map_one(iova=IOVA - PAGE_BYTES)
@@ -79,21 +79,21 @@ def test_a_mapping_overlaps_no_other(container, map_one):
 
 @claim("F85")
 def test_a_mapping_that_wraps_overflows(map_one):
-    """Past the end of either address space is EOVERFLOW."""
+    """A mapping past the end of either address space fails with EOVERFLOW."""
     refused_every_way(EOVERFLOW, map_one, WRAPPING)
     map_one()
 
 
 @claim("F86")
 def test_a_mapping_that_wraps_is_invalid(map_one):
-    """Past the end of either address space is EINVAL."""
+    """A mapping past the end of either address space fails with EINVAL."""
     refused_every_way(EINVAL, map_one, WRAPPING)
     map_one()
 
 
 @claim("F44", "F87")
 def test_a_container_takes_so_many_mappings(few_mappings, container, map_one):
-    """The one that is too many is ENOSPC, until another is gone."""
+    """One mapping above the limit fails with ENOSPC until another one is removed."""
     assert container.dma_avail() == few_mappings
     map_one(iova=0)
     map_one()
@@ -107,7 +107,7 @@ def test_a_container_takes_so_many_mappings(few_mappings, container, map_one):
 
 @claim("F44", "F88")
 def test_a_user_locks_as_much_memory_as_he_may(guest, pf):
-    """A page beyond RLIMIT_MEMLOCK is ENOMEM, is warned of, and leaves nothing locked."""
+    """A mapping above RLIMIT_MEMLOCK fails with ENOMEM and a warning and locks nothing."""
     poor = guest.user("poor", drop=[CAP_IPC_LOCK])
     memory, container = poor.allocate(4 * PAGE_BYTES), open_ready_group(poor, pf).container
     limit_locked_memory(poor, 2 * PAGE_BYTES)
@@ -123,7 +123,7 @@ def test_a_user_locks_as_much_memory_as_he_may(guest, pf):
 
 @claim("F88")
 def test_a_user_with_the_capability_locks_more(pf_user, container, memory):
-    """CAP_IPC_LOCK lifts the limit, and what is locked is counted all the same."""
+    """With CAP_IPC_LOCK a user can map more than RLIMIT_MEMLOCK, which is still counted."""
     limit_locked_memory(pf_user, PAGE_BYTES)
     container.map_dma(memory, IOVA, 3 * PAGE_BYTES)
     assert locked_bytes(pf_user) == 3 * PAGE_BYTES
@@ -133,7 +133,7 @@ def test_a_user_with_the_capability_locks_more(pf_user, container, memory):
 
 @claim("F89")
 def test_memory_that_its_user_may_not_touch_is_not_mapped(pf_user, container, memory):
-    """Nothing there, or not to be written: EFAULT, and nothing stays locked or mapped."""
+    """Mapping memory that its user cannot access fails with EFAULT and locks nothing."""
     pf_user.syscall("mprotect", memory, PAGE_BYTES, PROT_READ)
     pf_user.munmap(memory + 2 * PAGE_BYTES, PAGE_BYTES)
     with refused(EFAULT):
@@ -147,7 +147,7 @@ def test_memory_that_its_user_may_not_touch_is_not_mapped(pf_user, container, me
 @claim("F89")
 @pytest.mark.parametrize("hugepages", ["Y", "N"], ids=["page by page", "in batches"])
 def test_memory_is_mapped_whole_or_not_at_all(guest, pf_user, container, hugepages):
-    """A hole after a thousand pages lets go of all of them; without it they are all mapped."""
+    """A mapping of memory with a hole at its end fails and leaves nothing locked."""
     guest.root.write_file(DISABLE_HUGEPAGES, hugepages)
     size = MANY * PAGE_BYTES
     memory = pf_user.allocate(size + PAGE_BYTES)

@@ -22,7 +22,7 @@ TABLE_PAGE, TABLE_OFFSET = MTA & -PAGE_BYTES, MTA % PAGE_BYTES
 
 @claim("F48")
 def test_a_device_reads_another_devices_registers(user, copier, mappings, other_pf):
-    """type1 maps a BAR as it does memory, counts no locked memory for it, and unmaps it."""
+    """type1 maps a BAR of one device for another device and counts no locked memory for it."""
     locked = locked_bytes(user)
     bar = user.open(other_pf).mmap_region(0, PAGE_BYTES, TABLE_PAGE)
     user.poke(bar + TABLE_OFFSET, MESSAGE, 4)
@@ -36,7 +36,7 @@ def test_a_device_reads_another_devices_registers(user, copier, mappings, other_
 
 @claim("F77")
 def test_an_address_space_maps_no_registers(user, attached, ioas, other_pf):
-    """iommufd maps memory that can be pinned, and no BAR: EFAULT."""
+    """iommufd refuses to map a BAR: EFAULT."""
     bar = user.open(other_pf, access="cdev").mmap_region(0, PAGE_BYTES)
     user.peek(bar, 4, 4)
     with refused(EFAULT):

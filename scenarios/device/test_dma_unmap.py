@@ -1,4 +1,4 @@
-"""What does VFIO_IOMMU_UNMAP_DMA take away?
+"""What does VFIO_IOMMU_UNMAP_DMA remove?
 
 Kernel: drivers/vfio/vfio_iommu_type1.c, vfio_dma_do_unmap().
 """
@@ -44,7 +44,7 @@ MALFORMED = {
 
 @claim("F45")
 def test_an_unmap_splits_no_mapping(pf_user, container, memory):
-    """A range that has only part of a mapping is EINVAL and unmaps nothing."""
+    """An unmap of part of a mapping fails with EINVAL and removes nothing."""
     container.map_dma(memory, IOVA, SIZE)
     refused_every_way(EINVAL, container.unmap_dma, BISECTING)
     assert locked_bytes(pf_user) == SIZE
@@ -53,7 +53,7 @@ def test_an_unmap_splits_no_mapping(pf_user, container, memory):
 
 @claim("F45")
 def test_an_unmap_of_the_old_type_goes_by_where_mappings_start(pf_group, container, memory):
-    """Without the start it unmaps nothing and succeeds; with the start it unmaps the whole."""
+    """type1, version 1, unmaps a whole mapping if the range has its start, and else nothing."""
     pf_group.unset_container()
     pf_group.set_container(container)
     container.set_iommu(VFIO_TYPE1_IOMMU)
@@ -68,7 +68,7 @@ def test_an_unmap_of_the_old_type_goes_by_where_mappings_start(pf_group, contain
 
 @claim("F45", "F90")
 def test_an_unmap_takes_all_mappings_of_its_range_and_no_other(container, memory):
-    """It returns how much that was; where nothing is mapped it unmaps nothing and succeeds."""
+    """An unmap removes all mappings in its range and returns their size, which may be 0."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.map_dma(memory, IOVA + 2 * PAGE_BYTES, SIZE)
     container.map_dma(memory, IOVA + 8 * PAGE_BYTES, PAGE_BYTES)
@@ -81,7 +81,7 @@ def test_an_unmap_takes_all_mappings_of_its_range_and_no_other(container, memory
 
 @claim("F90")
 def test_a_malformed_unmap_is_invalid(pf_user, container, memory):
-    """Empty, unaligned, or of everything and yet of a range: EINVAL, and all stays mapped."""
+    """A malformed unmap fails with EINVAL and removes nothing."""
     container.map_dma(memory, IOVA, SIZE)
     refused_every_way(EINVAL, container.unmap_dma, MALFORMED)
     assert locked_bytes(pf_user) == SIZE
@@ -91,7 +91,7 @@ def test_a_malformed_unmap_is_invalid(pf_user, container, memory):
 
 @claim("F85")
 def test_an_unmap_that_wraps_overflows(container):
-    """Past the end of the address space is EOVERFLOW."""
+    """An unmap past the end of the address space fails with EOVERFLOW."""
     with refused(EOVERFLOW):
         container.unmap_dma(LAST_PAGE, 2 * PAGE_BYTES)
     assert container.unmap_dma(LAST_PAGE, PAGE_BYTES) == 0
@@ -100,7 +100,7 @@ def test_an_unmap_that_wraps_overflows(container):
 @claim("F46")
 @pytest.mark.topology("virtio-iommu")
 def test_the_last_page_of_the_address_space_is_a_page_like_any(pf_user, container, memory):
-    """It is mapped, once, and unmapped."""
+    """The last page of the address space can be mapped once and unmapped."""
     container.map_dma(memory, LAST_PAGE, PAGE_BYTES)
     with refused(EEXIST):
         container.map_dma(memory, LAST_PAGE, PAGE_BYTES)
@@ -110,7 +110,7 @@ def test_the_last_page_of_the_address_space_is_a_page_like_any(pf_user, containe
 
 @claim("F91")
 def test_mappings_end_with_the_last_group(pf_user, pf_group, container, memory):
-    """A container without a group forgets its mappings, and their memory is no longer locked."""
+    """A container loses its mappings with its last group, and their memory is unlocked."""
     container.map_dma(memory, IOVA, SIZE)
     pf_group.unset_container()
     assert locked_bytes(pf_user) == 0
@@ -123,7 +123,7 @@ def test_mappings_end_with_the_last_group(pf_user, pf_group, container, memory):
 
 @claim("F51")
 def test_a_container_without_a_group_can_only_be_asked_what_it_is(pf_user, pf, memory):
-    """Its version is told; types, limits and mappings take a group: EINVAL."""
+    """A container without a group reports its version and extensions and refuses the rest."""
     empty = Container(pf_user)
     assert (empty.get_api_version(), empty.check_extension(VFIO_TYPE1_IOMMU)) == (0, 1)
     calls = {

@@ -1,4 +1,4 @@
-"""Can the memory behind a mapping change hands under a device?
+"""Can the user address of a mapping change while a device uses the mapping?
 
 Kernel: drivers/vfio/vfio_iommu_type1.c, VFIO_DMA_UNMAP_FLAG_VADDR and VFIO_DMA_MAP_FLAG_VADDR,
 vfio_change_dma_owner().
@@ -28,7 +28,7 @@ WRONG = {
 
 @claim("F79")
 def test_a_device_goes_on_while_a_mapping_has_no_address(copier, mappings):
-    """Its user takes a mapping's address away and gives it one; the device does not notice."""
+    """A device keeps working while the user address of a mapping is removed and set again."""
     assert mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS) == PAGE_BYTES
     assert copier.copy(MESSAGE) == MESSAGE
     mappings.map_dma(copier.target.address, **WHERE)
@@ -38,7 +38,7 @@ def test_a_device_goes_on_while_a_mapping_has_no_address(copier, mappings):
 
 @claim("F79")
 def test_an_address_is_given_to_a_mapping_that_lacks_one(copier, mappings):
-    """To another it is EINVAL, to none ENOENT; taken again it is EINVAL for the whole range."""
+    """A user address can be set only for an existing mapping that has none."""
     with refused(EINVAL):
         mappings.map_dma(copier.target.address, **WHERE)
     mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
@@ -53,7 +53,7 @@ def test_an_address_is_given_to_a_mapping_that_lacks_one(copier, mappings):
 
 @claim("F79")
 def test_who_gives_a_mapping_its_address_pays_for_its_memory(user, copier, mappings):
-    """Locked memory is counted for the process that maps, also when that is another one now."""
+    """A process that sets the user address of a mapping is charged for its locked memory."""
     child = user.fork()
     assert (locked_bytes(user), locked_bytes(child)) == (3 * PAGE_BYTES, 0)
     mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
@@ -66,7 +66,7 @@ def test_who_gives_a_mapping_its_address_pays_for_its_memory(user, copier, mappi
 @claim("F79")
 @pytest.mark.topology("igb-pair")
 def test_no_group_joins_while_a_mapping_has_no_address(user, copier, mappings, nic):
-    """Joining may take the memory's address: EBUSY until it is there again."""
+    """No group can join a container while a mapping has no user address: EBUSY."""
     group = user.open_group(nic)
     mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
     with refused(EBUSY):

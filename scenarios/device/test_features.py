@@ -46,7 +46,7 @@ def answers(device, indexes, flags):
 
 @claim("F41")
 def test_a_feature_that_a_device_has_not_is_enotty(device):
-    """Whether it is asked for, to be got or to be set: migration, DMA logging, what is unknown."""
+    """PROBE, GET and SET of a feature that a device does not have fail with ENOTTY."""
     for_each = dict.fromkeys(ABSENT, ENOTTY)
     assert answers(device, ABSENT, PROBE) == for_each
     assert answers(device, ABSENT, GET) == for_each
@@ -56,7 +56,7 @@ def test_a_feature_that_a_device_has_not_is_enotty(device):
 
 @claim("F41")
 def test_a_vf_has_the_features_of_any_device(pf_user, vf_user, pf, vf):
-    """It can be sent to sleep; only the token is its PF's alone."""
+    """A VF has all features of other devices and no token feature."""
     pf_fd, vf_fd = pf_user.open(pf, TOKEN), vf_user.open(vf, TOKEN)
     assert answers(vf_fd, LOW_POWER, PROBE | SET) == dict.fromkeys(LOW_POWER, 0)
     assert answers(vf_fd, ABSENT, PROBE) == dict.fromkeys(ABSENT, ENOTTY)
@@ -67,7 +67,7 @@ def test_a_vf_has_the_features_of_any_device(pf_user, vf_user, pf, vf):
 
 @claim("F95")
 def test_a_device_that_cannot_migrate_has_no_precopy_to_ask_for(device):
-    """Of the features of migration this one alone is EINVAL rather than ENOTTY."""
+    """Without migration support, only the second precopy feature fails with EINVAL."""
     feature = {vfio.VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2}
     assert answers(device, feature, PROBE) == dict.fromkeys(feature, EINVAL)
     assert answers(device, feature, SET) == dict.fromkeys(feature, EINVAL)

@@ -21,7 +21,7 @@ INTEL = 0x8086
 
 @claim("F36", "F60")
 def test_a_port_waits_for_the_user_of_what_is_unplugged(guest, function, device, config, irq_fd):
-    """The user is asked, keeps a device that works, and lets it go when he closes it."""
+    """Unplugging a device in use notifies its user and waits for the close."""
     device.set_irq_eventfds(VFIO_PCI_REQ_IRQ_INDEX, [irq_fd.fd])
     press_button(guest, "pf0")
     assert irq_fd.wait() == 1
@@ -35,7 +35,7 @@ def test_a_port_waits_for_the_user_of_what_is_unplugged(guest, function, device,
 
 @claim("F36", "F60")
 def test_a_pf_is_unplugged_when_the_users_of_its_vfs_have_let_go(pf_user, vf_user, remover, pf, vf):
-    """VFs go before their PF: their user is asked, then the PF's, and each is waited for."""
+    """Unplugging a PF waits first for the users of its VFs and then for its own user."""
     pf_fd, vf_fd = pf_user.open(pf, TOKEN), vf_user.open(vf, TOKEN)
     asked_pf, asked_vf = request_channel(pf_user, pf_fd), request_channel(vf_user, vf_fd)
     power_off = start_power_off(pf, by=remover)

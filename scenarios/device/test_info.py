@@ -1,4 +1,4 @@
-"""What does a device say of itself?
+"""What does a device report about itself?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_info(), _get_region_info(),
 _get_irq_info().
@@ -53,19 +53,19 @@ IGB_REGIONS = [
 
 
 def regions(device):
-    """Return what is told of the regions that every device has."""
+    """Return the region info that every device has."""
     return [device.get_region_info(index) for index in range(8)]
 
 
 def interrupts(device):
-    """Return flags and number of all interrupts, less what F30 is about."""
+    """Return flags and count of all interrupts, without the flag NORESIZE."""
     told = [device.get_irq_info(index) for index in range(5)]
     return [(one.flags & ~VFIO_IRQ_INFO_NORESIZE, one.count) for one in told]
 
 
 @claim("F02")
 def test_a_device_has_nine_regions_and_five_interrupts(device):
-    """GET_INFO counts regions and interrupts, and says that the device is PCI and can be reset."""
+    """A PCI device has nine regions and five interrupt indexes and can be reset."""
     info, short = device.get_info(), device.get_info(argsz=16)
     assert (info.num_regions, info.num_irqs) == (9, 5)
     assert info.flags == VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET
@@ -80,7 +80,7 @@ def test_a_device_has_nine_regions_and_five_interrupts(device):
 @claim("F02")
 @pytest.mark.topology("bridge")
 def test_a_device_that_no_reset_works_on_has_no_reset(conventional, user):
-    """A conventional NIC behind a bridge is not said to be reset, and is not."""
+    """A device without a reset method does not set the reset flag and refuses a reset."""
     device = user.open(conventional)
     assert device.get_info().flags == VFIO_DEVICE_FLAGS_PCI
     with refused(EINVAL):
@@ -89,7 +89,7 @@ def test_a_device_that_no_reset_works_on_has_no_reset(conventional, user):
 
 @claim("F02")
 def test_regions_are_what_the_device_has(device):
-    """Six BARs, the ROM and configuration space are told in size, use and place in the file."""
+    """Region info gives size, flags and offset of the BARs, the ROM and config space."""
     told = regions(device)
     assert [(one.flags, one.size) for one in told] == IGB_REGIONS
     assert [one.offset for one in told] == [index << 40 for index in range(8)]
@@ -103,7 +103,7 @@ def test_regions_are_what_the_device_has(device):
 
 @claim("F02")
 def test_a_rom_that_is_not_there_has_no_size(device):
-    """Nothing of what its user left in the argument is told back."""
+    """Region info of a missing ROM clears the flags and the size in the caller's struct."""
     asked = vfio_region_info(argsz=32, index=ROM, flags=1, size=1 << 20, offset=1)
     told, _ = device.exchange(VFIO_DEVICE_GET_REGION_INFO, asked)
     assert (told.flags, told.size, told.offset) == (0, 0, ROM << 40)
@@ -111,7 +111,7 @@ def test_a_rom_that_is_not_there_has_no_size(device):
 
 @claim("F06")
 def test_the_msix_table_says_that_it_can_be_mapped(user, device):
-    """The BAR with the MSI-X table has the capability, told when there is room for it."""
+    """The region with the MSI-X table has a capability that says the table can be mapped."""
     info = device.get_region_info(VFIO_PCI_BAR3_REGION_INDEX)
     assert (info.flags, info.argsz, info.cap_offset) == (WITH_TABLE, 32 + 8, 0)
     info = device.get_region_info(VFIO_PCI_BAR3_REGION_INDEX, argsz=info.argsz)
@@ -124,7 +124,7 @@ def test_the_msix_table_says_that_it_can_be_mapped(user, device):
 
 @claim("F20")
 def test_a_pf_has_a_pin(device, config):
-    """INTx is one interrupt on a PF; the others are as many as there are."""
+    """A PF has one INTx and as many other interrupts as its hardware."""
     one = (VFIO_IRQ_INFO_EVENTFD, 1)
     assert interrupts(device) == [(INTX, 1), one, (VFIO_IRQ_INFO_EVENTFD, 10), one, one]
     assert config.byte(PCI_INTERRUPT_PIN) == 1
@@ -132,7 +132,7 @@ def test_a_pf_has_a_pin(device, config):
 
 @claim("F20")
 def test_a_vf_has_no_pin(used_vf):
-    """INTx is no interrupt on a VF and cannot be set up; its MSI-X can."""
+    """A VF has no INTx and can set up MSI-X."""
     one, eventfd = (VFIO_IRQ_INFO_EVENTFD, 1), used_vf.user.eventfd()
     none = (VFIO_IRQ_INFO_EVENTFD, 0)
     assert interrupts(used_vf) == [(INTX, 0), none, (VFIO_IRQ_INFO_EVENTFD, 3), one, one]
@@ -143,7 +143,7 @@ def test_a_vf_has_no_pin(used_vf):
 
 @claim("F30")
 def test_msix_vectors_are_not_fixed_in_number(device):
-    """Of all interrupts INTx and MSI-X may change while on; that is what the missing flag says."""
+    """INTx and MSI-X do not set NORESIZE: their number can change while they are enabled."""
     told = [device.get_irq_info(index).flags & VFIO_IRQ_INFO_NORESIZE for index in range(5)]
     assert told == [0, VFIO_IRQ_INFO_NORESIZE, 0, VFIO_IRQ_INFO_NORESIZE, VFIO_IRQ_INFO_NORESIZE]
     with refused(EINVAL):
@@ -155,7 +155,7 @@ def test_msix_vectors_are_not_fixed_in_number(device):
 @claim("F33")
 @pytest.mark.topology("bridge")
 def test_a_conventional_device_has_the_error_interrupt(conventional, user):
-    """What can report no error has the index for it all the same."""
+    """A conventional PCI device, which cannot report errors, has the error interrupt index."""
     device = user.open(conventional)
     assert device.get_irq_info(0).count == 1
     info = device.get_irq_info(VFIO_PCI_ERR_IRQ_INDEX)

@@ -1,8 +1,8 @@
-"""How does a user get a device's INTx?
+"""How does a user receive a device's INTx?
 
 Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_handler(), vfio_pci_set_intx_*();
 vfio_pci_config.c, vfio_basic_config_write() for the DisINTx bit. The NIC raises its INTx itself
-and holds it until its causes are read.
+and asserts it until its causes are read.
 """
 
 from errno import EBADF, EBUSY, EINVAL, ENOTTY
@@ -52,7 +52,7 @@ def by_bool(action, *, on):
 
 @claim("F21")
 def test_intx_signals_once_until_it_is_unmasked(device, registers, irq_fd):
-    """vfio masks INTx as it signals it; another interrupt is heard only after an unmask."""
+    """INTx is masked when it is signalled and is signalled again only after an unmask."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
     assert irq_fd.wait() == 1
@@ -68,7 +68,7 @@ def test_intx_signals_once_until_it_is_unmasked(device, registers, irq_fd):
 
 @claim("F21")
 def test_intx_still_asserted_is_signalled_again_by_an_unmask(device, registers, hardware, irq_fd):
-    """An unmask signals what is pending, and leaves INTx masked once more."""
+    """Unmasking INTx that is still asserted signals it again and masks it again."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
     assert irq_fd.wait() == 1
@@ -84,7 +84,7 @@ def test_intx_still_asserted_is_signalled_again_by_an_unmask(device, registers, 
 
 @claim("F21")
 def test_intx_masked_by_its_user_is_silent(device, registers, irq_fd):
-    """A user masks INTx before it comes, and hears of it when he unmasks it."""
+    """INTx that its user has masked is signalled when the user unmasks it."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.mask_irq(INTX)
     device.mask_irq(INTX)
@@ -98,7 +98,7 @@ def test_intx_masked_by_its_user_is_silent(device, registers, irq_fd):
 
 @claim("F21")
 def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, irq_fd):
-    """DATA_BOOL masks with a one and does nothing with a zero."""
+    """DATA_BOOL masks INTx with a one and has no effect with a zero."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_MASK, on=False))
     registers.interrupt()
@@ -115,7 +115,7 @@ def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, irq_fd):
     "action", [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK], ids=["mask", "unmask"]
 )
 def test_no_interrupt_at_all_cannot_be_masked(device, irq_fd, action):
-    """Of no vector it is EINVAL, whatever the kind of data; the one there is can be."""
+    """Masking zero vectors of INTx fails with EINVAL for any data type."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     with refused(EINVAL):
         device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 0)
@@ -126,7 +126,7 @@ def test_no_interrupt_at_all_cannot_be_masked(device, irq_fd, action):
 
 @claim("F22")
 def test_intx_is_unmasked_by_an_eventfd(device, registers, irq_fd, other_irq_fd):
-    """Ringing the eventfd unmasks INTx, which is signalled again if it is still asserted."""
+    """An eventfd can unmask INTx, which is signalled again if it is still asserted."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
     registers.interrupt()
@@ -142,7 +142,7 @@ def test_intx_is_unmasked_by_an_eventfd(device, registers, irq_fd, other_irq_fd)
 
 @claim("F22")
 def test_one_eventfd_at_a_time_unmasks_intx(device, registers, irq_fd, other_irq_fd):
-    """A second one is EBUSY until the first is taken away or closed; none may mask."""
+    """A second unmask eventfd for INTx fails with EBUSY, and a mask eventfd with ENOTTY."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
     with refused(EBUSY):
@@ -154,12 +154,12 @@ def test_one_eventfd_at_a_time_unmasks_intx(device, registers, irq_fd, other_irq
     other_irq_fd.ring()
     assert irq_fd.wait() == 1
     device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
-    assert irq_fd.wait() == 1  # it was rung before, which counts
+    assert irq_fd.wait() == 1  # it was signalled before it was set, which counts
 
 
 @claim("F22")
 def test_an_eventfd_that_is_closed_unmasks_no_more(device, irq_fd, other_irq_fd):
-    """The place of a closed unmask eventfd is free again; what is no eventfd never has it."""
+    """Another eventfd can unmask INTx after the first one is closed."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     with refused(EBADF):
         device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, 999))
@@ -172,7 +172,7 @@ def test_an_eventfd_that_is_closed_unmasks_no_more(device, irq_fd, other_irq_fd)
 
 @claim("F23")
 def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, irq_fd):
-    """A user's DisINTx bit masks; an unmask does not lift it; clearing it delivers what waits."""
+    """The INTx disable bit masks INTx, and clearing it delivers a pending interrupt."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     command = config.word(PCI_COMMAND)
     config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
@@ -187,7 +187,7 @@ def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, 
 
 @claim("F23")
 def test_a_write_that_leaves_disintx_alone_unmasks_nothing(device, registers, config, irq_fd):
-    """What the user masked by SET_IRQS stays masked when he writes the command register."""
+    """A write to the command register does not unmask INTx that its user has masked."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.mask_irq(INTX)
     config.set_word(PCI_COMMAND, config.word(PCI_COMMAND))
@@ -199,7 +199,7 @@ def test_a_write_that_leaves_disintx_alone_unmasks_nothing(device, registers, co
 
 @claim("F23")
 def test_disintx_counts_in_a_write_of_its_byte_alone(device, registers, irq_fd):
-    """The upper byte of the command register masks as the whole of it does."""
+    """A write to the upper byte of the command register masks INTx, too."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.write_config(PCI_COMMAND + 1, bytes([PCI_COMMAND_INTX_DISABLE >> 8]))
     registers.interrupt()
@@ -212,7 +212,7 @@ def test_disintx_counts_in_a_write_of_its_byte_alone(device, registers, irq_fd):
 def test_disintx_before_intx_is_set_up_masks_it_from_the_start(
     device, registers, config, hardware, irq_fd
 ):
-    """The bit follows to the hardware without INTx, and counts when INTx is set up."""
+    """INTx set up while the INTx disable bit is set is masked from the start."""
     command = config.word(PCI_COMMAND)
     config.set_word(PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE)
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE
@@ -228,7 +228,7 @@ def test_disintx_before_intx_is_set_up_masks_it_from_the_start(
 
 @claim("F23")
 def test_the_mask_of_intx_does_not_show_in_the_command_register(device, registers, config, irq_fd):
-    """DisINTx is the user's own: that vfio masks by it in the hardware he does not see."""
+    """The user does not see the INTx disable bit that vfio sets in the hardware."""
     command = config.word(PCI_COMMAND)
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
@@ -244,7 +244,7 @@ def test_the_mask_of_intx_does_not_show_in_the_command_register(device, register
     ids=["mask", "unmask", "trigger"],
 )
 def test_intx_that_is_not_set_up_can_be_asked_nothing(device, irq_fd, action):
-    """Before INTx is set up, and after it was taken down, every action on it is EINVAL."""
+    """Every action on INTx that is not set up fails with EINVAL."""
     with refused(EINVAL):
         device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
     with refused(EINVAL):
@@ -258,7 +258,7 @@ def test_intx_that_is_not_set_up_can_be_asked_nothing(device, irq_fd, action):
 
 @claim("F24")
 def test_intx_without_an_eventfd_can_be_triggered_and_tells_nobody(device, registers, irq_fd):
-    """INTx set up with no eventfd takes interrupts, masks and triggers, and signals nothing."""
+    """INTx set up without an eventfd can be triggered and unmasked and signals nothing."""
     device.set_irq_eventfds(INTX, [NONE])
     device.trigger_irqs(INTX)
     registers.interrupt()
@@ -271,7 +271,7 @@ def test_intx_without_an_eventfd_can_be_triggered_and_tells_nobody(device, regis
 
 @claim("F24")
 def test_an_unmask_eventfd_cannot_outlive_intx(device, registers, irq_fd, other_irq_fd):
-    """When INTx goes, so does the eventfd that unmasks it: ringing it touches nothing."""
+    """The eventfd that unmasks INTx is released when INTx is disabled."""
     with refused(EINVAL):
         device.set_irqs(*by_eventfd(VFIO_IRQ_SET_ACTION_UNMASK, other_irq_fd.fd))
     device.set_irq_eventfds(INTX, [irq_fd.fd])
@@ -281,14 +281,14 @@ def test_an_unmask_eventfd_cannot_outlive_intx(device, registers, irq_fd, other_
     device.disable_irqs(INTX)
     other_irq_fd.ring()
     assert irq_fd.count() == 0
-    assert other_irq_fd.count() == 1  # nobody else took it
+    assert other_irq_fd.count() == 1  # vfio did not consume it
 
 
 @claim("F25")
 def test_intx_changes_eventfds_without_being_taken_down(
     function, device, registers, irq_fd, other_irq_fd
 ):
-    """The signal goes to whom it was given last, to nobody in between, and to one again."""
+    """INTx can switch to another eventfd, to none and back while its handler stays."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.set_irq_eventfds(INTX, [other_irq_fd.fd])
     registers.interrupt()
@@ -304,7 +304,7 @@ def test_intx_changes_eventfds_without_being_taken_down(
 
 @claim("F25")
 def test_a_bad_eventfd_leaves_the_old_one_in_place(device, registers, irq_fd):
-    """What is no eventfd is refused, and INTx goes on as it was."""
+    """INTx refuses a descriptor that is not an eventfd and keeps the old one."""
     with refused(EBADF):
         device.set_irq_eventfds(INTX, [999])
     device.set_irq_eventfds(INTX, [irq_fd.fd])
@@ -318,7 +318,7 @@ def test_a_bad_eventfd_leaves_the_old_one_in_place(device, registers, irq_fd):
 
 @claim("F29")
 def test_a_user_triggers_his_own_intx(device, irq_fd):
-    """A trigger signals without the hardware, and masks nothing; a false one does nothing."""
+    """A user can trigger INTx without the hardware, which does not mask it."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.trigger_irqs(INTX)
     device.trigger_irqs(INTX)
@@ -331,7 +331,7 @@ def test_a_user_triggers_his_own_intx(device, irq_fd):
 
 @claim("F68")
 def test_intx_is_taken_down_and_set_up_again(function, device, registers, irq_fd):
-    """A count of none ends it: no handler, no signal; set up once more it works."""
+    """INTx can be disabled by a count of 0 and set up again."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.disable_irqs(INTX)
     assert handlers(function) == []

@@ -1,4 +1,4 @@
-"""What does an ioeventfd write, and where may it?
+"""What does an ioeventfd write, and where?
 
 Kernel: drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_ioeventfd(); drivers/vfio/virqfd.c.
 """
@@ -34,12 +34,12 @@ MOST = 1000
 
 @claim("F43")
 def test_an_ioeventfd_writes_when_it_is_rung(device, registers, irq_fd, other_irq_fd):
-    """Each ring writes the value that was agreed on, and only where it was."""
+    """Signalling an ioeventfd writes its value to its address and nowhere else."""
     device.ioeventfd(REGISTERS, MTA, 0x11223344, irq_fd.fd, DWORD)
     device.ioeventfd(REGISTERS, MTA_NEXT, 0x55667788, other_irq_fd.fd, DWORD)
     irq_fd.ring()
     assert (registers.read(MTA), registers.read(MTA_NEXT)) == (0x11223344, 0)
-    assert irq_fd.count() == 0  # vfio took it
+    assert irq_fd.count() == 0  # vfio consumed it
     registers.write(MTA, 0)
     other_irq_fd.ring()
     assert (registers.read(MTA), registers.read(MTA_NEXT)) == (0, 0x55667788)
@@ -47,7 +47,7 @@ def test_an_ioeventfd_writes_when_it_is_rung(device, registers, irq_fd, other_ir
 
 @claim("F43")
 def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, irq_fd):
-    """The same rule twice is EEXIST, and without one there is nothing to take: ENODEV."""
+    """Adding an ioeventfd twice fails with EEXIST, and removing a missing one with ENODEV."""
     with refused(ENODEV):
         device.ioeventfd(REGISTERS, MTA, 7, AWAY, DWORD)
     device.ioeventfd(REGISTERS, MTA, 7, irq_fd.fd, DWORD)
@@ -58,7 +58,7 @@ def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, ir
     device.ioeventfd(REGISTERS, MTA, 7, AWAY, DWORD)
     irq_fd.ring()
     assert registers.read(MTA) == 0
-    assert irq_fd.count() == 1  # nobody took it
+    assert irq_fd.count() == 1  # vfio did not consume it
     device.ioeventfd(REGISTERS, MTA, 7, irq_fd.fd, DWORD)
 
 
@@ -77,7 +77,7 @@ def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, ir
     ],
 )
 def test_an_ioeventfd_writes_to_bars_only(device, irq_fd, region, offset, flags):
-    """Elsewhere, and in no one width, it is EINVAL; behind the MSI-X table it is not."""
+    """An ioeventfd outside BARs, in the MSI-X table or without one width fails with EINVAL."""
     with refused(EINVAL):
         device.ioeventfd(region, offset, 0, irq_fd.fd, flags)
     device.ioeventfd(TABLE, TABLE_BYTES, 0, irq_fd.fd, DWORD)
@@ -86,7 +86,7 @@ def test_an_ioeventfd_writes_to_bars_only(device, irq_fd, region, offset, flags)
 
 @claim("F43")
 def test_an_ioeventfd_is_an_eventfd(device, irq_fd):
-    """What is no eventfd, no descriptor or too short an argument is refused."""
+    """An ioeventfd refuses a descriptor that is not an eventfd, and a short argument."""
     with refused(EBADF):
         device.ioeventfd(REGISTERS, MTA, 0, 999, DWORD)
     with refused(EINVAL):
@@ -100,7 +100,7 @@ def test_an_ioeventfd_is_an_eventfd(device, irq_fd):
 
 @claim("F43")
 def test_an_ioeventfd_writes_eight_bytes(device, registers, irq_fd):
-    """The widest rule fills two registers."""
+    """An ioeventfd can write eight bytes at once."""
     device.ioeventfd(REGISTERS, MTA, 0x1122334455667788, irq_fd.fd, QWORD)
     irq_fd.ring()
     assert registers.read(MTA) == 0x55667788
@@ -109,7 +109,7 @@ def test_an_ioeventfd_writes_eight_bytes(device, registers, irq_fd):
 
 @claim("F43")
 def test_an_ioeventfd_writes_nothing_with_memory_decode_off(device, config, registers, irq_fd):
-    """A ring while the BAR is off is lost; the rule stays and works when the BAR is back."""
+    """An ioeventfd signalled while memory decode is off writes nothing."""
     device.ioeventfd(REGISTERS, MTA, 0x77, irq_fd.fd, DWORD)
     turn_off(config, PCI_COMMAND_MEMORY)
     irq_fd.ring()
@@ -121,7 +121,7 @@ def test_an_ioeventfd_writes_nothing_with_memory_decode_off(device, config, regi
 
 @claim("F43")
 def test_descriptor_0_is_an_eventfd_like_any_other(user, device, registers, irq_fd):
-    """Only less than 0 is no descriptor."""
+    """An ioeventfd accepts descriptor 0."""
     user.close(0)
     assert user.dup(irq_fd.fd) == 0
     device.ioeventfd(REGISTERS, MTA, 0x77, 0, DWORD)
@@ -131,7 +131,7 @@ def test_descriptor_0_is_an_eventfd_like_any_other(user, device, registers, irq_
 
 @claim("F43")
 def test_a_device_has_a_thousand_ioeventfds(device, irq_fd):
-    """One more is ENOSPC, until one is taken away."""
+    """A device has up to a thousand ioeventfds; one more fails with ENOSPC."""
     assert ioeventfds(device, REGISTERS, MTA, irq_fd, MOST) == MOST
     with refused(ENOSPC):
         device.ioeventfd(REGISTERS, MTA, MOST, irq_fd.fd, DWORD)

@@ -1,4 +1,4 @@
-"""What does an address space of iommufd map, and for whom?
+"""What does an IOAS map, and for which devices?
 
 Kernel: drivers/iommu/iommufd/ioas.c, io_pagetable.c and device.c; drivers/vfio/iommufd.c.
 """
@@ -23,8 +23,8 @@ from vfio_lab_pytest.verdicts import all_refused, refused, refused_every_way
 
 IOVA = 0x40_0000
 SIZE = 4 * PAGE_BYTES
-HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # where interrupts go
-END = 1 << 48  # of what the guest's IOMMU translates
+HOLE, HOLE_END = 0xFEE0_0000, 0xFEF0_0000  # interrupt messages
+END = 1 << 48  # of the addresses that the guest's IOMMU translates
 LAST_PAGE = (1 << 64) - PAGE_BYTES
 EVERYTHING = (1 << 64) - 1
 MESSAGE = bytes(range(64))
@@ -49,7 +49,7 @@ OVERLAPPING = {
 
 @pytest.fixture
 def compat_copier(user, function):
-    """The device, opened by its group where an iommufd stands in for the container, looped back."""
+    """A loopback device, opened by a group whose container is an iommufd."""
     group, container = Group(user, function.group), Container(user, IOMMU_PATH)
     group.set_container(container)
     container.set_iommu(VFIO_TYPE1v2_IOMMU)
@@ -62,7 +62,7 @@ def compat_copier(user, function):
 
 @claim("F102")
 def test_an_iommufd_maps_for_a_device_of_a_group_like_a_container(compat_copier):
-    """The device reads what is mapped, and what is unmapped no more."""
+    """A device of a group whose container is an iommufd reads what is mapped there."""
     assert compat_copier.copy(MESSAGE) == MESSAGE
     compat_copier.device.container.unmap_dma(SOURCE, PAGE_BYTES)
     assert compat_copier.copy(MESSAGE[::-1]) != MESSAGE[::-1]
@@ -70,7 +70,7 @@ def test_an_iommufd_maps_for_a_device_of_a_group_like_a_container(compat_copier)
 
 @claim("F77")
 def test_an_address_space_is_as_wide_as_its_devices_allow(bound_device, ioas):
-    """Everything, until a device is attached: then what its IOMMU translates and leaves free."""
+    """An IOAS allows all addresses until the ranges of an attached device limit it."""
     iommufd = bound_device.iommufd
     assert iommufd.ioas_iova_ranges(ioas) == [(0, EVERYTHING)]
     bound_device.attach_iommufd_pt(ioas)
@@ -81,7 +81,7 @@ def test_an_address_space_is_as_wide_as_its_devices_allow(bound_device, ioas):
 
 @claim("F77")
 def test_a_malformed_mapping_of_an_address_space_is_refused(user, attached, ioas):
-    """Invalid, overlapping, wrapping or of no memory, and nothing of it stays mapped."""
+    """An IOAS refuses malformed, overlapping and wrapping mappings and maps none of them."""
     map_it = functools.partial(attached.iommufd.ioas_map, ioas, user.allocate(2 * SIZE))
     refused_every_way(EINVAL, map_it, MALFORMED)
     with refused(EOVERFLOW):
@@ -95,7 +95,7 @@ def test_a_malformed_mapping_of_an_address_space_is_refused(user, attached, ioas
 
 @claim("F77")
 def test_an_address_space_unmaps_whole_mappings_that_are_there(user, attached, ioas):
-    """Part of one or none at all is ENOENT; everything is what is there, and may be nothing."""
+    """An IOAS unmaps whole mappings only; part of a mapping or none fails with ENOENT."""
     iommufd, memory = attached.iommufd, user.allocate(SIZE)
     iommufd.ioas_map(ioas, memory, SIZE, IOVA)
     parts = {
@@ -110,7 +110,7 @@ def test_an_address_space_unmaps_whole_mappings_that_are_there(user, attached, i
 
 @claim("F77")
 def test_the_kernel_finds_an_address_for_who_asks_for_none(user, attached, ioas):
-    """It is one that no other mapping has."""
+    """An IOAS chooses a free address for a mapping that does not ask for one."""
     iommufd, memory = attached.iommufd, user.allocate(SIZE)
     first = iommufd.ioas_map(ioas, memory, SIZE)
     second = iommufd.ioas_map(ioas, memory, SIZE)
@@ -122,7 +122,7 @@ def test_the_kernel_finds_an_address_for_who_asks_for_none(user, attached, ioas)
 
 @claim("F78")
 def test_a_device_reaches_the_address_space_that_it_is_attached_to(ioas_copier, ioas):
-    """What is unmapped it no longer writes, nor in another address space, until it is back."""
+    """A device reaches only what is mapped in the IOAS to which it is attached."""
     device = ioas_copier.device
     assert ioas_copier.copy(MESSAGE) == MESSAGE
     device.iommufd.ioas_unmap(ioas, TARGET, PAGE_BYTES)
@@ -135,7 +135,7 @@ def test_a_device_reaches_the_address_space_that_it_is_attached_to(ioas_copier, 
 
 @claim("F78")
 def test_a_detached_device_reaches_nothing(ioas_copier, ioas):
-    """Its mappings stay in the address space, and are its own again once it is attached."""
+    """A detached device reaches nothing until it is attached again."""
     device = ioas_copier.device
     assert ioas_copier.copy(MESSAGE) == MESSAGE
     device.detach_iommufd_pt()
@@ -149,7 +149,7 @@ def test_a_detached_device_reaches_nothing(ioas_copier, ioas):
 
 @claim("F78")
 def test_an_address_space_in_use_is_not_destroyed(attached, ioas):
-    """EBUSY while a device is attached; what is gone or of another kind is ENOENT to attach to."""
+    """An IOAS with an attached device cannot be destroyed."""
     iommufd, spare = attached.iommufd, attached.iommufd.ioas_alloc()
     with refused(EBUSY):
         iommufd.destroy(ioas)

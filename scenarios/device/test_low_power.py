@@ -1,4 +1,4 @@
-"""When does a device sleep, and who wakes it?
+"""When is a device in low power, and what wakes it?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_pm_*() and vfio_pci_core_runtime_*();
 drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl().
@@ -36,7 +36,7 @@ NO_WAKEUP = {
 
 @claim("F92")
 def test_a_device_sleeps_while_nobody_has_it(user, function):
-    """On vfio-pci it is suspended until it is opened, and when it is closed; then it may not be."""
+    """A device on vfio-pci is suspended while it is closed."""
     assert falls_asleep(function)
     device = user.open(function)
     assert power(function) == AWAKE
@@ -48,7 +48,7 @@ def test_a_device_sleeps_while_nobody_has_it(user, function):
 
 @claim("F40")
 def test_idle_devices_are_kept_awake_by_a_parameter(guest, user, function):
-    """It counts from the next device that vfio-pci takes, and in both directions."""
+    """A change of disable_idle_d3 applies to devices that vfio-pci binds to afterwards."""
     guest.root.write_file(DISABLE_IDLE_D3, "Y")
     user.open(function).close()
     assert falls_asleep(function)
@@ -64,7 +64,7 @@ def test_idle_devices_are_kept_awake_by_a_parameter(guest, user, function):
 
 @claim("F37")
 def test_a_user_sends_a_device_to_sleep_and_wakes_it(function, device):
-    """Sent to sleep twice is EINVAL and changes nothing, woken twice is woken once."""
+    """A second low-power entry fails with EINVAL, and a second exit succeeds."""
     device.enter_low_power()
     assert falls_asleep(function)
     with refused(EINVAL):
@@ -79,7 +79,7 @@ def test_a_user_sends_a_device_to_sleep_and_wakes_it(function, device):
 
 @claim("F37")
 def test_a_probe_sends_nothing_to_sleep(function, device):
-    """The features are there to be set, and asking for them does not."""
+    """PROBE of the low-power features leaves the device awake."""
     device.probe_feature(ENTRY, SET)
     device.probe_feature(ENTRY_WITH_WAKEUP, SET)
     device.probe_feature(EXIT, SET)
@@ -91,7 +91,7 @@ def test_a_probe_sends_nothing_to_sleep(function, device):
 
 @claim("F38")
 def test_a_sleeping_device_wakes_for_a_call_and_sleeps_on(function, device, registers, config):
-    """Ioctls, configuration space and registers answer as ever, and then it sleeps again."""
+    """A device in low power wakes for an ioctl, a read or a write and then suspends again."""
     status = registers.read(STATUS)
     device.enter_low_power()
     assert falls_asleep(function)
@@ -105,7 +105,7 @@ def test_a_sleeping_device_wakes_for_a_call_and_sleeps_on(function, device, regi
 
 @claim("F38")
 def test_a_sleeping_devices_registers_are_not_touched_in_memory(user, function, device):
-    """Who touches a mapped BAR gets SIGBUS while the device sleeps, and not when it is awake."""
+    """Access to a mapped BAR raises SIGBUS while the device is in low power."""
     bar = device.mmap_region(0, PAGE_BYTES)
     status = user.peek(bar + STATUS, 4, 4)
     device.enter_low_power()
@@ -121,7 +121,7 @@ def test_a_sleeping_devices_registers_are_not_touched_in_memory(user, function, 
 @claim("F39")
 @pytest.mark.parametrize("by", ["its user", "its user's wish", "the host"])
 def test_a_device_that_is_woken_rings_once_and_stays_awake(function, device, irq_fd, by):
-    """Whoever wakes it, its user hears of it, and may send it to sleep again."""
+    """A device in low power signals its eventfd once when something wakes it, and stays awake."""
     device.enter_low_power(wakeup=irq_fd.fd)
     assert falls_asleep(function)
     assert irq_fd.count() == 0
@@ -142,7 +142,7 @@ WAKERS = {
 
 @claim("F39")
 def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, irq_fd):
-    """What is no eventfd is refused and leaves it awake; asked again it wakes, rings and sleeps."""
+    """A low-power entry with an invalid eventfd fails and leaves the device awake."""
     ways = {name: {"flags": SET, **way} for name, way in NO_WAKEUP.items()}
     refused_every_way(EINVAL, lambda **way: device.feature(ENTRY_WITH_WAKEUP, **way), ways)
     with refused(EBADF):
@@ -156,7 +156,7 @@ def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, 
 
 @claim("F39")
 def test_descriptor_0_is_rung_like_any_other(user, function, device, irq_fd):
-    """Only less than 0 is no descriptor."""
+    """The wake-up eventfd may be descriptor 0."""
     user.close(0)
     assert user.dup(irq_fd.fd) == 0
     device.enter_low_power(wakeup=0)
@@ -167,7 +167,7 @@ def test_descriptor_0_is_rung_like_any_other(user, function, device, irq_fd):
 
 @claim("F93")
 def test_a_device_closed_asleep_opens_awake(user, function, device, irq_fd):
-    """Closing wakes the device without a word to its user, and then it idles like any other."""
+    """A device closed in low power does not signal its eventfd and is awake at the next open."""
     device.enter_low_power(wakeup=irq_fd.fd)
     assert falls_asleep(function)
     device.close()
@@ -182,7 +182,7 @@ def test_a_device_closed_asleep_opens_awake(user, function, device, irq_fd):
 @claim("F94")
 @pytest.mark.topology("igb-pair")
 def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, irq_fd):
-    """INTx is masked for the time of the sleep only."""
+    """INTx is delivered again after low power."""
     nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [irq_fd.fd])
     nic_device.enter_low_power()
     assert falls_asleep(nic)
@@ -196,7 +196,7 @@ def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, i
 def test_a_device_that_slept_keeps_the_mask_of_its_interrupt(
     nic, nic_device, nic_registers, irq_fd
 ):
-    """What its user masked is masked when it wakes, until he unmasks it."""
+    """INTx that its user has masked stays masked after low power."""
     nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [irq_fd.fd])
     nic_device.mask_irq(VFIO_PCI_INTX_IRQ_INDEX)
     nic_device.enter_low_power()

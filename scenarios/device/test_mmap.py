@@ -1,4 +1,4 @@
-"""What of a device can be mapped, and when does the mapping work?
+"""What can be mapped of a device, and when does the mapping work?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_mmap(), vfio_pci_mmap_huge_fault();
 vfio_pci_config.c, vfio_basic_config_write() and vfio_lock_and_set_power_state().
@@ -38,7 +38,7 @@ MTA_PAGE = MTA & ~(PAGE - 1)
 
 @claim("F05")
 def test_what_cannot_be_mapped_is_invalid(device):
-    """Configuration space, ROM, I/O ports, BARs that are not and regions that are not: EINVAL."""
+    """Mapping config space, the ROM, I/O ports or a missing region fails with EINVAL."""
     device.mmap_region(REGISTERS, BAR_BYTES)
     assert outcome(partial(device.mmap_region, CONFIG, PAGE)) == EINVAL
     assert outcome(partial(device.mmap_region, ROM, PAGE)) == EINVAL
@@ -49,7 +49,7 @@ def test_what_cannot_be_mapped_is_invalid(device):
 
 @claim("F05")
 def test_a_mapping_stays_within_its_bar_and_is_shared(device):
-    """Beyond the end of a BAR, by one page, and privately: EINVAL; the last page can be had."""
+    """Mapping beyond the end of a BAR, or privately, fails with EINVAL."""
     mapped = device.mmap_region(REGISTERS, PAGE, BAR_BYTES - PAGE)
     assert device.user.touch(mapped) is None
     assert outcome(partial(device.mmap_region, REGISTERS, BAR_BYTES + PAGE)) == EINVAL
@@ -61,7 +61,7 @@ def test_a_mapping_stays_within_its_bar_and_is_shared(device):
 
 @claim("F72")
 def test_a_mapping_is_the_device(user, device, registers):
-    """Registers are the same through the file and through a mapping that begins anywhere."""
+    """Registers have the same values through the device file and through a mapping."""
     page = device.mmap_region(REGISTERS, PAGE, MTA_PAGE)
     user.poke(page + MTA - MTA_PAGE, b"\x11\x22\x33\x44", width=4)
     assert registers.read(MTA) == 0x44332211
@@ -72,7 +72,7 @@ def test_a_mapping_is_the_device(user, device, registers):
 
 @claim("F08")
 def test_a_mapping_raises_sigbus_while_memory_decode_is_off(user, device, config, registers):
-    """Touched with decode off, a mapping that was in use is a bus error; then it works again."""
+    """Access to a mapped BAR raises SIGBUS while memory decode is off, and works afterwards."""
     registers.write(MTA, 0x99)
     mapped = device.mmap_region(REGISTERS, BAR_BYTES) + MTA
     assert user.peek(mapped, 4, width=4) == b"\x99\0\0\0"
@@ -85,7 +85,7 @@ def test_a_mapping_raises_sigbus_while_memory_decode_is_off(user, device, config
 
 @claim("F10")
 def test_a_device_in_d3_is_out_of_reach(user, device, config, hardware, registers):
-    """A user puts his device to sleep in configuration space: bus errors and EIO until D0."""
+    """Access to a device's BARs fails while its user has put it into D3hot."""
     mapped = device.mmap_region(REGISTERS, BAR_BYTES)
     user.peek(mapped, 4, width=4)
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
@@ -102,7 +102,7 @@ def test_a_device_in_d3_is_out_of_reach(user, device, config, hardware, register
 
 @claim("F18")
 def test_a_device_back_from_d3_has_its_configuration(function, config, hardware):
-    """Power states are the kernel's to change: it keeps the header through D3 and back."""
+    """A device keeps its config header through D3hot and back."""
     turn_on(config, PCI_COMMAND_MEMORY)
     header = hardware.read(0, 64)
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
@@ -115,7 +115,7 @@ def test_a_device_back_from_d3_has_its_configuration(function, config, hardware)
 
 @claim("F11")
 def test_a_mapping_is_filled_as_it_is_touched(user, device):
-    """Every page of a BAR is a fault of its own when it is copied."""
+    """A mapping of a BAR is populated page by page as it is touched."""
     mapped = device.mmap_region(FLASH, BAR_BYTES)
     copy = user.open_path("/run/copy", O_RDWR | O_CREAT)
     before = faults(user)
@@ -125,7 +125,7 @@ def test_a_mapping_is_filled_as_it_is_touched(user, device):
 
 @claim("F03")
 def test_bars_are_claimed_when_the_device_is_opened(guest, user, function):
-    """An open device's BARs are vfio's in /proc/iomem, and nobody's before and after."""
+    """The BARs of a device are claimed by vfio in /proc/iomem while the device is open."""
     assert "vfio" not in guest.root.read_file("/proc/iomem")
     device = user.open(function)
     assert guest.root.read_file("/proc/iomem").count(" : vfio") == 3

@@ -1,4 +1,4 @@
-"""How does a user get a device's MSI and MSI-X?
+"""How does a user receive a device's MSI and MSI-X?
 
 Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_msi_enable(), vfio_msi_set_block(),
 vfio_pci_set_msi_trigger(). The igb raises its vectors itself, by their numbers.
@@ -36,7 +36,7 @@ def vectors(function, *numbers):
 @claim("F69")
 @pytest.mark.usefixtures("mastering")
 def test_a_vector_signals_its_own_eventfd(function, device, registers, irq_fd, other_irq_fd):
-    """The device raises two vectors, and each is heard where it was set up."""
+    """Each MSI-X vector signals its own eventfd."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd, NONE, NONE, other_irq_fd.fd])
     assert handlers(function) == vectors(function, 0, 3)
     registers.interrupt_vector(3)
@@ -50,7 +50,7 @@ def test_a_vector_signals_its_own_eventfd(function, device, registers, irq_fd, o
 @claim("F69")
 @pytest.mark.topology("igb-pair")
 def test_msi_signals_its_eventfd(nic, nic_device, nic_config, nic_registers, irq_fd):
-    """A NIC that masters the bus raises its one MSI vector, until it is taken down."""
+    """The MSI vector of a NIC signals its eventfd until it is disabled."""
     nic_device.set_irq_eventfds(MSI, [irq_fd.fd])
     assert handlers(nic) == [f"vfio-msi[0]({nic})"]
     nic_registers.interrupt()
@@ -70,7 +70,7 @@ def test_msi_signals_its_eventfd(nic, nic_device, nic_config, nic_registers, irq
 def test_a_vector_changes_eventfds_and_can_have_none(
     function, device, registers, irq_fd, other_irq_fd
 ):
-    """The last eventfd is signalled, none when it was taken away, and the others go on."""
+    """An MSI-X vector can switch to another eventfd and to none while others stay."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd, irq_fd.fd])
     device.set_irq_eventfds(MSIX, [other_irq_fd.fd], start=1)
     registers.interrupt_vector(1)
@@ -85,7 +85,7 @@ def test_a_vector_changes_eventfds_and_can_have_none(
 @claim("F27")
 @pytest.mark.parametrize(("first", "second"), [(MSIX, MSI), (MSI, MSIX), (INTX, MSI), (MSI, INTX)])
 def test_one_kind_of_interrupt_is_on_at_a_time(function, device, irq_fd, first, second):
-    """A second kind is EINVAL, set up, triggered or taken down, until the first is gone."""
+    """Only one of INTx, MSI and MSI-X can be enabled: others fail with EINVAL."""
     device.set_irq_eventfds(first, [irq_fd.fd])
     before = handlers(function)
     with refused(EINVAL):
@@ -101,7 +101,7 @@ def test_one_kind_of_interrupt_is_on_at_a_time(function, device, irq_fd, first, 
 
 @claim("F28")
 def test_more_vectors_than_the_device_has_are_refused(function, device, irq_fd):
-    """Ten vectors can be had of ten; an eleventh is EINVAL and turns none on."""
+    """A request for more MSI-X vectors than the device has fails and enables none."""
     with refused(EINVAL):
         device.set_irq_eventfds(MSIX, [irq_fd.fd] * 11)
     with refused(EINVAL):
@@ -115,7 +115,7 @@ def test_more_vectors_than_the_device_has_are_refused(function, device, irq_fd):
 
 @claim("F29")
 def test_a_user_triggers_his_own_vectors(device, irq_fd, other_irq_fd):
-    """Eventfds are signalled without the hardware; vectors without one are passed over."""
+    """A user can trigger MSI-X vectors without the hardware; those without eventfd are skipped."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd, NONE, other_irq_fd.fd])
     device.trigger_irqs(MSIX, 0, 3)
     assert (irq_fd.wait(), other_irq_fd.wait()) == (1, 1)
@@ -130,7 +130,7 @@ def test_a_user_triggers_his_own_vectors(device, irq_fd, other_irq_fd):
 @claim("F30")
 @pytest.mark.usefixtures("mastering")
 def test_vectors_are_added_while_others_are_on(function, device, registers, irq_fd, other_irq_fd):
-    """A vector beyond those that were set up first is set up later, and works."""
+    """An MSI-X vector can be added while others are enabled, and works."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd])
     assert device.set_irq_eventfds(MSIX, [other_irq_fd.fd], start=7) == 0
     assert handlers(function) == vectors(function, 0, 7)
@@ -144,7 +144,7 @@ def test_vectors_are_added_while_others_are_on(function, device, registers, irq_
 @pytest.mark.parametrize("index", [MSI, MSIX])
 @pytest.mark.parametrize("action", [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK])
 def test_msi_is_neither_masked_nor_unmasked(device, irq_fd, index, action):
-    """Neither action is there for message signalled interrupts, though the third one is."""
+    """MSI and MSI-X can be triggered but neither masked nor unmasked."""
     device.set_irq_eventfds(index, [irq_fd.fd])
     with refused(ENOTTY):
         device.set_irqs(index, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
@@ -154,7 +154,7 @@ def test_msi_is_neither_masked_nor_unmasked(device, irq_fd, index, action):
 
 @claim("F70")
 def test_a_block_of_vectors_is_set_whole_or_not_at_all(function, device, irq_fd):
-    """One bad eventfd undoes its block: all if it was the first, else the block alone."""
+    """One invalid eventfd undoes the setup of its whole block of vectors."""
     with refused(EBADF):
         device.set_irq_eventfds(MSIX, [irq_fd.fd, 999, irq_fd.fd])
     with refused(EINVAL):
@@ -171,7 +171,7 @@ def test_a_block_of_vectors_is_set_whole_or_not_at_all(function, device, irq_fd)
 @claim("F71")
 @pytest.mark.usefixtures("mastering")
 def test_vectors_are_set_up_with_memory_decode_off(device, config, hardware, registers, irq_fd):
-    """vfio turns decode on for its own work on the table and off again after it."""
+    """MSI-X can be set up while memory decode is off, which stays off."""
     turn_off(config, PCI_COMMAND_MEMORY)
     device.set_irq_eventfds(MSIX, [irq_fd.fd, irq_fd.fd])
     assert hardware.word(PCI_COMMAND) & PCI_COMMAND_MEMORY == 0
@@ -185,7 +185,7 @@ def test_vectors_are_set_up_with_memory_decode_off(device, config, hardware, reg
 @claim("F71")
 @pytest.mark.usefixtures("mastering")
 def test_vectors_survive_a_reset_of_the_device(device, registers, irq_fd):
-    """A reset clears the device's own registers; what was set up with vfio works on."""
+    """MSI-X vectors work after a reset of the device."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd])
     registers.interrupt_vector(0)
     assert irq_fd.wait() == 1
@@ -196,7 +196,7 @@ def test_vectors_survive_a_reset_of_the_device(device, registers, irq_fd):
 
 @claim("F68")
 def test_msix_is_taken_down_and_set_up_again(function, device, registers, irq_fd):
-    """A count of none ends all vectors; others can be had after it; closing ends those."""
+    """MSI-X can be disabled by a count of 0, set up again, and disabled by a close."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd] * 3)
     device.disable_irqs(MSIX)
     assert handlers(function) == []

@@ -1,4 +1,4 @@
-"""How is the user told of errors and of requests for his device?
+"""How are users notified of errors and of requests for their device?
 
 Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single(); vfio_pci_core.c,
 vfio_pci_core_request(); vfio_main.c, vfio_unregister_group_dev().
@@ -28,7 +28,7 @@ NONE = -1
 @claim("F35")
 @BOTH
 def test_a_notice_is_triggered_by_its_user_if_it_is_set_up(device, irq_fd, index):
-    """Without an eventfd a trigger is EINVAL and a bool does nothing; with one both signal."""
+    """The error and request interrupts can be triggered only after they are set up."""
     with refused(EINVAL):
         device.trigger_irqs(index)
     device.set_irqs(index, BOOL, 0, 1, b"\x01")
@@ -44,7 +44,7 @@ def test_a_notice_is_triggered_by_its_user_if_it_is_set_up(device, irq_fd, index
 @claim("F35")
 @BOTH
 def test_a_notice_is_taken_down_by_a_count_of_none_or_by_no_eventfd(device, irq_fd, index):
-    """Taken down either way it cannot be triggered; and a count of none takes what is there."""
+    """A count of 0 and an eventfd of -1 both disable the error and request interrupts."""
     device.set_irq_eventfds(index, [irq_fd.fd])
     device.disable_irqs(index)
     with refused(EINVAL):
@@ -63,7 +63,7 @@ def test_a_notice_is_taken_down_by_a_count_of_none_or_by_no_eventfd(device, irq_
 def test_a_notice_goes_to_the_last_eventfd_and_bad_ones_are_refused(
     device, irq_fd, other_irq_fd, index
 ):
-    """An eventfd takes the place of another; what is none leaves it there; there is no mask."""
+    """The error and request interrupts use the last valid eventfd and cannot be masked."""
     device.set_irq_eventfds(index, [irq_fd.fd])
     device.set_irq_eventfds(index, [other_irq_fd.fd])
     with refused(EBADF):
@@ -79,7 +79,7 @@ def test_a_notice_goes_to_the_last_eventfd_and_bad_ones_are_refused(
 @claim("F76")
 @BOTH
 def test_a_descriptor_below_none_is_no_eventfd(device, irq_fd, index):
-    """-1 stands for no eventfd; what is less stands for nothing and is refused."""
+    """The error and request interrupts refuse a descriptor below -1."""
     device.set_irq_eventfds(index, [irq_fd.fd])
     with refused(EINVAL):
         device.set_irq_eventfds(index, [-2])
@@ -89,7 +89,7 @@ def test_a_descriptor_below_none_is_no_eventfd(device, irq_fd, index):
 
 @claim("F35")
 def test_error_and_request_are_two(device, irq_fd, other_irq_fd):
-    """Each of the two notices has an eventfd of its own, beside any other interrupt."""
+    """The error and request interrupts have separate eventfds."""
     device.set_irq_eventfds(ERROR, [irq_fd.fd])
     device.set_irq_eventfds(REQUEST, [other_irq_fd.fd])
     device.set_irq_eventfds(0, [irq_fd.fd])
@@ -103,7 +103,7 @@ def test_error_and_request_are_two(device, irq_fd, other_irq_fd):
 @claim("F36")
 @pytest.mark.topology("igb-pair")
 def test_unbinding_a_device_in_use_asks_its_user_and_waits(guest, remover, nic, nic_device, irq_fd):
-    """The request eventfd is signalled, and the unbind goes on when the user has closed."""
+    """Unbinding a device in use signals its request eventfd and waits for the close."""
     nic_device.set_irq_eventfds(REQUEST, [irq_fd.fd])
     unbinding = nic.start_unbind(by=remover)
     assert irq_fd.wait() == 1
@@ -120,7 +120,7 @@ def test_unbinding_a_device_in_use_asks_its_user_and_waits(guest, remover, nic, 
 def test_a_user_without_a_request_eventfd_is_waited_for_all_the_same(
     guest, remover, nic, nic_device
 ):
-    """With nobody to ask, the kernel says so once, and waits."""
+    """Unbinding a device whose user has no request eventfd logs this once and waits."""
     unbinding = nic.start_unbind(by=remover)
     blocked = f"{nic}: No device request channel registered, blocked until released by user"
     guest.wait_dmesg(blocked, level="warn")

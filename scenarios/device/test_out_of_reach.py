@@ -1,4 +1,4 @@
-"""What of an argument that the kernel cannot read, or an answer that it cannot write?
+"""What if the kernel cannot read an argument or cannot write an answer?
 
 Kernel: the ioctls of drivers/vfio/pci/vfio_pci_core.c, drivers/vfio/vfio_main.c,
 drivers/vfio/group.c and drivers/vfio/vfio_iommu_type1.c; drivers/vfio/pci/vfio_pci_rdwr.c,
@@ -58,7 +58,7 @@ UNMAP = {
         of(vfio_type1.vfio_iommu_type1_dma_unmap, iova=IOVA, size=PAGE_BYTES),
     )
 }
-# Structs that announce more than themselves.
+# Structs whose argsz is larger than the struct.
 CAPABILITIES = {
     "GET_REGION_INFO": (
         vfio.VFIO_DEVICE_GET_REGION_INFO,
@@ -94,7 +94,7 @@ LONG = {
 
 
 def into_nowhere(device, offset):
-    """Return a read and a write of a device's file from and to no memory."""
+    """Return a read and a write of a device file with an unmapped buffer."""
     return {
         call: partial(device.user.syscall, call, device.fd, NOWHERE, 2, offset)
         for call in ("pread64", "pwrite64")
@@ -102,7 +102,7 @@ def into_nowhere(device, offset):
 
 
 def unmap_with_dirty_pages(container, address):
-    """Unmap a page, and have its bitmap written there."""
+    """Unmap a page and have its dirty bitmap written to `address`."""
     bitmap = vfio_type1.vfio_bitmap(pgsize=PAGE_BYTES, size=BITMAP_BYTES, data=address)
     head = vfio_type1.vfio_iommu_type1_dma_unmap(
         argsz=PAGE_BYTES,
@@ -114,7 +114,7 @@ def unmap_with_dirty_pages(container, address):
 
 
 def ask_for_dirty_pages(container, address):
-    """Ask for the bitmap of a page, and have it written there."""
+    """Ask for the dirty bitmap of a page and have it written to `address`."""
     bitmap = vfio_type1.vfio_bitmap(pgsize=PAGE_BYTES, size=BITMAP_BYTES, data=address)
     page = vfio_type1.vfio_iommu_type1_dirty_bitmap_get(iova=IOVA, size=PAGE_BYTES, bitmap=bitmap)
     head = vfio_type1.vfio_iommu_type1_dirty_bitmap(argsz=8 + len(bytes(page)), flags=GET_BITMAP)
@@ -123,14 +123,14 @@ def ask_for_dirty_pages(container, address):
 
 @claim("F101")
 def test_a_device_takes_no_argument_that_is_out_of_reach(device):
-    """Nowhere, or ending behind its first field; one at the very end of memory is answered."""
+    """Device ioctls fail with EFAULT if the argument cannot be read completely."""
     all_refused(EFAULT, unread(device, {**ASKED, **TOLD}))
     none_refused(answered(device, ASKED))
 
 
 @claim("F101")
 def test_a_device_answers_within_reach_only(device):
-    """What cannot be written is EFAULT, and so are capabilities for which memory has no room."""
+    """Device ioctls fail with EFAULT if the answer or its capabilities cannot be written."""
     all_refused(EFAULT, unanswered(device, ASKED))
     all_refused(EFAULT, answered(device, CAPABILITIES))
     assert device.region_capabilities(BAR3)
@@ -138,7 +138,7 @@ def test_a_device_answers_within_reach_only(device):
 
 @claim("F101")
 def test_a_device_is_read_and_written_within_reach_only(device):
-    """Registers and configuration space alike; what is there stays."""
+    """Reads and writes of a device with an unmapped buffer fail with EFAULT."""
     before = device.read_config(PCI_COMMAND, 2)
     all_refused(EFAULT, into_nowhere(device, device.region_offset(CONFIG) + PCI_COMMAND))
     all_refused(EFAULT, into_nowhere(device, device.region_offset(BAR0)))
@@ -147,7 +147,7 @@ def test_a_device_is_read_and_written_within_reach_only(device):
 
 @claim("F101")
 def test_a_device_does_not_sleep_for_who_cannot_be_read(device):
-    """The eventfd that is to wake it is out of reach; who has none may send it to sleep."""
+    """A low-power entry whose eventfd cannot be read fails and leaves the device awake."""
     all_refused(EFAULT, answered(device, SLEEP))
     device.enter_low_power()
     with refused(EINVAL):
@@ -156,7 +156,7 @@ def test_a_device_does_not_sleep_for_who_cannot_be_read(device):
 
 @claim("F101")
 def test_a_group_reads_and_answers_within_reach_only(pf_group):
-    """It has one answer, its status."""
+    """VFIO_GROUP_GET_STATUS fails with EFAULT if its struct cannot be accessed."""
     all_refused(EFAULT, unread(pf_group, STATUS))
     all_refused(EFAULT, unanswered(pf_group, STATUS))
     none_refused(answered(pf_group, STATUS))
@@ -164,7 +164,7 @@ def test_a_group_reads_and_answers_within_reach_only(pf_group):
 
 @claim("F101")
 def test_a_container_reads_and_answers_within_reach_only(container):
-    """What is announced beyond the struct must be within reach too."""
+    """Container ioctls fail with EFAULT if the argument or the answer cannot be accessed."""
     all_refused(EFAULT, unread(container, {**LIMITS, **MAPPINGS}))
     all_refused(EFAULT, unanswered(container, LIMITS))
     all_refused(EFAULT, answered(container, LONG))
@@ -173,7 +173,7 @@ def test_a_container_reads_and_answers_within_reach_only(container):
 
 @claim("F101")
 def test_an_unmap_that_cannot_be_answered_is_done(container, memory):
-    """EFAULT for its size comes last: the address is free again."""
+    """An unmap whose size cannot be returned fails with EFAULT but is done."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     with refused(EEXIST):
         container.map_dma(memory, IOVA, PAGE_BYTES)
@@ -183,7 +183,7 @@ def test_an_unmap_that_cannot_be_answered_is_done(container, memory):
 
 @claim("F101")
 def test_a_dirty_bitmap_is_written_within_reach_only(container, memory):
-    """EFAULT where its user may not write, EINVAL where no user's memory can be."""
+    """A dirty bitmap fails with EFAULT in read-only memory and EINVAL at a kernel address."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.dirty_pages(START)
     with refused(EFAULT):
@@ -196,7 +196,7 @@ def test_a_dirty_bitmap_is_written_within_reach_only(container, memory):
 
 @claim("F101")
 def test_an_unmap_writes_its_dirty_bitmap_within_reach_only(container, memory):
-    """As for a question; refused, it unmaps nothing."""
+    """An unmap whose dirty bitmap cannot be written fails and removes nothing."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.dirty_pages(START)
     with refused(EFAULT):

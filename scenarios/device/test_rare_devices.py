@@ -1,4 +1,4 @@
-"""What does vfio make of what few devices have: ROMs, VGA, small BARs, vendors' capabilities?
+"""How does vfio treat ROMs, VGA, small BARs and vendor-specific capabilities?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_region_info(), _probe_mmaps();
 vfio_pci_rdwr.c, vfio_pci_vga_rw(); vfio_pci_config.c; vfio_pci_intrs.c, vfio_msi_enable().
@@ -53,7 +53,7 @@ def opened(guest, user):
 
 @claim("F52")
 def test_a_rom_is_read_and_never_written(opened):
-    """The ROM region is as large as the BAR; behind the ROM's end are ones."""
+    """A ROM region can be read but not written, and returns ones beyond the ROM's end."""
     device = opened("rom0")
     info = device.get_region_info(ROM)
     assert (info.flags, info.size) == (VFIO_REGION_INFO_FLAG_READ, ROM_BYTES)
@@ -68,7 +68,7 @@ def test_a_rom_is_read_and_never_written(opened):
 
 @claim("F53")
 def test_vga_devices_alone_have_the_vga_region(opened):
-    """The region reaches to the end of VGA memory; other devices have none to ask of or to read."""
+    """Only a VGA device has the VGA region."""
     vga, other = opened("vga0"), opened("rom0")
     info = vga.get_region_info(VGA)
     assert (info.flags, info.size) == (READ_WRITE, 0xC0000)
@@ -81,7 +81,7 @@ def test_vga_devices_alone_have_the_vga_region(opened):
 
 @claim("F53")
 def test_the_vga_region_is_legacy_memory_and_ports(opened):
-    """VGA memory keeps what is written; ports answer; what lies between is EINVAL."""
+    """The VGA region gives access to VGA memory and VGA ports, and to nothing between them."""
     vga = opened("vga0")
     assert vga.write_region(VGA, 0xB8000, b"v\x07f\x07") == 4
     assert vga.read_region(VGA, 0xB8000, 4) == b"v\x07f\x07"
@@ -98,7 +98,7 @@ def test_the_vga_region_is_legacy_memory_and_ports(opened):
 
 @claim("F53")
 def test_vga_can_be_forbidden(guest, user):
-    """With disable_vga a VGA device has no VGA region."""
+    """A VGA device has no VGA region if disable_vga is set."""
     guest.unload("vfio-pci")
     guest.load("vfio-pci", "disable_vga=1")
     vga = user.open(on_vfio_pci(guest, "vga0"))
@@ -109,7 +109,7 @@ def test_vga_can_be_forbidden(guest, user):
 
 @claim("F16")
 def test_vendor_specific_capabilities_are_the_hardwares(guest, opened):
-    """What a vendor keeps in his capability is read and written raw."""
+    """Vendor-specific capabilities are read from and written to the hardware."""
     config = shown_config(opened("rng0"))
     hardware = ConfigSpace.of_hardware(guest.function("rng0"))
     window = config.capability(PCI_CAP_ID_VNDR) + WINDOW_OFFSET
@@ -121,7 +121,7 @@ def test_vendor_specific_capabilities_are_the_hardwares(guest, opened):
 
 @claim("F65")
 def test_device_control_reaches_the_device_and_link_control_does_not(guest, opened):
-    """Error reporting is the user's; payload and read request stay with him; the link is not."""
+    """Error reporting in Device Control reaches the hardware; Link Control cannot be changed."""
     config = shown_config(opened("rng0"))
     hardware = ConfigSpace.of_hardware(guest.function("rng0"))
     express = config.capability(PCI_CAP_ID_EXP)
@@ -137,7 +137,7 @@ def test_device_control_reaches_the_device_and_link_control_does_not(guest, open
 
 @claim("F28")
 def test_more_vectors_than_can_be_had_turn_none_on(guest, user, opened):
-    """Of sixteen MSI vectors one can be had here: asking for four says one, and sets up none."""
+    """A request for more MSI vectors than available returns their number and enables none."""
     usb, eventfd = opened("usb0"), user.eventfd()
     flags = shown_config(usb).capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
     assert usb.get_irq_info(MSI).count == 16
@@ -151,7 +151,7 @@ def test_more_vectors_than_can_be_had_turn_none_on(guest, user, opened):
 
 @claim("F19")
 def test_msi_shows_as_many_vectors_as_the_hardware_has(user, opened):
-    """Sixteen vectors are shown before and after one was set up, and one is what is usable."""
+    """MSI shows all sixteen vectors of the hardware, even after one was set up."""
     usb = opened("usb0")
     config = shown_config(usb)
     flags = config.capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
@@ -163,7 +163,7 @@ def test_msi_shows_as_many_vectors_as_the_hardware_has(user, opened):
 
 @claim("F75")
 def test_a_bar_smaller_than_a_page_is_mapped_with_a_page_of_its_own(guest, opened):
-    """What is left of the page is kept from others while the device is open."""
+    """A BAR smaller than a page can be mapped, and the rest of its page is reserved."""
     card = opened("sd0")
     info = card.get_region_info(BAR0)
     assert (info.flags, info.size) == (READ_WRITE | VFIO_REGION_INFO_FLAG_MMAP, 0x100)
@@ -180,7 +180,7 @@ def test_a_bar_smaller_than_a_page_is_mapped_with_a_page_of_its_own(guest, opene
 
 @claim("F75")
 def test_a_bar_of_one_page_is_mapped_as_it_is(guest, opened):
-    """It has its page to itself, so that nothing is kept from others for it."""
+    """A BAR of exactly one page can be mapped without a reservation."""
     vga = opened("vga0")
     info = vga.get_region_info(BAR2)
     assert (info.flags, info.size) == (READ_WRITE | VFIO_REGION_INFO_FLAG_MMAP, PAGE_BYTES)

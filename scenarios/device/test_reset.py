@@ -1,4 +1,4 @@
-"""What is left of one user's doings when the next one opens the device?
+"""What does one user leave behind for the next user of a device?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_disable(), vfio_pci_core_enable(),
 vfio_pci_ioctl_reset().
@@ -38,7 +38,7 @@ ONES = 0xFFFFFFFF
 
 @claim("F56")
 def test_a_reset_clears_the_device_and_keeps_its_configuration(device, config, hardware, registers):
-    """VFIO_DEVICE_RESET resets the function; BARs, decode and mastering are as before."""
+    """VFIO_DEVICE_RESET resets the function and keeps its BARs and command register."""
     turn_on(config, PCI_COMMAND_MASTER)
     header = hardware.read(0, 64)
     mapped = device.mmap_region(REGISTERS, 0x1000)
@@ -51,7 +51,7 @@ def test_a_reset_clears_the_device_and_keeps_its_configuration(device, config, h
 
 @claim("F56")
 def test_closing_a_device_resets_it(user, function, device, registers):
-    """What one user leaves in a device's registers the host does not find, nor the next user."""
+    """Closing a device resets the registers that its user has changed."""
     registers.write(MTA, ONES)
     device.dup().close()
     assert registers.read(MTA) == ONES
@@ -61,7 +61,7 @@ def test_closing_a_device_resets_it(user, function, device, registers):
 
 @claim("F56")
 def test_closing_a_device_puts_its_configuration_back(function, device, config, hardware):
-    """Decode, mastering and DisINTx that the user changed are as he found them, mastering off."""
+    """Closing a device restores its BARs and command register and clears bus mastering."""
     found = hardware.word(PCI_COMMAND)
     addresses = hardware.read(PCI_BASE_ADDRESS_0, 24)
     turn_on(config, PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE)
@@ -75,7 +75,7 @@ def test_closing_a_device_puts_its_configuration_back(function, device, config, 
 
 @claim("F56")
 def test_the_next_user_starts_afresh(user, function, device, config, irq_fd):
-    """BARs, interrupt line, DisINTx, eventfds and ioeventfds of one user are not the next one's."""
+    """The next user of a device sees no BARs, DisINTx, eventfds or ioeventfds of the last one."""
     config.set_dword(PCI_BASE_ADDRESS_0, 0)
     config.set_byte(PCI_INTERRUPT_LINE, 0x77)
     turn_on(config, PCI_COMMAND_INTX_DISABLE)
@@ -94,7 +94,7 @@ def test_the_next_user_starts_afresh(user, function, device, config, irq_fd):
 def test_the_next_users_intx_is_not_masked_by_the_last_ones_disintx(
     user, function, device, config, irq_fd
 ):
-    """It is heard without anybody clearing the bit that was set before."""
+    """INTx of the next user works although the last user had set the INTx disable bit."""
     turn_on(config, PCI_COMMAND_INTX_DISABLE)
     device.close()
     device = user.open(function)
@@ -105,7 +105,7 @@ def test_the_next_users_intx_is_not_masked_by_the_last_ones_disintx(
 
 @claim("F56")
 def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, irq_fd):
-    """Handlers go with the descriptor, and the next user may choose another kind."""
+    """kill -9 of a user removes the interrupt handlers, and the next user can choose anew."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd] * 3)
     user.kill()
     assert handlers(function) == []
@@ -116,7 +116,7 @@ def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, 
 
 @claim("F56")
 def test_a_device_left_asleep_is_awake_for_the_next_user(user, function, device, config):
-    """A device closed in D3 is reset all the same, and works when it is opened again."""
+    """A device closed in D3hot is reset and works when it is opened again."""
     Nic(device).write(MTA, ONES)
     config.set_word(config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL, D3HOT)
     device.close()
@@ -128,7 +128,7 @@ def test_a_device_left_asleep_is_awake_for_the_next_user(user, function, device,
 
 @claim("F56")
 def test_a_device_asleep_is_woken_by_a_reset(device, config, hardware, registers):
-    """VFIO_DEVICE_RESET of a device in D3 brings it to D0, with its configuration."""
+    """VFIO_DEVICE_RESET returns a device in D3hot to D0 and keeps its configuration."""
     header = hardware.read(0, 64)
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
     config.set_word(control, D3HOT)

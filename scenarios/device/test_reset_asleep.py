@@ -1,9 +1,9 @@
-"""What does a reset make of a device that its user has sent to D3hot?
+"""What does a reset do to a device that its user has put into D3hot?
 
 Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_set_power_state() and vfio_pci_ioctl_reset().
-CVE-2022-49219: the state saved on the way to D3hot leaked when somebody else woke the device. A
-leak of that size only kernels with kmemleak tell (flavour `debug`); what is saved and restored all
-can.
+CVE-2022-49219: the state saved on the way to D3hot leaked if something else woke the device. Only
+kernels with kmemleak (flavour `debug`) report a leak of that size; every kernel shows what is saved
+and restored.
 """
 
 import pytest
@@ -37,7 +37,7 @@ def power_register(config):
 def test_a_reset_wakes_a_device_and_keeps_its_configuration(
     function, device, registers, config, hardware, power_register, by
 ):
-    """Whoever resets it in D3hot: it is in D0, decodes, and has BARs and registers as before."""
+    """A reset in D3hot, by the user or the host, returns a device to D0 with its configuration."""
     before = hardware.dword(PCI_BASE_ADDRESS_0), config.word(PCI_COMMAND), registers.read(STATUS)
     assert before[1] & PCI_COMMAND_MEMORY
     config.set_word(power_register, D3HOT)

@@ -1,4 +1,4 @@
-"""Which SET_IRQS does the kernel refuse?
+"""Which VFIO_DEVICE_SET_IRQS calls does the kernel refuse?
 
 Kernel: drivers/vfio/vfio_main.c, vfio_set_irqs_validate_and_prepare().
 """
@@ -49,7 +49,7 @@ def refuse(device, number, *arguments):
 
 @claim("F32")
 def test_ranges_of_interrupts_that_are_not_there_are_invalid(function, device):
-    """Start and count must stay among the ten vectors of the index, and the sum must not wrap."""
+    """VFIO_DEVICE_SET_IRQS refuses a range beyond the vectors of an index."""
     refuse(device, EINVAL, (5, NONE | TRIGGER, 0, 0))
     refuse(device, EINVAL, (MSIX, NONE | TRIGGER, 10, 0), (MSIX, NONE | TRIGGER, 0, 11))
     refuse(device, EINVAL, (MSIX, NONE | TRIGGER, 9, 2), (MSIX, NONE | TRIGGER, 1, LAST))
@@ -59,7 +59,7 @@ def test_ranges_of_interrupts_that_are_not_there_are_invalid(function, device):
 
 @claim("F32")
 def test_flags_name_one_kind_of_data_and_one_action(device, irq_fd):
-    """No data, two kinds of data, no action, two actions and unknown flags are refused."""
+    """VFIO_DEVICE_SET_IRQS requires exactly one data type and one action."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd])
     refuse(device, EINVAL, (MSIX, TRIGGER, 0, 1), (MSIX, NONE | BOOL | TRIGGER, 0, 1))
     refuse(device, EINVAL, (MSIX, NONE | TRIGGER | 1 << 6, 0, 1), (MSIX, 1 << 31, 0, 1))
@@ -72,7 +72,7 @@ def test_flags_name_one_kind_of_data_and_one_action(device, irq_fd):
 
 @claim("F32")
 def test_data_must_be_as_long_as_the_count_says(device, irq_fd):
-    """An argsz without room for the header, or for as many eventfds or bools, is invalid."""
+    """VFIO_DEVICE_SET_IRQS refuses an argsz without room for the header and all data."""
     with refused(EINVAL):
         device.set_irqs(MSIX, NONE | TRIGGER, 0, 0, argsz=HEADER_BYTES - 1)
     with refused(EINVAL):
@@ -89,7 +89,7 @@ def test_data_must_be_as_long_as_the_count_says(device, irq_fd):
 @claim("F32")
 @pytest.mark.parametrize("index", [VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX])
 def test_an_index_of_one_interrupt_takes_one(device, irq_fd, index):
-    """INTx and the request interrupt are one each: no second, and no eventfd for none."""
+    """INTx and the request interrupt accept exactly one eventfd."""
     refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 2, bytes(8)))
     refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 1, 1, bytes(4)))
     refuse(device, EINVAL, (index, EVENTFD | TRIGGER, 0, 0), (index, BOOL | TRIGGER, 0, 0))

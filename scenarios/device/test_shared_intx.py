@@ -1,7 +1,7 @@
 """How do devices share an interrupt line, and what if they cannot?
 
 Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_enable(), vfio_intx_handler(). The two
-functions of the NIC have one line; nointxmask says that a device has no DisINTx to mask it by.
+functions of the NIC share one line. nointxmask declares that devices have no INTx disable bit.
 """
 
 from errno import EBUSY
@@ -35,14 +35,14 @@ def twin(guest):
 
 @pytest.fixture
 def unmaskable(guest):
-    """A vfio-pci that was told to do without DisINTx when it was loaded."""
+    """vfio-pci loaded with nointxmask, so that it does not use the INTx disable bit."""
     guest.unload("vfio-pci")
     guest.load("vfio-pci", "nointxmask=1")
 
 
 @claim("F73")
 def test_two_devices_share_a_line(twin, device, registers, irq_fd, other_irq_fd):
-    """Each hears its own interrupts, also while the other's is masked and asserted."""
+    """Two devices on one interrupt line receive only their own interrupts."""
     other = device.group.get_device_fd(str(twin))
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     other.set_irq_eventfds(INTX, [other_irq_fd.fd])
@@ -57,7 +57,7 @@ def test_two_devices_share_a_line(twin, device, registers, irq_fd, other_irq_fd)
 
 @claim("F26")
 def test_a_device_without_disintx_shares_no_line(guest, user, function, twin):
-    """nointxmask counts from the next bind on; then a line that another has is EBUSY."""
+    """A device bound with nointxmask cannot share its interrupt line: EBUSY."""
     guest.root.write_file(NOINTXMASK, "Y")
     twin.bind("vfio-pci")
     device, eventfd = user.open(function), user.eventfd()
@@ -77,7 +77,7 @@ def test_a_device_without_disintx_shares_no_line(guest, user, function, twin):
 def test_intx_without_disintx_signals_once_until_it_is_unmasked(
     device, registers, hardware, irq_fd
 ):
-    """Masked at the interrupt controller it is as silent, and as loud when it is unmasked."""
+    """INTx with nointxmask is masked when it is signalled and works again after an unmask."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()
     assert irq_fd.wait() == 1
@@ -95,7 +95,7 @@ def test_intx_without_disintx_signals_once_until_it_is_unmasked(
 @claim("F74")
 @pytest.mark.usefixtures("unmaskable", "twin")
 def test_intx_without_disintx_is_masked_by_its_user(device, registers, config, irq_fd):
-    """Neither SET_IRQS nor the DisINTx bit needs the device's help to mask."""
+    """INTx with nointxmask can be masked by VFIO_DEVICE_SET_IRQS and by the disable bit."""
     turn_on(config, PCI_COMMAND_INTX_DISABLE)
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     registers.interrupt()

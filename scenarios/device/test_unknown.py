@@ -1,4 +1,4 @@
-"""What becomes of calls that vfio does not know, and what does a descriptor tell of itself?
+"""How does vfio answer unknown ioctls, and what do fdinfo and debugfs show?
 
 Kernel: drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(), vfio_device_show_fdinfo();
 group.c, vfio_group_fops_unl_ioctl(); container.c, vfio_fops_unl_ioctl(); debugfs.c.
@@ -16,7 +16,7 @@ UNKNOWN = io(155)
 
 @claim("F57")
 def test_an_unknown_ioctl_is_no_ioctl(user, device):
-    """A device and a group answer ENOTTY, a container with an IOMMU too, an empty one EINVAL."""
+    """An unknown ioctl fails with ENOTTY, and on an empty container with EINVAL."""
     with refused(ENOTTY):
         device.ioctl(UNKNOWN)
     with refused(ENOTTY):
@@ -30,7 +30,7 @@ def test_an_unknown_ioctl_is_no_ioctl(user, device):
 
 @claim("F58")
 def test_a_descriptor_names_its_device(user, function, device):
-    """fdinfo of an open device has its path in sysfs, and that of its group has none."""
+    """The fdinfo of a device descriptor names the device, and that of its group does not."""
     path = f"vfio-device-syspath: /sys/devices/pci0000:00/0000:00:01.0/{function}"
     assert path in user.read_file(f"/proc/self/fdinfo/{device.fd}").splitlines()
     assert "vfio-device" not in user.read_file(f"/proc/self/fdinfo/{device.group.fd}")
@@ -38,7 +38,7 @@ def test_a_descriptor_names_its_device(user, function, device):
 
 @claim("F58")
 def test_debugfs_has_a_folder_for_each_device(guest, function):
-    """A device on vfio-pci has a folder, with the parameters that it was taken under."""
+    """Each device on vfio-pci has a debugfs directory with its own parameters."""
     folder = f"/sys/kernel/debug/vfio/{function}"
     assert guest.root.read_file(f"{folder}/pci/nointxmask") == "N"
     assert guest.root.read_file(f"{folder}/pci/disable_idle_d3") == "N"

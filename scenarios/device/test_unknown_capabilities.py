@@ -1,8 +1,8 @@
-"""What becomes of capabilities that vfio does not know?
+"""What happens to capabilities that vfio does not know?
 
 Kernel: drivers/vfio/pci/vfio_pci_config.c, vfio_ecap_init(), vfio_find_cap_start(). A CXL memory
-device has several DVSEC capabilities side by side, behind them DOE, which vfio does not know on
-any kernel, and at the end error reporting, which it knows.
+device has several adjacent DVSEC capabilities, then DOE, which no kernel's vfio knows, and at the
+end AER, which vfio knows.
 """
 
 import pytest
@@ -24,7 +24,7 @@ def function(guest):
 
 @claim("F17")
 def test_unknown_capabilities_are_taken_out_of_the_chain(guest, function, config, hardware):
-    """Hidden ones cannot be found, the known one behind them can, and the log tells."""
+    """Unknown capabilities are removed from the chain, and the log says so."""
     assert list(hardware.extended_capabilities()) == [DVSEC, DOE, ERRORS]
     assert list(config.extended_capabilities()) == [ERRORS]
     assert config.extended(ERRORS) == hardware.extended(ERRORS)
@@ -33,7 +33,7 @@ def test_unknown_capabilities_are_taken_out_of_the_chain(guest, function, config
 
 @claim("F61")
 def test_a_capability_behind_neighbours_of_one_kind_is_not_hidden(config, hardware):
-    """DOE, which vfio means to hide, is found and can be written like what is no capability."""
+    """DOE behind adjacent DVSEC capabilities is not hidden and can be written."""
     assert list(config.extended_capabilities()) == [DVSEC, DOE, ERRORS]
     assert config.extended_capabilities() == hardware.extended_capabilities()
     control = config.extended(DOE) + DOE_CONTROL

@@ -23,7 +23,7 @@ from vfio_lab_pytest.verdicts import refused
 pytestmark = pytest.mark.topology("multifunction")
 VIABLE = VFIO_GROUP_FLAGS_VIABLE
 ATTACHED = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET
-NO_FD = 999  # a descriptor no user has
+NO_FD = 999  # a descriptor that no user has open
 
 
 @claim("E17")

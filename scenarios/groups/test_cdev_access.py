@@ -25,8 +25,8 @@ from vfio_lab_pytest.groups import HOST_DRIVER, holders
 from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.topology("multifunction")
-NO_FD = 999  # a descriptor no user has
-CONFIG = 7 << 40  # where the region of config space begins
+NO_FD = 999  # a descriptor that no user has open
+CONFIG = 7 << 40  # offset of the config space region
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_a_device_opens_once_its_container_has_a_type(guest, nic, group, new_con
     assert (nic.read("enable"), holders(guest, "vfio_pci")) == ("1", 1)
     device.close()
     assert (nic.read("enable"), holders(guest, "vfio_pci")) == ("0", 0)
-    nic.unbind()  # would wait for whoever holds it
+    nic.unbind()  # which would wait for remaining references to the device
 
 
 @claim("E22")

@@ -18,7 +18,7 @@ from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.groups import AcsControl, sharing
 
 REDIRECT = PCI_ACS_RR | PCI_ACS_CR
-ACS = PCI_ACS_SV | REDIRECT | PCI_ACS_UF  # what the kernel sets when an IOMMU is there
+ACS = PCI_ACS_SV | REDIRECT | PCI_ACS_UF  # what the kernel sets if there is an IOMMU
 
 
 @claim("E30")

@@ -34,7 +34,7 @@ from vfio_lab_pytest.verdicts import outcome, refused
 
 pytestmark = pytest.mark.topology("multifunction")
 
-# GET_INFO to PCI_HOT_RESET, IOEVENTFD to DETACH_IOMMUFD_PT; the two between are for graphics.
+# GET_INFO to PCI_HOT_RESET, IOEVENTFD to DETACH_IOMMUFD_PT; the two between are for GPUs.
 DOCUMENTED = {*range(7, 14), *range(16, 21)}
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.topology("multifunction")
 
 HEADER = sizeof(vfio_pci_hot_reset)
 COMMAND = 4  # offset of the command register in config space
-NO_FD = 999  # a descriptor no user has
+NO_FD = 999  # a descriptor that no user has open
 
 
 def beside(device, one, first):

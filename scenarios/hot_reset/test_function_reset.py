@@ -21,7 +21,7 @@ from vfio_lab_pytest.hot_reset import (
 )
 from vfio_lab_pytest.verdicts import refused
 
-EXPRESS = 0x10  # the capability's number, its device control register, and the bit in that
+EXPRESS = 0x10  # capability ID, offset of Device Control, and its FLR bit
 DEVICE_CONTROL = 8
 FUNCTION_LEVEL_RESET = 1 << 15
 RESETTABLE = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET

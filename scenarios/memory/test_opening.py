@@ -26,7 +26,7 @@ from vfio_lab_pytest.memory import reopen
 from vfio_lab_pytest.sriov import open_ready_group
 from vfio_lab_pytest.tokens import TOKEN
 
-NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() on 6.1, whatever the reason
+NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() of 6.1 for every error
 
 
 @claim("H01")

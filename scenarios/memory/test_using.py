@@ -20,7 +20,7 @@ from vfio_lab_pytest.devices import handlers
 from vfio_lab_pytest.dma import locked_bytes
 from vfio_lab_pytest.hot_reset import WIPED, canaries
 
-NO_VECTORS = frozenset({ENODEV, ENOSPC})  # of the interrupt domains: drivers/pci/msi, kernel/irq
+NO_VECTORS = frozenset({ENODEV, ENOSPC})  # from the interrupt domains: drivers/pci/msi, kernel/irq
 
 
 @claim("H08")
@@ -43,7 +43,7 @@ def test_a_question_that_was_not_answered_can_be_asked_again(fail_each_allocatio
 @claim("H10")
 @pytest.mark.complains(
     "WARN"
-)  # of files in /proc/irq: the interrupt core made none, and removes them
+)  # the interrupt core removes files in /proc/irq that it never created
 @pytest.mark.usefixtures("mastering")
 def test_a_vector_that_was_not_set_up_is_none(
     fail_each_allocation, function, device, registers, irq_fd

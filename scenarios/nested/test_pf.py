@@ -15,7 +15,7 @@ def test_a_guest_drives_a_pf_that_has_no_vfs_and_sees_no_sriov(hypervisor, pf):
     inner = hypervisor.boot(pf, "igb", None, SELFTEST)
     assert "The test result is PASS" in inner.console
     assert inner.found("has") == {"aer_dev_fatal"}
-    assert pf.numvfs == 0  # and here it can be asked for them
+    assert pf.numvfs == 0  # the PF itself has SR-IOV, without VFs
 
 
 @claim("G06", "G08")

@@ -76,7 +76,7 @@ def test_the_first_open_of_the_device_takes_the_capability(pf_user, pf, ready_gr
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         ready_group.get_device_fd(str(pf))
     ready_group.unset_container()
-    pf.unbind()  # which waits for who still refers to the device
+    pf.unbind()  # which waits for remaining references to the device
     assert not pf.grouped
 
 
@@ -121,7 +121,7 @@ def test_opening_the_character_device_takes_the_capability(
         Cdev(root_without_rawio, nic.cdev)
     unprivileged_user.open(nic, access="cdev").close()
     assert root_without_rawio.open(pf, access="cdev")
-    nic.unbind()  # which waits for who still refers to the device
+    nic.unbind()  # which waits for remaining references to the device
     assert not nic.grouped
 
 

@@ -17,7 +17,7 @@ from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.tokens import OTHER, TOKEN
 from vfio_lab_pytest.verdicts import refused, refused_every_way
 
-NO_FD = 999  # a descriptor no user has
+NO_FD = 999  # a descriptor that no user has open
 NO_POINTER = {"token": None, "token_pointer": NOWHERE}
 INVALID_BINDS = {
     "argsz below the first struct": {"argsz": 15},
