@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from vfio_lab.arch import X86_64
 from vfio_lab.client.call import Buffer, Refusal
 from vfio_lab.client.channel import UserGone
 from vfio_lab.errors import AgentError
-from vfio_lab.uapi.syscalls import CAP_SYS_ADMIN, CAP_SYS_RAWIO, NUMBERS
+from vfio_lab.uapi.syscalls import CAP_SYS_ADMIN, CAP_SYS_RAWIO
 from vfio_lab.util.deadline import Deadline, wait_until
 
 TIMEOUT_S = 20
@@ -33,7 +34,7 @@ def block(user):
     """Have a user enter a system call that does not return, and wait until it has."""
     pending = user.start("poll", 0, 0, 3_600_000)
     inside = Path(f"/proc/{user.pid}/syscall")
-    poll = f"{NUMBERS['poll']} "
+    poll = f"{X86_64.syscalls['poll']} "
     wait_until("poll()", lambda: inside.read_text().startswith(poll), Deadline.after(TIMEOUT_S))
     return pending
 
@@ -212,7 +213,9 @@ def test_a_carrier_that_closes_amid_an_answer_is_no_other_end(agent, tmp_path):
     (tmp_path / "huge").write_bytes(bytes(1 << 21))
     users = [agent.user(), agent.user().fork()]
     pidfds = [os.pidfd_open(user.pid) for user in users]
-    agent.channel.start(users[1].pid, "syscall", "", number=NUMBERS["poll"], args=[0, 0, -1])
+    agent.channel.start(
+        users[1].pid, "syscall", "", number=X86_64.syscalls["poll"], args=[0, 0, -1]
+    )
     args = {"path": str(tmp_path / "huge"), "size": 1 << 21}
     agent.channel.start(users[0].pid, "read_file", "", **args)
     agent.channel.carrier.recv(1 << 10)

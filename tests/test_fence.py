@@ -2,8 +2,9 @@
 
 import pytest
 
+from vfio_lab.arch import X86_64
 from vfio_lab.machine.allowlist import Allowlist, NotPermittedOnHost, RestrictedChannel
-from vfio_lab.uapi.syscalls import NUMBERS, O_RDONLY, O_RDWR
+from vfio_lab.uapi.syscalls import O_RDONLY, O_RDWR
 
 PF, VF, OTHER = "0000:01:00.0", "0000:01:10.0", "0000:02:00.0"
 DEVICES, DRIVERS = "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
@@ -20,11 +21,11 @@ def run(*argv):
 
 def opening(path, flags):
     data = {"data": path.encode().hex() + "00"}
-    return "syscall", {"number": NUMBERS["openat"], "args": [0, data, flags, 0]}
+    return "syscall", {"number": X86_64.syscalls["openat"], "args": [0, data, flags, 0]}
 
 
 def call(name):
-    return "syscall", {"number": NUMBERS[name], "args": []}
+    return "syscall", {"number": X86_64.syscalls[name], "args": []}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from vfio_lab.machine.ssh import Login
 BDF = Bdf.parse("0000:41:00.0")
 PF = {"vendor": 0x8086, "device": 0x10C9, "total_vfs": 2, "offset": 0x80, "stride": 2}
 FACTS = {
+    "machine": "x86_64",
     "release": "6.12.57+deb13-amd64",
     "built": "#1 SMP PREEMPT_DYNAMIC Debian 6.12.57-1 (2025-11-05)",
     "config": "CONFIG_VFIO=m\n",
@@ -63,6 +64,13 @@ def test_the_device_is_pf0_and_its_vfs_are_within_the_fence(reach):
 def test_the_kernel_is_what_uname_says(reach, release, built, version):
     kernel = reach(release=release, built=built).kernel
     assert (kernel.version, kernel.option("VFIO"), kernel.option("PCI")) == (version, "m", None)
+
+
+def test_a_machine_of_another_architecture_is_refused_by_name(reach):
+    with pytest.raises(HostError) as refused:
+        reach(machine="aarch64")
+    assert (refused.value.seen, refused.value.expected) == ("aarch64", "x86_64")
+    assert refused.value.exit_code == 2
 
 
 def test_a_device_in_use_is_refused(reach):

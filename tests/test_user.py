@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from vfio_lab.arch import X86_64
 from vfio_lab.client.call import Buffer, Refusal, name_of
 from vfio_lab.client.user import User
 from vfio_lab.errors import DeadlineExceeded
-from vfio_lab.uapi.syscalls import EFD_NONBLOCK, NUMBERS
+from vfio_lab.uapi.syscalls import EFD_NONBLOCK
 
 
 def told(user):
@@ -60,7 +61,7 @@ def test_system_call_numbers_are_the_kernels():
         pytest.skip(f"needs the kernel's headers: no {header}")
     lines = header.read_text().splitlines()
     found = dict(line.removeprefix("#define __NR_").split() for line in lines if "__NR_" in line)
-    assert {name: int(found[name]) for name in NUMBERS} == dict(NUMBERS)
+    assert {name: int(found[name]) for name in X86_64.syscalls} == dict(X86_64.syscalls)
 
 
 def test_every_call_is_told_with_its_result(user):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.errors import AgentError, DeadlineExceeded, GuestLost
 from vfio_lab.util.deadline import Deadline
 
@@ -116,12 +117,14 @@ class Channel:
         circumstances: more fields for errors, gathered when one is raised: what the console
             said, how QEMU ended.
         log: the file with what the guest said.
+        architecture: of the machine behind it, which numbers its system calls.
     """
 
     carrier: Carrier
     name: str
     error_context: Callable[[], dict[str, Any]] = field(default=dict)
     log: Path | None = None
+    architecture: Architecture = X86_64
     answers: dict[int, Answer] = field(default_factory=dict)
     ended: dict[int, int | None] = field(default_factory=dict)
     ready: bool = False

@@ -29,7 +29,6 @@ from vfio_lab.uapi.syscalls import (
     MAP_ANONYMOUS,
     MAP_PRIVATE,
     MAP_SHARED,
-    NUMBERS,
     O_CLOEXEC,
     O_RDWR,
     POLLIN,
@@ -88,7 +87,7 @@ class User:
             self.pid,
             "syscall",
             f"{self.name}: {label or call}({words})",
-            number=NUMBERS[call],
+            number=self.channel.architecture.syscalls[call],
             args=wire,
         )
         return PendingCall(self, pending, label or call, words)
@@ -97,7 +96,7 @@ class User:
         """Make a system call.
 
         Args:
-            call: its name, as in `vfio_lab.uapi.syscalls.NUMBERS`.
+            call: its name, as in `vfio_lab.arch.Architecture.syscalls`.
             args: numbers and buffers.
             label: the name to record it under, e.g. that of the ioctl.
             about: the arguments in words; made from `args` when empty.

@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from vfio_lab.arch import X86_64
 from vfio_lab.image.rootfs import IMAGES, Image, recipe
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util import host
@@ -23,11 +24,10 @@ RECIPE = 1  # raise when it is put together differently
 INIT = IMAGES / "inner"
 PROGRAMS = ("usr/bin/busybox", "usr/sbin/ethtool")
 # What ethtool is linked with.
-LIBRARIES = "usr/lib/x86_64-linux-gnu"
-LOADER = "ld-linux-x86-64.so.2"
+LIBRARIES = f"usr/lib/{X86_64.multiarch}"
 LINKED = (
-    f"usr/lib64/{LOADER}",
-    *(f"{LIBRARIES}/{name}" for name in (LOADER, "libc.so.6", "libm.so.6", "libmnl.so.0*")),
+    f"usr/lib64/{X86_64.loader}",
+    *(f"{LIBRARIES}/{name}" for name in (X86_64.loader, "libc.so.6", "libm.so.6", "libmnl.so.0*")),
 )
 # Of the modules, the drivers that an inner guest may load, and what they need.
 DRIVERS = ("*/modules.*", "*/kernel/drivers/i2c", "*/kernel/drivers/net")

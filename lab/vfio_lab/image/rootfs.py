@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vfio_lab.arch import X86_64
 from vfio_lab.errors import HostError, UsageError
 from vfio_lab.util import apt, host, progress, resources
 from vfio_lab.util.cache import Cache, digest, file_digest
@@ -83,6 +84,7 @@ class Recipe:
         """Digest of the recipe and of every file it names."""
         return digest(
             {
+                "architecture": X86_64.debian,
                 "suite": self.suite,
                 "components": self.components,
                 "variant": self.variant,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfio_lab.arch import X86_64
 from vfio_lab.errors import BuildError, HostError
 from vfio_lab.kernels import kconfig
 from vfio_lab.util import host, progress
@@ -22,7 +23,7 @@ BZIMAGE = "bzImage"
 MODULES = "modules.squashfs"
 CONFIG = "config"
 SYSTEM_MAP = "System.map"
-KEPT = {"arch/x86/boot/bzImage": BZIMAGE, ".config": CONFIG, "System.map": SYSTEM_MAP}
+KEPT = {str(X86_64.boot_image): BZIMAGE, ".config": CONFIG, "System.map": SYSTEM_MAP}
 # A child of the source tree: then every path on a compiler's command line is relative, and both
 # ccache and the product are blind to where the tree was unpacked.
 OUT = "lab-out"
@@ -293,7 +294,9 @@ class Bench:
                     task.update(done, note=note)
 
             try:
-                self.make("compile", *(targets or ("bzImage", "modules")), follow=follow)
+                self.make(
+                    "compile", *(targets or (X86_64.boot_image.name, "modules")), follow=follow
+                )
             except BuildError as error:
                 log = error.where.read_text(errors="replace") if error.where else ""
                 raise BuildError(

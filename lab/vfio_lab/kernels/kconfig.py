@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfio_lab.arch import X86_64
 from vfio_lab.errors import BuildError
 
 Series = tuple[int, ...]
@@ -150,8 +151,10 @@ def read_config(text: str) -> dict[str, str]:
 
 
 def config_symbols(tree: Path) -> frozenset[str]:
-    """Return the names of all options that a source tree defines for x86."""
-    foreign = [path for path in (tree / "arch").iterdir() if path.is_dir() and path.name != "x86"]
+    """Return the names of all options that a source tree defines for the guests' architecture."""
+    foreign = [
+        path for path in (tree / "arch").iterdir() if path.is_dir() and path.name != X86_64.kernel
+    ]
     names: set[str] = set()
     for path in tree.rglob("Kconfig*"):
         if path.is_file() and not any(path.is_relative_to(other) for other in foreign):

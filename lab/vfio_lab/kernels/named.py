@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfio_lab.arch import X86_64
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import (
     export,
@@ -22,7 +23,7 @@ from vfio_lab.spec.changes import Version
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest, file_digest
 
-IMAGE = Path("arch/x86/boot/bzImage")
+IMAGE = X86_64.boot_image
 ORDER = Path("modules.order")
 KINDS = "a packaged kernel, a source tree, a built tree, or a bzImage with its modules beside it"
 # Documentation/arch/x86/boot.rst: where the version string is, less the boot sector.

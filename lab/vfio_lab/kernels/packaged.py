@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vfio_lab.arch import X86_64
 from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.kernels import kbuild, kconfig, ksource
 from vfio_lab.spec.changes import Change
@@ -46,6 +47,7 @@ class Kernel:
         config: the final configuration.
         digest: of the product's content.
         lasting: whether it will be wanted again: what is frozen on it is kept for long.
+        architecture: of the machines that boot it, as `uname -m` says it.
         history: what is known of single changes, by ID; the version table knows the others.
     """
 
@@ -57,6 +59,7 @@ class Kernel:
     config: Path
     digest: str
     lasting: bool = True
+    architecture: str = X86_64.name
     history: tuple[tuple[str, bool], ...] = ()
 
     @cached_property
@@ -127,6 +130,7 @@ class Spec:
             {
                 "recipe": RECIPE,
                 "name": self.name,
+                "architecture": X86_64.name,
                 "source": source_digest,
                 "options": {option.name: option.value for option in self.asked},
             }
@@ -227,6 +231,7 @@ def ensure_packaged_kernel(name: str, cache: Cache) -> Kernel:
         facts = {
             "name": spec.name,
             "release": made.release,
+            "architecture": X86_64.name,
             "version": made.version,
             "package": package.name,
             "package_version": package.version,
@@ -285,6 +290,7 @@ def read_kernel(entry: Path) -> Kernel:
             config=entry / kbuild.CONFIG,
             digest=file_digest(entry / MANIFEST),
             lasting=bool(known.get("lasting", True)),
+            architecture=str(known.get("architecture", X86_64.name)),
             history=tuple(dict(known.get("history", {})).items()),
         )
     except (KeyError, TypeError, ValueError) as error:

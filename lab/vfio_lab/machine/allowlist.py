@@ -6,18 +6,18 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from vfio_lab.arch import X86_64
 from vfio_lab.client.channel import Channel, Pending
 from vfio_lab.errors import LabError
 from vfio_lab.uapi.syscalls import (
-    NUMBERS,
     O_CREAT,
     O_RDWR,
     O_WRONLY,
 )
 
 # What changes nothing but the process that calls, and what it has open.
-HARMLESS = frozenset(NUMBERS) - {"chown", "sethostname", "openat", "prctl"}
-CALLS = {number: name for name, number in NUMBERS.items()}
+HARMLESS = frozenset(X86_64.syscalls) - {"chown", "sethostname", "openat", "prctl"}
+CALLS = {number: name for name, number in X86_64.syscalls.items()}
 NODES = re.compile(r"/dev/(vfio/\S+|iommu|null)")
 BINDING = re.compile(r"/sys/bus/pci/(drivers/(vfio-pci|pci-stub)/(bind|unbind)|drivers_probe)")
 PARAMETERS = "/sys/module/vfio_pci/parameters/"

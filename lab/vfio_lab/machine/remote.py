@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from vfio_lab.arch import ARCHITECTURES, X86_64
 from vfio_lab.client.channel import Channel
 from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import AgentError, HostError, LabError
@@ -115,6 +116,9 @@ class RemoteHost:
         """
         ssh = Ssh(login, Deadline.after(TIMEOUT_S))
         facts = _look(ssh, pf)
+        if facts["machine"] != X86_64.name:
+            ssh.close()
+            raise _other_architecture(login, facts["machine"])
         if facts["objections"]:
             ssh.close()
             raise _refusal(login, pf, "; ".join(facts["objections"]))
@@ -271,6 +275,15 @@ def _complaint(session: Session) -> str:
     session.settimeout(1.0)
     wait_until("stderr", _reader(session.recv_stderr, parts), Deadline.after(TIMEOUT_S))
     return b"".join(parts).decode(errors="replace").strip()
+
+
+def _other_architecture(login: Login, machine: str) -> HostError:
+    return HostError(
+        f"{login.host} is of an architecture that the lab cannot drive",
+        expected=", ".join(ARCHITECTURES),
+        seen=machine,
+        hint="name another machine with --lab-host",
+    )
 
 
 def _refusal(login: Login, pf: Bdf, seen: str) -> HostError:

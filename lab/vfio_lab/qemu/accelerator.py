@@ -51,9 +51,10 @@ def choose_accelerator(caps: QemuCaps, cache: Cache, bzimage: Path | None = None
         cache: where the answer is kept, and where a kernel to try may be.
         bzimage: what to boot for a trial; else one of the cache, else one of /boot.
     """
-    if platform.machine() != "x86_64":
+    guests = caps.architecture.name
+    if platform.machine() != guests:
         return Accelerator(
-            "tcg", f"KVM runs x86 guests on x86 hosts only, not {platform.machine()}"
+            "tcg", f"KVM runs {guests} guests on {guests} hosts only, not {platform.machine()}"
         )
     if not KVM.exists():
         return Accelerator("tcg", f"there is no {KVM}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vfio_lab.arch import Architecture
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.topology import Topology, Viommu
 from vfio_lab.hw.tree import Function
@@ -22,14 +23,7 @@ SOCKET_PATH_BYTES = 107
 AGENT_PORT = "vfio-lab.agent"
 INIT = "/usr/lib/vfio-lab/init"
 
-KERNEL_ARGS = (
-    "console=ttyS0",
-    "panic=-1",  # reset at once, which ends QEMU
-    # On a busy host no tick may come while the kernel looks for one, and it panics: "timer
-    # doesn't work through Interrupt-remapped IO-APIC".
-    "no_timer_check",
-    "tsc=reliable",  # nor may its clocks agree, and it falls back to one that is slow to read
-)
+PANIC = "panic=-1"  # reset at once, which ends QEMU
 
 
 @dataclass(frozen=True)
@@ -134,9 +128,9 @@ def argv(
     return [
         str(caps.binary),
         *_process(run),
-        *_machine(topology, accelerator),
+        *_machine(topology, caps.architecture, accelerator),
         *_memory(topology, boot),
-        *_kernel(topology, boot),
+        *_kernel(topology, caps.architecture, boot),
         *_wires(run),
         *_furniture(topology, boot),
         *_under_test(topology),
@@ -157,14 +151,14 @@ def _process(run: RunFiles) -> list[str]:
     # fmt: on
 
 
-def _machine(topology: Topology, accelerator: str) -> list[str]:
-    unused = ("sata", "smbus", "smm", "usb", "vmport")
-    machine = ["q35", "memory-backend=mem", *(f"{name}=off" for name in unused)]
+def _machine(topology: Topology, architecture: Architecture, accelerator: str) -> list[str]:
+    kind, *settings = architecture.machine
+    machine = [kind, "memory-backend=mem", *settings]
     if accelerator == "kvm":
         accel, cpu = "kvm", "host"
-        machine.append("kernel-irqchip=split")  # which interrupt remapping needs
+        machine.append(architecture.split_irqchip)  # which interrupt remapping needs
     else:
-        accel, cpu = f"tcg,thread=multi,tb-size={TB_SIZE_MIB}", "max"
+        accel, cpu = f"tcg,thread=multi,tb-size={TB_SIZE_MIB}", architecture.cpu
     # fmt: off
     return [
         "-machine", ",".join(machine),
@@ -172,8 +166,7 @@ def _machine(topology: Topology, accelerator: str) -> list[str]:
         "-cpu", cpu,
         "-smp", str(topology.cpus),
         "-rtc", "base=utc",
-        # ACPI hotplug leaves link and presence of root ports unset: no reset below them works.
-        "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        *(word for each in architecture.machine_globals for word in ("-global", each)),
         *_viommu(topology),
     ]
     # fmt: on
@@ -204,9 +197,17 @@ def _memory(topology: Topology, boot: BootFiles) -> list[str]:
     # fmt: on
 
 
-def _kernel(topology: Topology, boot: BootFiles) -> list[str]:
+def _kernel(topology: Topology, architecture: Architecture, boot: BootFiles) -> list[str]:
     root = ("root=/dev/vda", "ro", f"rootfstype={boot.fstype}", f"init={INIT}")
-    words = (*root, *KERNEL_ARGS, *topology.kernel_args, *boot.kernel_args)
+    console = f"console={architecture.console}"
+    words = (
+        *root,
+        console,
+        PANIC,
+        *architecture.boot_words,
+        *topology.kernel_args,
+        *boot.kernel_args,
+    )
     # fmt: off
     return [
         "-kernel", str(boot.kernel),

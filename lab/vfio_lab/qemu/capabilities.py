@@ -13,12 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.errors import HostError
 
-BINARY = "qemu-system-x86_64"
 OLDEST = (8, 0, 0)
 ANSWER_TIMEOUT_S = 20.0
-PACKAGE = "qemu-system-x86"
 # Releases of Debian whose own QEMU is too old; their backports have a newer one.
 NEEDS_BACKPORTS = frozenset({"bullseye", "bookworm"})
 
@@ -38,12 +37,14 @@ class QemuCaps:
         version: major, minor, micro.
         devices: names of the device types that it has.
         digest: changes whenever the binary does.
+        architecture: of its guests.
     """
 
     binary: Path
     version: tuple[int, int, int]
     devices: frozenset[str]
     digest: str
+    architecture: Architecture = X86_64
 
     def missing(self, devices: Collection[str]) -> list[str]:
         """Return those of `devices` that this QEMU lacks, in order of name."""
@@ -58,14 +59,14 @@ class QemuCaps:
         if missing := self.missing(devices):
             raise HostError(
                 f"{what} needs devices that this QEMU lacks",
-                expected=f"{', '.join(missing)} in the output of `{BINARY} -device help`",
+                expected=f"{', '.join(missing)} in the output of `{self.binary.name} -device help`",
                 seen=f"QEMU {dotted(self.version)} at {self.binary}",
                 hint=install_hint(),
             )
 
 
 @cache
-def probe_qemu(binary: str = BINARY) -> QemuCaps:
+def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
     """Return what the QEMU on PATH can do, asking it once a process.
 
     Raises:
@@ -103,12 +104,13 @@ def install_hint() -> str:
     codename = release.get("VERSION_CODENAME", "")
     if codename in NEEDS_BACKPORTS:
         return (
-            f"sudo apt-get install -t {codename}-backports {PACKAGE} "
+            f"sudo apt-get install -t {codename}-backports {X86_64.qemu_package} "
             "(./bootstrap adds that suite and installs it)"
         )
     if release.get("ID") == "debian" or "debian" in release.get("ID_LIKE", ""):
-        return f"sudo apt-get install {PACKAGE}"
-    return f"install QEMU {dotted(OLDEST[:2])} or newer with the igb device, on Debian: {PACKAGE}"
+        return f"sudo apt-get install {X86_64.qemu_package}"
+    oldest, package = dotted(OLDEST[:2]), X86_64.qemu_package
+    return f"install QEMU {oldest} or newer with the igb device, on Debian: {package}"
 
 
 def _usable(caps: QemuCaps) -> QemuCaps:

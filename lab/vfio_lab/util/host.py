@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfio_lab.arch import X86_64
 from vfio_lab.errors import HostError
 from vfio_lab.util.process import SYSTEM_PATH
 
@@ -37,7 +38,7 @@ class Tool:
 
 
 TOOLS = (
-    Tool("qemu-system-x86_64", "qemu-system-x86", "run"),
+    Tool(X86_64.qemu, X86_64.qemu_package, "run"),
     Tool("setpriv", "util-linux", "run"),
     Tool("apt-get", "apt", "kernel"),
     Tool("dpkg-deb", "dpkg", "kernel"),

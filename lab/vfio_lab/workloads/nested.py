@@ -10,13 +10,14 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
+from vfio_lab.arch import X86_64
 from vfio_lab.client.call import CommandResult
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.client.user import User
 from vfio_lab.errors import GuestLost
 from vfio_lab.qemu.accelerator import STUCK
 
-QEMU = "qemu-system-x86_64"
+QEMU = X86_64.qemu
 KERNEL = "/run/vfio-lab/inner/bzImage"
 INITRAMFS = "/run/vfio-lab/inner/initramfs"
 MEMORY_MIB = 96
@@ -29,7 +30,7 @@ MACHINE = (
     "-nodefaults", "-no-user-config", "-no-reboot",
     "-display", "none",
     # Kernels since 6.17 emulate an I/O APIC only if built to, and split works on all.
-    "-machine", ",".join(["q35", "kernel-irqchip=split", "memory-backend=ram",
+    "-machine", ",".join([X86_64.machine[0], X86_64.split_irqchip, "memory-backend=ram",
                           *(f"{name}=off" for name in UNUSED)]),
     "-cpu", "max",
     "-m", f"{MEMORY_MIB}M",
@@ -39,7 +40,9 @@ MACHINE = (
 # fmt: on
 # Every character on a console is an exit to the outer guest: the kernel says what matters only.
 # Behind a host bridge with ECAM it would look for 255 more, 32 exits each.
-WORDS = "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable nokaslr pci=lastbus=0"
+WORDS = " ".join(
+    (f"console={X86_64.console}", "quiet panic=-1", *X86_64.boot_words, "nokaslr pci=lastbus=0")
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
+from vfio_lab.arch import X86_64
 from vfio_lab.client.call import Buffer, CommandResult
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.client.user import User
@@ -34,9 +35,9 @@ DOMAIN = """\
 <domain type="qemu">
   <name>inner</name>
   <memory unit="MiB">64</memory>
-  <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <os><type arch="{arch}" machine="{machine}">hvm</type></os>
   <devices>
-    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <emulator>/usr/bin/{qemu}</emulator>
     <memballoon model="none"/>
     <hostdev mode="subsystem" type="pci" managed="no">
       <source>
@@ -106,7 +107,15 @@ class Libvirt:
     def create(self, function: PciFunction) -> CommandResult:
         """Start a domain that has a function and never runs."""
         bdf = function.bdf
-        xml = DOMAIN.format(domain=bdf.domain, bus=bdf.bus, slot=bdf.device, function=bdf.function)
+        xml = DOMAIN.format(
+            arch=X86_64.name,
+            machine=X86_64.machine[0],
+            qemu=X86_64.qemu,
+            domain=bdf.domain,
+            bus=bdf.bus,
+            slot=bdf.device,
+            function=bdf.function,
+        )
         put(self.user, DOMAIN_FILE, xml)
         return self._virsh("create", "--paused", DOMAIN_FILE)
 

@@ -21,6 +21,7 @@ def look(bdf: str) -> dict[str, Any]:
     """Return the machine's kernel, the device's identity, and what speaks against taking it."""
     system = os.uname()
     return {
+        "machine": system.machine,
         "release": system.release,
         "built": system.version,
         "config": config(system.release),

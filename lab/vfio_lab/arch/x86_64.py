@@ -1,0 +1,60 @@
+"""x86-64: QEMU's q35, an 8250 console, system calls of syscall_64.tbl."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from types import MappingProxyType
+
+from vfio_lab.arch.record import Architecture
+
+# What q35 has and no guest needs.
+UNUSED = ("sata", "smbus", "smm", "usb", "vmport")
+# Source: arch/x86/entry/syscalls/syscall_64.tbl.
+SYSCALLS = MappingProxyType(
+    {
+        "read": 0,
+        "write": 1,
+        "close": 3,
+        "poll": 7,
+        "mmap": 9,
+        "mprotect": 10,
+        "munmap": 11,
+        "ioctl": 16,
+        "pread64": 17,
+        "pwrite64": 18,
+        "access": 21,
+        "dup": 32,
+        "fcntl": 72,
+        "chown": 92,
+        "capget": 125,
+        "capset": 126,
+        "prctl": 157,
+        "setrlimit": 160,
+        "sethostname": 170,
+        "openat": 257,
+        "eventfd2": 290,
+    }
+)
+X86_64 = Architecture(
+    name="x86_64",
+    debian="amd64",
+    kernel="x86",
+    boot_image=PurePosixPath("arch/x86/boot/bzImage"),
+    qemu="qemu-system-x86_64",
+    qemu_package="qemu-system-x86",
+    machine=("q35", *(f"{name}=off" for name in UNUSED)),
+    # ACPI hotplug leaves link and presence of root ports unset: no reset below them works.
+    machine_globals=("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",),
+    split_irqchip="kernel-irqchip=split",
+    cpu="max",
+    console="ttyS0",
+    boot_words=(
+        # On a busy host no tick may come while the kernel looks for one, and it panics: "timer
+        # doesn't work through Interrupt-remapped IO-APIC".
+        "no_timer_check",
+        "tsc=reliable",  # nor may its clocks agree, and it falls back to one that is slow to read
+    ),
+    multiarch="x86_64-linux-gnu",
+    loader="ld-linux-x86-64.so.2",
+    syscalls=SYSCALLS,
+)
