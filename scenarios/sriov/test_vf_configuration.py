@@ -55,7 +55,7 @@ def test_a_vf_has_no_intx(pf_user, pf, used_vf, vf_config):
 
 @claim("B31")
 def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
-    """vfio emulates memory decode of a VF: it is on at the open, and off it refuses no access."""
+    """Memory decode of a VF is on after the open, and vfio refuses no access while it is off."""
     assert vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
     address = with_canary(used_vf).mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 4 * PAGE_BYTES)
     turn_off(vf_config, PCI_COMMAND_MEMORY)
