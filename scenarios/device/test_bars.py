@@ -8,7 +8,7 @@ from errno import EFAULT, EINVAL, EIO
 import pytest
 
 from vfio_lab.client.memory import NOWHERE
-from vfio_lab.drivers.nic import MTA, MTA_NEXT
+from vfio_lab.drivers.intel_nic import MTA, MTA_NEXT
 from vfio_lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_COMMAND,

@@ -5,7 +5,7 @@ Kernel: drivers/vfio/pci/vfio_pci_config.c, init_pci_cap_*_perm(), vfio_*_config
 
 import pytest
 
-from vfio_lab.drivers.nic import MTA
+from vfio_lab.drivers.intel_nic import MTA
 from vfio_lab.uapi.pci_regs import (
     PCI_CAP_ID_EXP,
     PCI_CAP_ID_MSI,

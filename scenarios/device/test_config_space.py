@@ -7,7 +7,7 @@ from errno import EFAULT
 
 import pytest
 
-from vfio_lab.drivers.nic import MTA
+from vfio_lab.drivers.intel_nic import MTA
 from vfio_lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_BASE_ADDRESS_2,

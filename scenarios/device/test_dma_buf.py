@@ -11,7 +11,7 @@ import pytest
 
 from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.drivers.igb import SOURCE, Page
-from vfio_lab.drivers.nic import MTA
+from vfio_lab.drivers.intel_nic import MTA
 from vfio_lab.uapi import vfio
 from vfio_lab.uapi.pci_regs import (
     PCI_CAP_ID_EXP,

@@ -10,7 +10,7 @@ import pytest
 
 from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.drivers.igb import SOURCE, Page
-from vfio_lab.drivers.nic import MTA
+from vfio_lab.drivers.intel_nic import MTA
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.dma import locked_bytes
 from vfio_lab_pytest.verdicts import refused

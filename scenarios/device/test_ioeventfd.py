@@ -7,7 +7,7 @@ from errno import EBADF, EEXIST, EINVAL, ENODEV, ENOSPC
 
 import pytest
 
-from vfio_lab.drivers.nic import MTA, MTA_NEXT
+from vfio_lab.drivers.intel_nic import MTA, MTA_NEXT
 from vfio_lab.uapi.pci_regs import PCI_COMMAND_MEMORY
 from vfio_lab.uapi.vfio import (
     VFIO_DEVICE_IOEVENTFD_8,

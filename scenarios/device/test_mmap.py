@@ -8,7 +8,7 @@ from errno import EINVAL, EIO
 from functools import partial
 from signal import SIGBUS
 
-from vfio_lab.drivers.nic import MTA
+from vfio_lab.drivers.intel_nic import MTA
 from vfio_lab.uapi.pci_regs import (
     PCI_CAP_ID_PM,
     PCI_COMMAND_MEMORY,

@@ -4,7 +4,8 @@ Kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_disable(), vfio_pci_core
 vfio_pci_ioctl_reset().
 """
 
-from vfio_lab.drivers.nic import MTA, Nic
+from vfio_lab.drivers.e1000 import E1000
+from vfio_lab.drivers.intel_nic import MTA, IntelNic
 from vfio_lab.uapi.pci_regs import (
     PCI_BASE_ADDRESS_0,
     PCI_CAP_ID_PM,
@@ -56,7 +57,7 @@ def test_closing_a_device_resets_it(user, function, device, registers):
     device.dup().close()
     assert registers.read(MTA) == ONES
     device.close()
-    assert Nic(user.open(function)).read(MTA) == 0
+    assert IntelNic(user.open(function)).read(MTA) == 0
 
 
 @claim("F56")
@@ -87,7 +88,7 @@ def test_the_next_user_starts_afresh(user, function, device, config, irq_fd):
     assert shown_config(device).dword(PCI_BASE_ADDRESS_0) != 0
     assert shown_config(device).byte(PCI_INTERRUPT_LINE) != 0x77
     assert shown_config(device).word(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE == 0
-    assert (Nic(device).read(MTA), irq_fd.count()) == (0, 1)
+    assert (IntelNic(device).read(MTA), irq_fd.count()) == (0, 1)
 
 
 @claim("F56")
@@ -99,7 +100,7 @@ def test_the_next_users_intx_is_not_masked_by_the_last_ones_disintx(
     device.close()
     device = user.open(function)
     device.set_irq_eventfds(INTX, [irq_fd.fd])
-    Nic(device).interrupt()
+    E1000(device).interrupt()
     assert irq_fd.wait() == 1
 
 
@@ -117,13 +118,13 @@ def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, 
 @claim("F56")
 def test_a_device_left_asleep_is_awake_for_the_next_user(user, function, device, config):
     """A device closed in D3hot is reset and works when it is opened again."""
-    Nic(device).write(MTA, ONES)
+    IntelNic(device).write(MTA, ONES)
     config.set_word(config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL, D3HOT)
     device.close()
     device = user.open(function)
-    assert Nic(device).read(MTA) == 0
-    Nic(device).write(MTA, 1)
-    assert Nic(device).read(MTA) == 1
+    assert IntelNic(device).read(MTA) == 0
+    IntelNic(device).write(MTA, 1)
+    assert IntelNic(device).read(MTA) == 1
 
 
 @claim("F56")

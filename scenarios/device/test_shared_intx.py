@@ -8,7 +8,7 @@ from errno import EBUSY
 
 import pytest
 
-from vfio_lab.drivers.nic import Nic
+from vfio_lab.drivers.e1000 import E1000
 from vfio_lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_INTX_DISABLE
 from vfio_lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
 from vfio_lab_pytest.claims import claim
@@ -48,7 +48,7 @@ def test_two_devices_share_a_line(twin, device, registers, irq_fd, other_irq_fd)
     other.set_irq_eventfds(INTX, [other_irq_fd.fd])
     registers.interrupt()
     assert (irq_fd.wait(), other_irq_fd.count()) == (1, 0)
-    Nic(other).interrupt()
+    E1000(other).interrupt()
     assert (other_irq_fd.wait(), irq_fd.count()) == (1, 0)
     registers.acknowledge()
     device.unmask_irq(INTX)

@@ -9,18 +9,18 @@ from errno import EAGAIN, EBUSY
 import pytest
 
 from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.intel_nic import RDBAL
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.hot_reset import (
     CANARY,
-    RING_BASE,
     WIPED,
     canaries,
 )
 from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
 from vfio_lab_pytest.verdicts import refused
 
-RING_PAGE, RING_OFFSET = RING_BASE & ~(PAGE_BYTES - 1), RING_BASE & (PAGE_BYTES - 1)
+RING_PAGE, RING_OFFSET = RDBAL & ~(PAGE_BYTES - 1), RDBAL & (PAGE_BYTES - 1)
 
 
 @pytest.fixture

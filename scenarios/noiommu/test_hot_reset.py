@@ -9,6 +9,7 @@ from errno import EINVAL, EPERM
 
 import pytest
 
+from vfio_lab.drivers.intel_nic import RDBAL
 from vfio_lab.uapi.vfio import (
     VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_HOT_RESET_FLAG_DEV_ID,
@@ -20,18 +21,17 @@ from vfio_lab_pytest.verdicts import refused
 
 pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("taints", "unsafe")]
 
-RX_RING_BASE = 0x2800  # RDBAL of the 82574, its low 4 bits are 0
 MARK, CLEARED = bytes.fromhex("80345678"), bytes(4)
 
 
 def mark(device):
     """Set a mark in the device, which a reset clears."""
-    device.write_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, MARK)
+    device.write_region(VFIO_PCI_BAR0_REGION_INDEX, RDBAL, MARK)
 
 
 def marked(device):
     """Return whether the mark is still set."""
-    found = device.read_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, len(MARK))
+    found = device.read_region(VFIO_PCI_BAR0_REGION_INDEX, RDBAL, len(MARK))
     assert found in (MARK, CLEARED)
     return found == MARK
 

@@ -7,6 +7,7 @@ drivers/vfio/pci/vfio_pci_config.c, vfio_config_init() and __vfio_pci_memory_ena
 from errno import EINVAL, EIO
 
 from vfio_lab.client.memory import PAGE_BYTES
+from vfio_lab.drivers.intel_nic import RDBAL
 from vfio_lab.uapi.pci_regs import (
     PCI_COMMAND,
     PCI_COMMAND_MEMORY,
@@ -18,7 +19,6 @@ from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.devices import shown_config, turn_off
 from vfio_lab_pytest.hot_reset import (
     CANARY,
-    RING_BASE,
     WIPED,
     canaries,
     with_canary,
@@ -60,9 +60,9 @@ def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
     address = with_canary(used_vf).mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 4 * PAGE_BYTES)
     turn_off(vf_config, PCI_COMMAND_MEMORY)
     assert not vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
-    assert (canaries(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([WIPED], WIPED)
+    assert (canaries(used_vf), vf_user.peek(address + RDBAL, 4, width=4)) == ([WIPED], WIPED)
     revive(vf)
-    assert (canaries(used_vf), vf_user.peek(address + RING_BASE, 4, width=4)) == ([CANARY], CANARY)
+    assert (canaries(used_vf), vf_user.peek(address + RDBAL, 4, width=4)) == ([CANARY], CANARY)
 
 
 @claim("B31")

@@ -7,12 +7,12 @@ from errno import EACCES
 
 import pytest
 
+from vfio_lab.drivers.intel_nic import RDBAL
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.tokens import OTHER, TOKEN
 from vfio_lab_pytest.verdicts import refused_each_time
 
-RX_RING_BASE = 0x2800  # RDBAL of the VF's first queue, 82576 data sheet 8.10.5; low 7 bits are 0
 MARK = b"\x80\x34\x56\x78"
 LOG_BURST = 10  # include/linux/ratelimit_types.h, DEFAULT_RATELIMIT_BURST
 
@@ -40,10 +40,10 @@ def test_an_administrator_resets_a_pf_in_use_without_a_token(pf_user, vf_user, p
     """An administrator can reset a PF in use through sysfs, which also resets its VFs."""
     pf_user.open(pf, TOKEN)
     held = vf_user.open(vf, TOKEN)
-    held.write_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, MARK)
-    assert held.read_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, len(MARK)) == MARK
+    held.write_region(VFIO_PCI_BAR0_REGION_INDEX, RDBAL, MARK)
+    assert held.read_region(VFIO_PCI_BAR0_REGION_INDEX, RDBAL, len(MARK)) == MARK
     pf.write("reset", 1)
-    assert held.read_region(VFIO_PCI_BAR0_REGION_INDEX, RX_RING_BASE, len(MARK)) == bytes(4)
+    assert held.read_region(VFIO_PCI_BAR0_REGION_INDEX, RDBAL, len(MARK)) == bytes(4)
 
 
 @claim("A48")

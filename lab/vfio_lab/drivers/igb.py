@@ -11,6 +11,7 @@ from typing import Protocol
 
 from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.client.user import User
+from vfio_lab.drivers.intel_nic import IntelNic
 from vfio_lab.util.deadline import Deadline, wait_until
 
 BAR_BYTES = 1 << 16
@@ -32,6 +33,9 @@ RCTL_LOOPBACK = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 15 | 1 << 6 | 1 << 26
 TCTL, TCTL_EN = 0x00400, 1 << 1 | 1 << 3
 RX_RING, RDH, RDT, RXDCTL = 0x0C000, 0x0C010, 0x0C018, 0x0C028
 TX_RING, TDH, TDT, TXDCTL = 0x0E000, 0x0E010, 0x0E018, 0x0E028
+# EICS raises MSI-X vectors by their number.
+GPIE, EICS, EIMS, EICR = 0x01514, 0x01520, 0x01524, 0x01580
+GPIE_MSIX_MODE = 1 << 4
 QUEUE_ENABLE = 1 << 25
 ONE_BUFFER = 1 << 25
 
@@ -41,6 +45,21 @@ RX_RING_OFFSET = PAGE_BYTES // 2
 # Advanced data descriptor, end of packet, checksum inserted, written back.
 SEND_ONE = 0x3 << 20 | 1 << 29 | 1 << 24 | 1 << 25 | 1 << 27
 PAYLEN_SHIFT = 14
+
+
+class Igb(IntelNic):
+    """An 82576 in the hands of its user."""
+
+    def interrupt_vector(self, vector: int) -> None:
+        """Raise one MSI-X vector, whether or not it was raised before.
+
+        Args:
+            vector: its number, from 0.
+        """
+        self.write(GPIE, GPIE_MSIX_MODE)
+        self.write(EICR, 1 << vector)
+        self.write(EIMS, 1 << vector)
+        self.write(EICS, 1 << vector)
 
 
 class Driven(Protocol):

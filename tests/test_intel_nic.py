@@ -1,15 +1,6 @@
-from vfio_lab.drivers.nic import (
-    EICR,
-    EICS,
-    EIMS,
-    GPIE,
-    ICR,
-    ICS,
-    IMS,
-    MDIO_DONE,
-    MTA,
-    Nic,
-)
+from vfio_lab.drivers.e1000 import E1000, ICR, ICS, IMS, MDIO_DONE
+from vfio_lab.drivers.igb import EICR, EICS, EIMS, GPIE, Igb
+from vfio_lab.drivers.intel_nic import MTA, IntelNic
 
 
 class Registers:
@@ -29,19 +20,19 @@ class Registers:
 
 def test_registers_are_words_of_bar_0():
     device = Registers()
-    assert Nic(device).read(MTA) == 0x12345678
-    Nic(device).write(MTA, 0xA5)
+    assert IntelNic(device).read(MTA) == 0x12345678
+    IntelNic(device).write(MTA, 0xA5)
     assert device.seen == [("read", 0, MTA), (0, MTA, 0xA5)]
 
 
 def test_an_interrupt_is_enabled_and_raised_and_taken_back():
     device = Registers()
-    Nic(device).interrupt()
-    Nic(device).acknowledge()
+    E1000(device).interrupt()
+    E1000(device).acknowledge()
     assert device.seen == [(0, IMS, MDIO_DONE), (0, ICS, MDIO_DONE), ("read", 0, ICR)]
 
 
 def test_a_vector_is_forgotten_enabled_and_raised():
     device = Registers()
-    Nic(device).interrupt_vector(3)
+    Igb(device).interrupt_vector(3)
     assert device.seen == [(0, GPIE, 16), (0, EICR, 8), (0, EIMS, 8), (0, EICS, 8)]
