@@ -10,7 +10,7 @@
     |- DeadlineExceeded   1  a wait ran out; carries the last thing it saw
     `- AgentError         1  the resident agent answered with a failure of its own
 
-A refusal by the kernel under test is not a failure of the lab: see `vfio_lab.client.user.Refusal`.
+A refusal by the kernel under test is not a failure of the lab: see `vfio_lab.client.call.Refusal`.
 """
 
 from __future__ import annotations
