@@ -8,13 +8,13 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.changelog import releases_carrying
 
 from vfio_lab.errors import UsageError
 from vfio_lab.spec.changes import (
     Change,
     load_changes,
     parse_version,
-    releases_carrying,
 )
 from vfio_lab.util.cache import Cache
 

@@ -6,7 +6,6 @@ from vfio_lab.errors import UsageError
 from vfio_lab.hw.pci import (
     Bdf,
     driver_file,
-    group_devices,
     vf_bdf,
 )
 
@@ -73,7 +72,6 @@ def test_names_in_sysfs() -> None:
     assert PF.attribute("sriov_numvfs") == "/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs"
     assert PF.virtfn(3) == "/sys/bus/pci/devices/0000:01:00.0/virtfn3"
     assert driver_file("vfio-pci", "bind") == "/sys/bus/pci/drivers/vfio-pci/bind"
-    assert group_devices(7) == "/sys/kernel/iommu_groups/7/devices"
 
 
 def test_vfs_of_an_82576_are_on_its_bus_two_ids_apart() -> None:

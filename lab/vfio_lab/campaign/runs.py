@@ -42,7 +42,6 @@ WORDS = {
 }
 Heard = Callable[[str, Outcome], None]
 SOURCES = ("scenarios", "fixtures", "lab", "images")
-ANY_CODE = range(256)
 NOTHING_CHOSEN, USAGE = 5, 2
 BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 

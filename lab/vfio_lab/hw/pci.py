@@ -111,11 +111,6 @@ def driver_file(driver: str, name: str) -> str:
     return str(DRIVERS / driver / name)
 
 
-def group_devices(group: int) -> str:
-    """Return the folder in sysfs that lists the devices of an IOMMU group."""
-    return str(IOMMU_GROUPS / str(group) / "devices")
-
-
 def vf_bdf(pf: Bdf, index: int, *, offset: int, stride: int) -> Bdf:
     """Return where a VF appears.
 

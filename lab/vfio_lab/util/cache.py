@@ -30,7 +30,6 @@ from vfio_lab.errors import HostError, UsageError
 
 CHUNK_BYTES = 1 << 20
 ZEROS = bytes(CHUNK_BYTES)
-KEY_HEX_DIGITS = 16
 MANIFEST = "manifest.json"
 # Two ticks of the slowest clock that Linux is built with (HZ=100).
 SETTLED_NS = 20_000_000

@@ -127,16 +127,6 @@ class Iommufd(Handle):
         )
         return self.exchange(iommufd.IOMMU_OPTION, fixed)[0].val64
 
-    def hwpt_alloc(self, dev_id: int, pt_id: int, flags: int = 0) -> int:
-        """IOMMU_HWPT_ALLOC without driver data; return the ID of the page table."""
-        fixed = iommufd.iommu_hwpt_alloc(
-            size=offset_of(iommufd.iommu_hwpt_alloc, "fault_id"),
-            flags=flags,
-            dev_id=dev_id,
-            pt_id=pt_id,
-        )
-        return self.exchange(iommufd.IOMMU_HWPT_ALLOC, fixed)[0].out_hwpt_id
-
     def get_hw_info(self, dev_id: int) -> iommufd.iommu_hw_info:
         """IOMMU_GET_HW_INFO without driver data."""
         fixed = iommufd.iommu_hw_info(size=_size(iommufd.iommu_hw_info), dev_id=dev_id)
