@@ -49,7 +49,7 @@ def test_the_device_is_pf0_and_its_vfs_are_within_the_fence(reach):
     machine = reach()
     assert machine.topology.function("pf0").bdf == BDF
     assert [each.role for each in machine.topology.pfs] == ["pf0"]
-    assert machine.fence.functions == {"0000:41:00.0", "0000:41:10.0", "0000:41:10.2"}
+    assert machine.allowlist.functions == {"0000:41:00.0", "0000:41:10.0", "0000:41:10.2"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.kernels import kbuild, ksource, named
+from vfio_lab.kernels import kbuild, ksource, selector
 from vfio_lab.kernels import packaged as kernels
 from vfio_lab.spec import changes
 from vfio_lab.util.cache import Cache
@@ -57,7 +57,7 @@ def show(name: str) -> None:
         lines = _packaged(name, cache)
         version = _version(name, cache)
     else:
-        version, history = named.version_and_changes(name, cache)
+        version, history = selector.version_and_changes(name, cache)
         lines = {"kernel": name, "version": ".".join(map(str, version))}
         lines["changes"] = "asked of its git history" if history else "by version"
     for key, value in lines.items():

@@ -31,11 +31,11 @@ def matrix(
     """
     from vfio_lab.campaign import claim_table as tables
     from vfio_lab.campaign import compare, runs
-    from vfio_lab.kernels import named
+    from vfio_lab.kernels import selector
     from vfio_lab.util.cache import Cache
 
     cache = Cache.default().open()
-    made = [named.ensure_kernel(name, cache) for name in kernels]
+    made = [selector.ensure_kernel(name, cache) for name in kernels]
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
     where = runs.folder(Path(".artifacts").absolute(), "matrix")
     found = [

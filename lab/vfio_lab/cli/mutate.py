@@ -32,14 +32,14 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     from vfio_lab.campaign import mutants, runs
     from vfio_lab.kernels import packaged
     from vfio_lab.util.cache import Cache
-    from vfio_lab.util.lookup import Named
+    from vfio_lab.util.registry import Registry
 
     known = kernels or tuple(path.name for path in sorted(mutants.FOLDER.iterdir()))
     where = runs.folder(Path(".artifacts").absolute(), "mutate")
     fates = []
     for one in known:
         packaged.kernel_catalogue().spec(one)
-        named = Named("fault", {fault.name: fault for fault in mutants.read_mutants(one)})
+        named = Registry("fault", {fault.name: fault for fault in mutants.read_mutants(one)})
         chosen = [named[name] for name in names] or mutants.choose_mutants(
             list(named.values()), count
         )

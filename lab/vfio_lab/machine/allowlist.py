@@ -83,7 +83,7 @@ class Allowlist:
 class RestrictedChannel(Channel):
     """An agent's stream that takes no request beyond its fence."""
 
-    fence: Allowlist = field(default_factory=lambda: Allowlist(frozenset()))
+    allowlist: Allowlist = field(default_factory=lambda: Allowlist(frozenset()))
 
     def start(self, pid: int, op: str, about: str, /, **args: object) -> Pending:
         """Send a request and return without waiting.
@@ -91,7 +91,7 @@ class RestrictedChannel(Channel):
         Raises:
             Unsuited: the machine is not to be asked that.
         """
-        if (objection := self.fence.objection(op, args)) is not None:
+        if (objection := self.allowlist.objection(op, args)) is not None:
             raise NotPermittedOnHost(f"it {objection}, which is not the device that was named")
         return super().start(pid, op, about, **args)
 

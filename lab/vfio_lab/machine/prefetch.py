@@ -38,7 +38,7 @@ class ClonePrefetcher:
     """At most one guest that is cloned for a scenario to come: `coming`."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clone-ahead")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clone-prefetch")
         self.coming: PendingClone | None = None
 
     def start(self, name: str, template: BootSpec, folder: Path, *, keepable: bool) -> None:

@@ -30,7 +30,7 @@ from vfio_lab.util.deadline import Deadline, wait_until
 from vfio_lab.vfio import VfioUser
 
 AGENT = resources.PACKAGE / "agent"
-KEEPER = AGENT / "lease"
+LEASE = AGENT / "lease"
 TIMEOUT_S = 60.0
 PF = "pf0"
 TOPOLOGY = "igb"  # the one whose scenarios ask for no more than a PF
@@ -90,7 +90,7 @@ class RemoteHost:
         pf: the device.
         kernel: what it runs.
         topology: the device, as `pf0`.
-        fence: what may be touched.
+        allowlist: what may be touched.
         ssh: the connection.
     """
 
@@ -98,7 +98,7 @@ class RemoteHost:
     pf: Bdf
     kernel: Kernel
     topology: Topology
-    fence: Allowlist
+    allowlist: Allowlist
     ssh: Ssh = field(repr=False)
 
     @classmethod
@@ -174,7 +174,7 @@ class RemoteMachine(TestMachine):
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         session = _start(machine.ssh, machine.pf, "lend")
-        channel = RestrictedChannel(session, name, fence=machine.fence)
+        channel = RestrictedChannel(session, name, allowlist=machine.allowlist)
         guest = cls(name, machine, folder, channel, session)
         channel.error_context = guest.error_context
         try:
@@ -258,10 +258,10 @@ def _reader(receive: Callable[[int], bytes], parts: list[bytes]) -> Callable[[],
 
 def _start(ssh: Ssh, pf: Bdf, mode: str) -> Session:
     """Send the agent with its keeper and start them."""
-    paths = [*AGENT.glob("*.py"), *KEEPER.glob("*.py")]
+    paths = [*AGENT.glob("*.py"), *LEASE.glob("*.py")]
     files = {f"agent/{path.relative_to(AGENT)}": path.read_text() for path in paths}
     data = json.dumps(files).encode()
-    program = (KEEPER / "bootstrap.py").read_text()
+    program = (LEASE / "bootstrap.py").read_text()
     sudo = [] if ssh.login.user == "root" else ["sudo", "-n"]
     command = [*sudo, "python3", "-S", "-c", program, str(len(data)), str(pf), mode]
     session: Session = ssh.carrier(*command, deadline=Deadline.after(TIMEOUT_S))

@@ -20,7 +20,7 @@ from vfio_lab.errors import BuildError
 from vfio_lab.hw.topology import Topology
 from vfio_lab.image import initramfs, payload, rootfs
 from vfio_lab.image.rootfs import Image
-from vfio_lab.kernels import kmodules, named, packaged
+from vfio_lab.kernels import kmodules, packaged, selector
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.guest import BootSpec, Guest
 from vfio_lab.machine.hardware import verify_hardware
@@ -83,7 +83,7 @@ class GuestFactory:
         Args:
             cache: where everything built lives.
             kernel_name: of a packaged one, the newest by default, or a path that
-                `vfio_lab.kernels.named` takes.
+                `vfio_lab.kernels.selector` takes.
             modules: folder of modules that replace the kernel's own.
 
         Raises:
@@ -92,7 +92,7 @@ class GuestFactory:
         """
         replacing = kmodules.found_in(modules) if modules else []
         caps = capabilities.probe_qemu()
-        built = named.ensure_kernel(
+        built = selector.ensure_kernel(
             kernel_name or packaged.kernel_catalogue().default, cache.open()
         )
         if replacing:

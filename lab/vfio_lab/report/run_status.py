@@ -38,7 +38,7 @@ class Running:
     topology: str = ""
 
 
-class Board:
+class RunStatus:
     """What has run, what runs, and how long the rest may take.
 
     Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from vfio_lab.errors import UsageError
-from vfio_lab.util.lookup import Named
+from vfio_lab.util.registry import Registry
 
 Version = tuple[int, ...]
 DATA = "changes.toml"
@@ -78,12 +78,12 @@ class Change:
 
 
 @functools.cache
-def load_changes() -> Named[Change]:
+def load_changes() -> Registry[Change]:
     """Return the changes of `lab/vfio_lab/spec/data/changes.toml`."""
     entries = tomllib.loads((resources.files("vfio_lab.spec") / "data" / DATA).read_text())[
         "change"
     ]
-    return Named("change", {entry["id"]: _change(entry) for entry in entries})
+    return Registry("change", {entry["id"]: _change(entry) for entry in entries})
 
 
 def _reached(releases: Iterable[Version], version: Version) -> bool:

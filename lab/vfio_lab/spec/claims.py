@@ -16,7 +16,7 @@ from typing import Any
 
 from vfio_lab.spec import changes
 from vfio_lab.spec.changes import Change
-from vfio_lab.util.lookup import Named
+from vfio_lab.util.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -163,25 +163,25 @@ def order(claim_id: str) -> tuple[str, int]:
 
 
 @functools.cache
-def areas() -> Named[Area]:
+def areas() -> Registry[Area]:
     """Return the areas of `areas.toml` by their words."""
-    return Named("area", {one["word"]: Area(**one) for one in _entries("area")})
+    return Registry("area", {one["word"]: Area(**one) for one in _entries("area")})
 
 
 @functools.cache
-def threads() -> Named[Thread]:
+def threads() -> Registry[Thread]:
     """Return the threads of `threads.toml` by their IDs."""
-    return Named("thread", {one["id"]: Thread(**one) for one in _entries("thread")})
+    return Registry("thread", {one["id"]: Thread(**one) for one in _entries("thread")})
 
 
 @functools.cache
-def load_claims() -> Named[Claim]:
+def load_claims() -> Registry[Claim]:
     """Return the claims of the data files, in order of their IDs."""
     found: dict[str, Claim] = {}
     for area in areas().values():
         for entry in _entries("claim", f"claims-{area.letter.lower()}"):
             found[entry["id"]] = _claim(entry)
-    return Named("claim", found)
+    return Registry("claim", found)
 
 
 def area_called(name: str) -> Area:

@@ -8,7 +8,7 @@ from vfio_lab.uapi.syscalls import O_RDONLY, O_RDWR
 
 PF, VF, OTHER = "0000:01:00.0", "0000:01:10.0", "0000:02:00.0"
 DEVICES, DRIVERS = "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
-FENCE = Allowlist(frozenset({PF, VF}))
+ALLOWLIST = Allowlist(frozenset({PF, VF}))
 
 
 def write(path, text):
@@ -50,7 +50,7 @@ def call(name):
 )
 def test_the_device_is_free(request_):
     op, args = request_
-    assert FENCE.objection(op, args) is None
+    assert ALLOWLIST.objection(op, args) is None
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_the_device_is_free(request_):
 )
 def test_everything_else_is_fenced_off(request_):
     op, args = request_
-    assert FENCE.objection(op, args)
+    assert ALLOWLIST.objection(op, args)
 
 
 def test_a_fenced_channel_sends_nothing_that_is_not_allowed():
     op, args = write("/proc/sysrq-trigger", "b")
-    channel = RestrictedChannel(None, "real", fence=FENCE)
+    channel = RestrictedChannel(None, "real", allowlist=ALLOWLIST)
     with pytest.raises(NotPermittedOnHost, match="sysrq-trigger"):
         channel.start(7, op, "crash", **args)

@@ -15,7 +15,7 @@ GUESSES = 3
 ALIKE = 0.6
 
 
-class Named(Mapping[str, T]):
+class Registry(Mapping[str, T]):
     """Values by name.
 
     Args:

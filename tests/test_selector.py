@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vfio_lab.errors import BuildError, UsageError
-from vfio_lab.kernels import named
+from vfio_lab.kernels import selector
 from vfio_lab.util.cache import Cache
 
 RELEASE = "6.18.2-mine+"
@@ -37,7 +37,7 @@ def cache(tmp_path: Path) -> Cache:
 def built(tmp_path: Path) -> Path:
     """A tree in which somebody built a kernel."""
     tree = tmp_path / "linux"
-    bzimage(tree / named.IMAGE)
+    bzimage(tree / selector.IMAGE)
     for name in ("Makefile", "Kconfig", "modules.builtin"):
         (tree / name).touch()
     (tree / ".config").write_text("CONFIG_VFIO=m\n")
@@ -46,25 +46,25 @@ def built(tmp_path: Path) -> Path:
     return tree
 
 
-def listed(kernel: named.Kernel) -> str:
+def listed(kernel: selector.Kernel) -> str:
     command = [shutil.which("unsquashfs"), "-l", kernel.modules]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_a_built_tree_is_taken_as_it_was_built(built: Path, cache: Cache) -> None:
-    kernel = named.ensure_kernel(str(built), cache)
+    kernel = selector.ensure_kernel(str(built), cache)
     assert (kernel.release, kernel.version) == (RELEASE, (6, 18, 2))
     assert kernel.name.startswith("linux+")
     assert kernel.option("VFIO") == "m"
     assert f"{RELEASE}/kernel/drivers/vfio/vfio.ko" in listed(kernel)
     assert not kernel.lasting
-    assert named.ensure_kernel(str(built / named.IMAGE), cache) == kernel
-    assert named.ensure_kernel(str(kernel.bzimage.parent), cache) == kernel
+    assert selector.ensure_kernel(str(built / selector.IMAGE), cache) == kernel
+    assert selector.ensure_kernel(str(kernel.bzimage.parent), cache) == kernel
 
 
 def test_the_older_list_of_modules_is_understood(built: Path, cache: Cache) -> None:
     (built / "modules.order").write_text("kernel/drivers/vfio/vfio.ko\n")
-    assert "kernel/drivers/vfio/vfio.ko" in listed(named.ensure_kernel(str(built), cache))
+    assert "kernel/drivers/vfio/vfio.ko" in listed(selector.ensure_kernel(str(built), cache))
 
 
 @pytest.mark.parametrize("place", ["lib/modules", "modules/lib/modules", "modules", ""])
@@ -73,25 +73,25 @@ def test_an_image_has_its_modules_beside_it(tmp_path: Path, cache: Cache, place:
     (tmp_path / "mine/config").write_text("CONFIG_VFIO=m\n")
     folder = tmp_path / "mine" / place / RELEASE if place else tmp_path / "mine/modules"
     module(folder / "extra/vfio.ko")
-    kernel = named.ensure_kernel(str(image), cache)
+    kernel = selector.ensure_kernel(str(image), cache)
     assert f"{RELEASE}/extra/vfio.ko" in listed(kernel)
-    assert named.ensure_kernel(str(image.parent), cache) == kernel
+    assert selector.ensure_kernel(str(image.parent), cache) == kernel
 
 
 def test_what_is_missing_is_named(built: Path, tmp_path: Path, cache: Cache) -> None:
     (built / "drivers/vfio/vfio.ko").unlink()
     with pytest.raises(UsageError, match="was not built to the end") as refusal:
-        named.ensure_kernel(str(built), cache)
+        selector.ensure_kernel(str(built), cache)
     assert refusal.value.seen == "no drivers/vfio/vfio.ko"
     (built / "modules.order").unlink()
     with pytest.raises(UsageError, match="was not built to the end"):
-        named.ensure_kernel(str(built), cache)
+        selector.ensure_kernel(str(built), cache)
     image = bzimage(tmp_path / "bare/bzImage")
     with pytest.raises(UsageError, match="has no configuration"):
-        named.ensure_kernel(str(image), cache)
+        selector.ensure_kernel(str(image), cache)
     (tmp_path / "bare/config").touch()
     with pytest.raises(UsageError, match="has no modules"):
-        named.ensure_kernel(str(image), cache)
+        selector.ensure_kernel(str(image), cache)
 
 
 def test_what_is_no_kernel_is_refused(tmp_path: Path, cache: Cache) -> None:
@@ -99,11 +99,11 @@ def test_what_is_no_kernel_is_refused(tmp_path: Path, cache: Cache) -> None:
     text.write_text("no kernel")
     for what, complaint in ((text, "is no bzImage"), (tmp_path, "is no kernel")):
         with pytest.raises(UsageError, match=complaint):
-            named.ensure_kernel(str(what), cache)
+            selector.ensure_kernel(str(what), cache)
     with pytest.raises(UsageError, match=r"there is no kernel '9\.9'") as refusal:
-        named.ensure_kernel("9.9", cache)
+        selector.ensure_kernel("9.9", cache)
     assert "7.3" in (refusal.value.expected or "")
     for name in ("Makefile", "Kconfig"):
         (tmp_path / name).touch()
     with pytest.raises(BuildError, match="is no kernel source"):
-        named.ensure_kernel(str(tmp_path), cache)
+        selector.ensure_kernel(str(tmp_path), cache)
