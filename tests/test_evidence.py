@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from vfio_lab.client.transcript import Entry, transcript
+from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import GuestLost
+from vfio_lab.evidence.calls import transcript
 from vfio_lab.evidence.collect import (
     LONGEST_NAME,
     collect_evidence,
@@ -87,6 +88,7 @@ def test_all_evidence_is_in_its_folder_and_private(folder):
     assert {path.name for path in folder.iterdir()} == {
         "command.sh",
         "transcript.log",
+        "calls.jsonl",
         "kernel.log",
         "console.log",
         "snapshot.json",

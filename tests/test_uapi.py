@@ -17,6 +17,7 @@ from vfio_lab.uapi import (
     iommufd,
     names,
     vfio,
+    vfio_data,
     vfio_type1,
 )
 from vfio_lab.uapi.layout import (
@@ -30,7 +31,7 @@ from vfio_lab.uapi.layout import (
 from vfio_lab.uapi.names import Kind, ioctl_name
 from vfio_lab.util.cache import Cache
 
-MODULES = {"vfio.h": (vfio, vfio_type1), "iommufd.h": (iommufd,)}
+MODULES = {"vfio.h": (vfio, vfio_data, vfio_type1), "iommufd.h": (iommufd,)}
 NEWEST = {"vfio.h": "VFIO_DEVICE_FEATURE_ZPCI_ERROR", "iommufd.h": "IOMMU_IOAS_NOIOMMU_GET_PA"}
 # 35890f85573c kept the number and took the name away.
 RENAMED = {"VFIO_TYPE1_NESTING_IOMMU": "__VFIO_RESERVED_TYPE1_NESTING_IOMMU"}

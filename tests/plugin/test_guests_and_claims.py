@@ -40,7 +40,7 @@ def test_a_scenario_leaves_evidence_and_says_nothing_of_it(run):
     result.stdout.no_fnmatch_line("evidence: *")
     (folder,) = run.evidence()
     assert folder.name == "test_it.py-test_it"
-    logs = {"console.log", "kernel.log", "transcript.log"}
+    logs = {"calls.jsonl", "console.log", "kernel.log", "transcript.log"}
     assert {path.name for path in folder.iterdir()} == {
         *logs,
         "command.sh",

@@ -94,7 +94,7 @@ class Pending:
                 raise UserGone(self.about, channel.name, channel.ended[self.pid], channel.log)
             if not self.channel.pump(deadline):
                 raise self.channel.late(f"no answer to: {self.about}")
-        answer = self.channel.answers.pop(self.id)
+        answer = self.channel.answers[self.id]
         if "error" in answer:
             raise AgentError(
                 f"the agent failed at: {self.about}",
@@ -104,7 +104,7 @@ class Pending:
                 tail=answer["error"],
                 where=self.channel.log,
             )
-        return {**answer, "began": self.began}
+        return {**self.channel.answers.pop(self.id), "began": self.began}
 
 
 @dataclass

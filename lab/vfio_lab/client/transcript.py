@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vfio_lab.client.call import Buffer, name_of
+from vfio_lab.client.channel import Answer, Pending
+
+NEVER_RETURNED = "never returned"
+UNANSWERED_AT_DEATH = "not answered, the user ended"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
-    """One line of a scenario's transcript.
+    """One call of a user; the answer comes later, or never.
 
     Args:
         began: when the user was asked to call, seconds since the epoch.
-        ended: when the answer was there.
+        ended: when the answer was there, None as long as it is not.
         user: its name.
-        call: system call or ioctl, by its kernel name.
+        call: system call or ioctl, by its kernel name, or the agent's operation.
         arguments: in words.
-        result: in words, an errno by its name.
+        result: the value in words, or an errno by its name; empty as long as there is none.
+        pid: the user's process.
+        syscall: the system call's name, empty for an operation of the agent.
+        given: the system call's arguments.
+        options: the operation's arguments.
+        pending: the request.
+        answer: as it came from the agent.
     """
 
     began: float
-    ended: float
+    ended: float | None
     user: str
     call: str
     arguments: str
-    result: str
+    result: str = ""
+    pid: int = 0
+    syscall: str = ""
+    given: tuple[int | Buffer, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    pending: Pending | None = field(default=None, repr=False)
+    answer: Answer = field(default_factory=dict)
 
+    def settle(self, answer: Answer) -> None:
+        """Take the answer."""
+        self.ended, self.answer = answer["ended"], answer
+        if "error" in answer:
+            self.result = "the agent failed"
+        else:
+            self.result = name_of(answer["errno"]) if answer["errno"] else str(answer["value"])
 
-def transcript(entries: Iterable[Entry]) -> str:
-    """Return a transcript as text, a line per call: time, user, call, arguments, result."""
-    lines = []
-    for entry in entries:
-        clock = time.strftime("%H:%M:%S", time.gmtime(entry.began))
-        stamp = f"{clock}.{int(entry.began % 1 * 1e6):06d}"
-        lines.append(f"{stamp} {entry.user:<12} {entry.call}({entry.arguments}) = {entry.result}")
-    return "\n".join(lines) + "\n" if lines else ""
+    def look(self) -> None:
+        """Take the answer if it is there and nobody has waited for it, else say that it is not."""
+        if self.ended is not None or self.pending is None:
+            return
+        channel = self.pending.channel
+        if self.pending.id in channel.answers:
+            self.settle(channel.answers[self.pending.id])
+        elif self.pid in channel.ended:
+            self.result = UNANSWERED_AT_DEATH
+        else:
+            self.result = NEVER_RETURNED

@@ -8,11 +8,11 @@ import os
 import signal as signals
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
-from vfio_lab.client.call import Buffer, CommandResult, Refusal, Reply, name_of
+from vfio_lab.client.call import Buffer, CommandResult, Refusal, Reply
 from vfio_lab.client.channel import (
     ROUTER,
     Answer,
@@ -51,8 +51,7 @@ class PendingCall:
 
     user: User
     pending: Pending
-    call: str
-    arguments: str
+    entry: Entry
 
     @property
     def returned(self) -> bool:
@@ -61,8 +60,7 @@ class PendingCall:
 
     def wait(self, timeout_s: float = CALL_TIMEOUT_S) -> Reply:
         """Return the call's result; raises `Refusal` like the call itself."""
-        answer = self.pending.wait(Deadline.after(timeout_s))
-        return self.user.settle(answer, self.call, self.arguments)
+        return self.user.settle(self.entry, self.pending.wait(Deadline.after(timeout_s)))
 
 
 @dataclass
@@ -83,14 +81,8 @@ class User:
         """Enter a system call without waiting for it to return."""
         wire = [arg if isinstance(arg, int) else arg.wire() for arg in args]
         words = about or ", ".join(_in_words(args))
-        pending = self.channel.start(
-            self.pid,
-            "syscall",
-            f"{self.name}: {label or call}({words})",
-            number=self.channel.architecture.syscalls[call],
-            args=wire,
-        )
-        return PendingCall(self, pending, label or call, words)
+        asked = {"number": self.channel.architecture.syscalls[call], "args": wire}
+        return self._start("syscall", asked, label or call, words, syscall=call, given=args)
 
     def syscall(self, call: str, *args: int | Buffer, label: str = "", about: str = "") -> Reply:
         """Make a system call.
@@ -217,7 +209,8 @@ class User:
     def start_kill(self, signal: int = signals.SIGKILL) -> Pending:
         """Send a signal without waiting for the process to end."""
         now = time.time()
-        self.record(Entry(now, now, self.name, "kill", signals.Signals(signal).name, "sent"))
+        name = signals.Signals(signal).name
+        self.record(Entry(now, now, self.name, "kill", name, "sent", pid=self.pid))
         about = f"kill {self.name} (pid {self.pid})"
         return self.channel.start(ROUTER, "kill", about, pid=self.pid, signal=int(signal))
 
@@ -233,11 +226,8 @@ class User:
 
     def start_write_file(self, path: str, text: str) -> PendingCall:
         """Begin such a write without waiting for it."""
-        words = f"{path}, {text}"
-        about = f"{self.name}: write_file({words})"
         data = f"{text}\n".encode().hex()
-        pending = self.channel.start(self.pid, "write_file", about, path=path, data=data)
-        return PendingCall(self, pending, "write_file", words)
+        return self._begin("write_file", f"{path}, {text}", path=path, data=data)
 
     def readlink(self, path: str) -> str:
         """Return what a symbolic link points to."""
@@ -271,15 +261,13 @@ class User:
             DeadlineExceeded: it did not end; carries what it said.
         """
         words = " ".join(argv)
-        about = f"{self.name}: run {words}"
-        deadline = Deadline.after(timeout_s + CALL_TIMEOUT_S)
-        args = {"argv": argv, "timeout_s": timeout_s, "last_words": last_words}
-        answer = self.channel.call(self.pid, "run", about, deadline=deadline, **args)
-        self.settle(answer, "run", words)
+        call = self._begin("run", words, argv=argv, timeout_s=timeout_s, last_words=last_words)
+        answer = call.pending.wait(Deadline.after(timeout_s + CALL_TIMEOUT_S))
+        self.settle(call.entry, answer)
         done = CommandResult(argv, answer["value"], answer["stdout"], answer["stderr"])
         if answer["late"]:
             raise DeadlineExceeded(
-                f"it did not end: {about}",
+                f"it did not end: {call.pending.about}",
                 guest=self.channel.name,
                 expected=f"its end within {timeout_s:g} s",
                 tail=done.stdout + done.stderr,
@@ -287,29 +275,35 @@ class User:
             )
         return done
 
-    def settle(self, answer: Answer, call: str, arguments: str) -> Reply:
-        """Record an answer and turn it into a reply or a refusal."""
+    def settle(self, entry: Entry, answer: Answer) -> Reply:
+        """Note an answer and turn it into a reply or a refusal."""
+        entry.settle(answer)
         out = tuple(bytes.fromhex(part) for part in answer.get("out", ()))
         if answer["errno"]:
-            self._note(answer, call, arguments, name_of(answer["errno"]))
-            raise Refusal(answer["errno"], self.name, call, arguments, out)
-        shown = " ".join([str(answer["value"]), *(part[:64].hex() for part in out)])
-        self._note(answer, call, arguments, shown)
+            raise Refusal(answer["errno"], self.name, entry.call, entry.arguments, out)
         return Reply(answer["value"], out)
 
     def _set_capabilities(self, sets: bytes) -> None:
         self.syscall("capset", Buffer(CAPABILITY_HEADER), Buffer(sets))
 
     def _ask(self, op: str, words: str, **args: object) -> Answer:
-        about = f"{self.name}: {op}({words})"
-        deadline = Deadline.after(CALL_TIMEOUT_S)
-        answer = self.channel.call(self.pid, op, about, deadline=deadline, **args)
-        self.settle(answer, op, words)
+        call = self._begin(op, words, **args)
+        answer = call.pending.wait(Deadline.after(CALL_TIMEOUT_S))
+        self.settle(call.entry, answer)
         return answer
 
-    def _note(self, answer: Answer, call: str, arguments: str, result: str) -> None:
-        entry = Entry(answer["began"], answer["ended"], self.name, call, arguments, result)
+    def _begin(self, op: str, words: str, **args: object) -> PendingCall:
+        return self._start(op, args, op, words, options=args)
+
+    def _start(
+        self, op: str, asked: Mapping[str, object], call: str, words: str, **known: Any
+    ) -> PendingCall:
+        about = f"{self.name}: {call}({words})"
+        pending = self.channel.start(self.pid, op, about, **asked)
+        entry = Entry(pending.began, None, self.name, call, words, pid=self.pid, **known)
+        entry.pending = pending
         self.record(entry)
+        return PendingCall(self, pending, entry)
 
 
 def _text(path: str) -> Buffer:

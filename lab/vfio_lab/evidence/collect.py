@@ -6,6 +6,7 @@
 | `console.log` | the serial console since the guest woke |
 | `kernel.log` | the kernel log since then, with levels |
 | `transcript.log` | every system call of every user, with its result |
+| `calls.jsonl` | the same for programs, structs by their fields: docs/results.md |
 | `timeline.json` | all three on one clock, for programs: `vfio_lab.evidence.timeline` |
 | `snapshot.json` | at the end: PCI functions, drivers, groups, holders: `vfio_lab.machine.state` |
 | `qmp.jsonl` | every monitor message, if the monitor was used |
@@ -22,8 +23,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from vfio_lab.client.transcript import transcript
 from vfio_lab.errors import LabError
+from vfio_lab.evidence.calls import call_records, transcript
 from vfio_lab.evidence.timeline import timeline
 from vfio_lab.machine.test_machine import TestMachine
 from vfio_lab.qemu import console
@@ -49,14 +50,16 @@ def collect_evidence(guest: TestMachine) -> list[Complaint]:
     """Write all evidence of a guest that is about to be thrown away; return its complaints."""
     folder = guest.folder
     (folder / "command.sh").write_text(f"#!/bin/sh\nexec {guest.paste()}\n")
+    awake_at = guest.awake.at if guest.awake else None
     (folder / "transcript.log").write_text(transcript(guest.transcript))
-    records: list[str] = []
+    (folder / "calls.jsonl").write_text("\n".join(call_records(guest.transcript, awake_at)) + "\n")
+    log_records: list[str] = []
     with contextlib.suppress(LabError):  # a lost guest has its console, which has what there is
-        records = guest.kernel_log()
+        log_records = guest.kernel_log()
         (folder / "snapshot.json").write_text(json.dumps(asdict(guest.snapshot())))
-    log = "\n".join(map(readable, records))
+    log = "\n".join(map(readable, log_records))
     (folder / "kernel.log").write_text(log + "\n" if log else "")
-    moments = timeline(guest.awake, guest.transcript, records, folder / "qmp.jsonl")
+    moments = timeline(guest.awake, guest.transcript, log_records, folder / "qmp.jsonl")
     (folder / "timeline.json").write_text(json.dumps([asdict(one) for one in moments]))
     for path in folder.iterdir():
         path.chmod(0o600)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from vfio_lab.client.transcript import Entry
+from vfio_lab.evidence.calls import arguments, result
 from vfio_lab.qemu.console import LEVELS
 
 KERNEL = "kernel"
@@ -33,7 +35,7 @@ class Moment:
 
     Args:
         at: seconds since the guest woke.
-        took: seconds until it was over, 0 for what has no duration.
+        took: seconds until it was over, or until now if it is not; 0 for what has no duration.
         who: a user's name, `kernel` or `qemu`.
         what: the call, the log line, the monitor's message.
         result: of a call, an errno by its name; of a log line its level.
@@ -65,9 +67,9 @@ def timeline(
 
 def _calls(awake: Woken, entries: Iterable[Entry]) -> Iterator[Moment]:
     for entry in entries:
-        what = f"{entry.call}({entry.arguments})"
-        took = round(entry.ended - entry.began, 6)
-        yield Moment(round(entry.began - awake.at, 6), took, entry.user, what, entry.result)
+        what = f"{entry.call}({arguments(entry)})"
+        took = round((entry.ended or time.time()) - entry.began, 6)
+        yield Moment(round(entry.began - awake.at, 6), took, entry.user, what, result(entry))
 
 
 def _log(awake: Woken, records: Iterable[str]) -> Iterator[Moment]:
