@@ -91,6 +91,19 @@ def test_junit_xml_names_claims_topology_and_evidence(run, pytester):
         assert f'<property name="{name}" value="{value}" />' in text
 
 
+def test_a_run_is_written_as_ktap_too_and_says_how_to_repeat_it(run, pytester):
+    run(ALL_KINDS, "--lab-ktap", "run.ktap")
+    lines = [line.strip() for line in (pytester.path / "run.ktap").read_text().splitlines()]
+    assert lines[0] == "KTAP version 1"
+    assert "ok 1 test_passes" in lines
+    assert "not ok 2 test_fails" in lines
+    (path,) = pytester.path.glob(".artifacts/*/results.json")
+    found = results.read_results(path.parent)
+    assert found.command.startswith("pytest ")
+    assert "--lab-ktap run.ktap" in found.command
+    assert all(record.started >= found.started - 1 for record in found.scenarios)
+
+
 def test_a_run_that_judges_nothing_writes_nothing(run, pytester):
     run(PASSING, "--collect-only")
     assert list(pytester.path.glob(".artifacts/*/*")) == []

@@ -19,7 +19,8 @@ import filelock
 
 from vfio_lab.errors import UsageError
 
-SCHEMA = 1  # raise it when a field changes its meaning or goes; new fields do no harm
+SCHEMA = 2  # raise it when a field changes its meaning or goes; new fields do no harm
+VERDICTS_SCHEMA = 1
 RESULTS = "results.json"
 VERDICTS = "verdicts.json"
 
@@ -51,6 +52,7 @@ class Record:
         reason: what is wrong, missing or known; empty if it passed.
         seconds: set-up, call and teardown.
         evidence: its evidence folder, relative to the run's; empty if it had no guest.
+        started: when its set-up began, seconds since the epoch.
     """
 
     nodeid: str
@@ -60,6 +62,7 @@ class Record:
     reason: str
     seconds: float
     evidence: str
+    started: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,22 @@ class Results:
     """What one run found.
 
     Args:
-        kernel: its `name`, `release` and `digest`.
+        kernel: what `vfio_lab.kernels.provenance` knows of it.
         host: `qemu` version and `accelerator`.
         started: seconds since the epoch.
         seconds: how long it took.
         exit_code: pytest's.
         scenarios: in the order they ended.
+        command: what to type in the project's folder to repeat the run.
     """
 
-    kernel: Mapping[str, str]
+    kernel: Mapping[str, Any]
     host: Mapping[str, str]
     started: float
     seconds: float
     exit_code: int
     scenarios: tuple[Record, ...]
+    command: str = ""
 
     def write(self, folder: Path) -> Path:
         """Write `results.json` into a run's folder, whole or not at all; return its path."""
@@ -98,7 +103,7 @@ def read_results(folder: Path) -> Results:
     Raises:
         UsageError: there are none, or of another schema.
     """
-    data = _read(folder / RESULTS)
+    data = _read(folder / RESULTS, SCHEMA)
     if data is None:
         raise UsageError(
             f"{folder} holds no {RESULTS} of schema {SCHEMA}",
@@ -128,12 +133,12 @@ def remember(artifacts: Path, results: Results) -> None:
             name: {nodeid: outcome.value for nodeid, outcome in found.items()}
             for name, found in kernels.items()
         }
-        _write(path, {"schema": SCHEMA, "kernels": plain})
+        _write(path, {"schema": VERDICTS_SCHEMA, "kernels": plain})
 
 
 def last_verdicts(artifacts: Path) -> dict[str, dict[str, Outcome]]:
     """Return how each scenario ended when it last ran, by kernel and node ID."""
-    data = _read(artifacts / VERDICTS) or {"kernels": {}}
+    data = _read(artifacts / VERDICTS, VERDICTS_SCHEMA) or {"kernels": {}}
     return {
         kernel: {nodeid: Outcome(outcome) for nodeid, outcome in found.items()}
         for kernel, found in data["kernels"].items()
@@ -158,12 +163,12 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome | None:
     return max(outcomes, key=lambda one: one.weight, default=None)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, schema: int) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    known = isinstance(data, dict) and data.pop("schema", None) == SCHEMA
+    known = isinstance(data, dict) and data.pop("schema", None) == schema
     return data if known else None
 
 

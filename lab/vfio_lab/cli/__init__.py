@@ -38,6 +38,8 @@ COMMANDS = {
     "claims": "List the claims about vfio and which of them are shown.",
     "report": "Show what runs found, as a site.",
     "summary": "Sum a run up for a reply to the list.",
+    "ktap": "Print a run as KTAP.",
+    "kcidb": "Print a run as a report for KCIDB.",
     "bench": "Measure clones, boots and calls.",
     "cache": "Show what the cache holds, and clean it.",
 }

@@ -24,6 +24,7 @@ from vfio_lab.kernels import (
     khistory,
     kmodules,
     ktree,
+    provenance,
 )
 from vfio_lab.kernels import packaged as kernels
 from vfio_lab.kernels.packaged import Kernel
@@ -96,6 +97,7 @@ def ensure_tree_kernel(tree: Path, cache: Cache) -> Kernel:
             state = _update(bench, tree, files)
             _make(bench, scratch, state, key)
         facts = asdict(bench.made()) | {"history": khistory.known(tree)}
+        facts |= {"git": provenance.git_facts(tree)}
         kernels.write_facts(
             scratch, {"name": job.name, "lasting": False, "tree": str(tree), **facts}
         )

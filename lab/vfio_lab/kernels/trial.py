@@ -10,6 +10,7 @@ from vfio_lab.kernels import (
     kbuild,
     kmodules,
     ktree,
+    provenance,
     series,
 )
 from vfio_lab.kernels import packaged as kernels
@@ -67,6 +68,7 @@ def patched_in(
                 bench.compile()
                 bench.pack(scratch)
         facts = {"release": base.release, "version": base.version, "lasting": False}
+        facts |= provenance.base_facts(base) | {"patches": provenance.patch_facts(patches)}
         kernels.write_facts(scratch, {"name": _label(tree.name, key), **facts})
 
     entry = cache.obtain(export.KIND, key, build)

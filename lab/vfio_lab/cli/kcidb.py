@@ -1,0 +1,37 @@
+"""`vfio-lab kcidb`: a run as a report for KCIDB."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+ORIGIN = re.compile("[a-z0-9_]+")
+
+
+def _origin(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    if not ORIGIN.fullmatch(name):
+        raise click.BadParameter("an origin is lower case letters, digits and _")
+    return name
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--origin",
+    default="vfio_lab",
+    show_default=True,
+    callback=_origin,
+    help="Name of the CI system that KCIDB knows.",
+)
+def kcidb(run: Path, origin: str) -> None:
+    """Print RUN, a run's folder in .artifacts, as a KCIDB document of schema 5.3.
+
+    Nothing is sent: pipe it into kcidb-submit to do that.
+    """
+    from vfio_lab.campaign.results import read_results
+    from vfio_lab.report.kcidb import kcidb_report
+
+    click.echo(json.dumps(kcidb_report(read_results(run), run, origin), indent=1))

@@ -1,0 +1,66 @@
+"""Where a kernel comes from: package or git commit, base, patches, configuration, compiler."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vfio_lab.kernels import gittree, packaged
+from vfio_lab.kernels.packaged import Kernel
+from vfio_lab.kernels.series import Patch
+
+KEPT = ("compiler", "git", "base", "patches")
+
+
+def kernel_facts(kernel: Kernel) -> dict[str, Any]:
+    """Return what results say of a kernel; what is not known of it is left out.
+
+    The keys are described in docs/results.md.
+    """
+    known = packaged.facts(kernel)
+    found: dict[str, Any] = {
+        "name": kernel.name,
+        "release": kernel.release,
+        "digest": kernel.digest,
+        "architecture": kernel.architecture,
+        "config": _sha256(kernel.config.read_bytes()),
+    }
+    found |= {key: known[key] for key in KEPT if known.get(key)}
+    if "package" in known:
+        found["package"] = {"name": known["package"], "version": known["package_version"]}
+    return found
+
+
+def git_facts(tree: Path) -> dict[str, Any]:
+    """Return the commit of a source tree, and whether its files differ from that commit.
+
+    Args:
+        tree: top of the sources; one that is no git checkout has no facts.
+    """
+    if not gittree.has_history(tree):
+        return {}
+    changed = gittree.git(tree, "status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": gittree.git(tree, "rev-parse", "HEAD").strip(),
+        "describe": gittree.git(tree, "describe", "--always", "--tags").strip(),
+        "dirty": bool(changed.strip()),
+    }
+
+
+def base_facts(base: Kernel) -> dict[str, Any]:
+    """Return what a kernel made from another one, by patches, keeps of that one's facts."""
+    known = packaged.facts(base)
+    kept = ("package", "package_version", "compiler", "git")
+    return {"base": base.name} | {key: known[key] for key in kept if key in known}
+
+
+def patch_facts(patches: Sequence[Patch]) -> list[Mapping[str, str]]:
+    """Return subject and SHA-256 of each patch of a series."""
+    return [{"subject": one.name, "sha256": _sha256(one.text.encode())} for one in patches]
+
+
+def _sha256(data: bytes) -> str:
+    """Return what `sha256sum` prints, so that others can compare."""
+    return hashlib.sha256(data).hexdigest()
