@@ -37,6 +37,9 @@ REGISTRIES = [
 ]
 UNFINISHED = re.compile(rf"\b({'|'.join(('TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X'))})\b")
 SUPPRESSION = re.compile(r"#\s*(type: ignore|ruff: noqa|noqa|pragma|mypy:)(.*)")
+SECTION = re.compile(r"^Args:\n((?: +.*\n?)+)", re.MULTILINE)
+SELF_EVIDENT = 2  # parameters that a summary line can explain
+NO_LIBRARY = ("lab/vfio_lab/agent/", "lab/vfio_lab/cli/")  # a program's own; help texts
 REASONED = re.compile(r"(\[[a-z, -]+\]  # \S|: [A-Z0-9, ]+ - \S)")
 
 
@@ -145,6 +148,42 @@ def test_values_have_no_effects():
     for path in modules("lab"):
         if f"{dotted(path)}.".startswith(tuple(f"{room}." for room in PURE)):
             assert not imports(path) & EFFECTS, where(path)
+
+
+def parameters(function):
+    """Return the names of a function's parameters, without `self` and `cls`."""
+    taken = function.args
+    every = [*taken.posonlyargs, *taken.args, taken.vararg, *taken.kwonlyargs, taken.kwarg]
+    return {one.arg for one in every if one is not None} - {"self", "cls"}
+
+
+def public(node):
+    """Yield the public functions and methods below a node, overloads left out."""
+    for one in getattr(node, "body", ()):
+        if getattr(one, "name", "_").startswith("_"):
+            continue
+        if isinstance(one, ast.ClassDef):
+            yield from public(one)
+        elif not any("overload" in ast.unparse(decorator) for decorator in one.decorator_list):
+            yield one
+
+
+def undocumented(function):
+    """Return the parameters that the Args section of a function's docstring does not name."""
+    section = SECTION.search(ast.get_docstring(function) or "")
+    names = re.findall(r"^ {4}([\w, ]+):", section[1], re.MULTILINE) if section else []
+    return parameters(function) - {name for entry in names for name in entry.split(", ")}
+
+
+def test_public_functions_explain_their_parameters():
+    found = {
+        where(path, one): sorted(undocumented(one))
+        for path in modules("lab")
+        if not where(path).startswith(NO_LIBRARY)
+        for one in public(tree(path))
+        if len(parameters(one)) > SELF_EVIDENT and undocumented(one)
+    }
+    assert found == {}
 
 
 def test_nobody_sleeps_but_the_one_who_waits():

@@ -64,7 +64,7 @@ def measure(
     """Take all figures in one run.
 
     Args:
-        workshop: kernel, image and QEMU to measure with.
+        guest_factory: kernel, image and QEMU to measure with.
         clones: how many guests to clone, one after the other.
         quick: a tenth of the other repetitions, for a first look.
     """

@@ -64,7 +64,13 @@ def lines(runs: Sequence[Results]) -> list[Line]:
 
 
 def table_text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Iterator[str]:
-    """Yield a table for a terminal."""
+    """Yield a table for a terminal.
+
+    Args:
+        kernels: their names, one column each.
+        table: the rows, those that differ first.
+        width: columns of the terminal; longer lines are cut.
+    """
     columns = [max(len(name), *(len(mark) for mark in MARKS.values())) for name in kernels]
     head = "  ".join(name.ljust(size) for name, size in zip(kernels, columns, strict=True))
     yield f"     {head}"

@@ -159,7 +159,15 @@ class Channel:
     def call(
         self, pid: int, op: str, about: str, /, *, deadline: Deadline, **args: object
     ) -> Answer:
-        """Send a request and return its answer; raises like `Pending.wait`."""
+        """Send a request and return its answer; raises what `start` and `Pending.wait` raise.
+
+        Args:
+            pid: the user to ask, or `ROUTER`.
+            op: the agent's operation.
+            about: the request in words, for errors.
+            deadline: when to give up waiting for the answer.
+            args: the operation's arguments.
+        """
         return self.start(pid, op, about, **args).wait(deadline)
 
     def await_ready(self, deadline: Deadline) -> None:

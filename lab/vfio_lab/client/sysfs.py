@@ -45,7 +45,13 @@ class PciFunction:
         self.root.write_file(f"{self.path}/{attribute}", str(value))
 
     def start_write(self, attribute: str, value: object, by: User) -> PendingCall:
-        """Have `by` begin a write that may block, without waiting for it."""
+        """Start a write that may block, as the user `by`, without waiting for it to return.
+
+        Args:
+            attribute: name of the sysfs file, relative to the function's folder.
+            value: what to write; a newline is added.
+            by: the user that writes.
+        """
         return by.start_write_file(f"{self.path}/{attribute}", str(value))
 
     def await_value(self, attribute: str, value: str) -> None:

@@ -78,7 +78,14 @@ class User:
     def start(
         self, call: str, *args: int | Buffer, label: str = "", about: str = ""
     ) -> PendingCall:
-        """Enter a system call without waiting for it to return."""
+        """Enter a system call without waiting for it to return.
+
+        Args:
+            call: its name, as in `vfio_lab.arch.Architecture.syscalls`.
+            args: numbers and buffers.
+            label: the name to record it under, e.g. that of the ioctl.
+            about: the arguments in words; made from `args` when empty.
+        """
         wire = [arg if isinstance(arg, int) else arg.wire() for arg in args]
         words = about or ", ".join(_in_words(args))
         asked = {"number": self.channel.architecture.syscalls[call], "args": wire}
@@ -98,7 +105,15 @@ class User:
     def ioctl(
         self, fd: int, request: int, arg: int | Buffer = 0, *, name: str, about: str = ""
     ) -> Reply:
-        """Make an ioctl, recorded under its kernel `name`."""
+        """Make an ioctl, recorded under its kernel `name`.
+
+        Args:
+            fd: the descriptor.
+            request: the ioctl's number.
+            arg: a number, an address or a buffer.
+            name: the ioctl's kernel name, for the transcript.
+            about: the arguments in words.
+        """
         return self.syscall("ioctl", fd, request, arg, label=name, about=about)
 
     def open_path(self, path: str, flags: int = O_RDWR) -> int:
@@ -126,7 +141,13 @@ class User:
         return self.syscall("write", fd, Buffer(data), len(data), about=about).value
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
-        """Read up to `size` bytes at `offset`."""
+        """Read up to `size` bytes at `offset`.
+
+        Args:
+            fd: the descriptor.
+            size: how many bytes to ask for; fewer come back at the end of the file.
+            offset: bytes from the start of the file.
+        """
         about = f"{fd}, {size}, {offset:#x}"
         reply = self.syscall(
             "pread64", fd, Buffer(bytes(size), out=True), size, offset, about=about
@@ -134,7 +155,13 @@ class User:
         return reply.out[0][: reply.value]
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """Write at `offset` and return how many bytes were taken."""
+        """Write at `offset` and return how many bytes were taken.
+
+        Args:
+            fd: the descriptor.
+            data: what to write.
+            offset: bytes from the start of the file.
+        """
         about = f"{fd}, {data.hex()}, {offset:#x}"
         return self.syscall("pwrite64", fd, Buffer(data), len(data), offset, about=about).value
 
@@ -147,7 +174,15 @@ class User:
         protection: int = PROT_READ | PROT_WRITE,
         flags: int = MAP_SHARED,
     ) -> int:
-        """Map a descriptor, shared if not told otherwise, and return the address."""
+        """Map a file and return the page-aligned address of the mapping.
+
+        Args:
+            fd: the descriptor.
+            size: length in bytes; the kernel rounds it up to whole pages.
+            offset: bytes from the start of the file, a multiple of the page size.
+            protection: PROT_* flags.
+            flags: MAP_* flags.
+        """
         return self.syscall("mmap", 0, size, protection, flags, fd, offset).value
 
     def allocate(self, size: int) -> int:
@@ -160,12 +195,24 @@ class User:
         self.syscall("munmap", address, size)
 
     def peek(self, address: int, size: int, width: int = 0) -> bytes:
-        """Load bytes from mapped memory, in accesses of `width` bytes if given."""
+        """Load bytes from the user's memory, also from a mapped BAR.
+
+        Args:
+            address: where to start; a multiple of `width`.
+            size: how many bytes; a multiple of `width`.
+            width: bytes loaded by each access: 1, 2, 4 or 8; 0 leaves it to the C library.
+        """
         answer = self._ask("peek", f"{address:#x}", address=address, size=size, width=width)
         return bytes.fromhex(answer["data"])
 
     def poke(self, address: int, data: bytes, width: int = 0) -> None:
-        """Store bytes to mapped memory, in accesses of `width` bytes if given."""
+        """Store bytes to the user's memory, also to a mapped BAR.
+
+        Args:
+            address: where to start; a multiple of `width`.
+            data: the bytes; their number is a multiple of `width`.
+            width: bytes stored by each access: 1, 2, 4 or 8; 0 leaves it to the C library.
+        """
         self._ask("poke", f"{address:#x}", address=address, data=data.hex(), width=width)
 
     def touch(self, address: int) -> signals.Signals | None:

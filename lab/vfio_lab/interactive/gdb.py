@@ -32,7 +32,7 @@ def stubbed(
     """Give a guest and the socket on which QEMU listens for gdb.
 
     Args:
-        workshop: kernel and image.
+        guest_factory: kernel and image.
         topology: its hardware.
         folder: for its console and logs.
     """
@@ -64,7 +64,13 @@ def symbols_folder(built: Kernel, cache: Cache) -> Path | None:
 
 
 def gdb(guest: Guest, socket: Path, out: Path | None) -> str:
-    """Return the command line of a gdb that knows the kernel's and the loaded modules' symbols."""
+    """Return the command line of a gdb that knows the kernel's and the loaded modules' symbols.
+
+    Args:
+        guest: the guest to debug.
+        socket: QEMU's gdbstub.
+        out: the folder that the kernel was built in; without it gdb has no symbols.
+    """
     words = ["gdb", "-ex", f"target remote {socket}"]
     if out is not None:
         loaded = {PurePath(path).stem.replace("-", "_"): path for path in _modules(out)}

@@ -112,9 +112,9 @@ def mirror_tree(
 
     Args:
         tree: where the files are.
-        files: their names and stamps.
+        tracked_files: their names and stamps.
         target: where they shall be; other files there stay.
-        before: as `files` was at the last call: what is gone since is removed.
+        before: `tracked_files` of the last call; files that are gone since are removed.
     """
     changed = set(before) - set(tracked_files)
     for name in changed:

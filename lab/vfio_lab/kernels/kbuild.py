@@ -36,18 +36,8 @@ STEP = re.compile(r"  ([A-Z][A-Z_0-9]*)(?: \[M\])? +(\S+)")
 COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
 LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
 # The guest maps modules straight from the host's page cache; decompressing would cost it time.
-SQUASHFS_OPTIONS = (
-    "-comp",
-    "lz4",
-    "-noI",
-    "-noD",
-    "-noF",
-    "-noX",
-    "-no-xattrs",
-    "-all-root",
-    "-no-progress",
-)
-SQUASHFS_TIMES = ("-mkfs-time", "0", "-all-time", "0")
+SQUASHFS_FORMAT = ("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-all-root")
+SQUASHFS_OPTIONS = (*SQUASHFS_FORMAT, "-no-progress", "-mkfs-time", "0", "-all-time", "0")
 IDENTITY = {
     "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
     "KBUILD_BUILD_USER": "vfio",
@@ -324,14 +314,20 @@ class Bench:
     def squash(self, folder: Path, target: Path) -> None:
         """Pack what belongs into /lib/modules."""
         command = ["mksquashfs", os.fspath(folder), os.fspath(target)]
-        self.run("pack", [*command, *SQUASHFS_OPTIONS, *SQUASHFS_TIMES])
+        self.run("pack", [*command, *SQUASHFS_OPTIONS])
 
     def made(self) -> Made:
         """Return what the build found out about its product."""
         return Made(self.release, self.version, compiler())
 
     def make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
-        """Run kbuild's make for a stage, which names the log."""
+        """Run kbuild's make.
+
+        Args:
+            stage: the step's name; it names the log.
+            arguments: targets and variables.
+            follow: called with each line of output.
+        """
         command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"-j{host.cores()}"]
         self.run(stage, [*command, f"CC={self._cc()}", *ABSENT, *arguments], follow)
 
@@ -349,7 +345,13 @@ class Bench:
             path.unlink()
 
     def run(self, stage: str, command: list[str], follow: Follow = _ignore) -> None:
-        """Run a tool for a stage, which names the log."""
+        """Run a tool.
+
+        Args:
+            stage: the step's name; it names the log.
+            command: the words of the command line.
+            follow: called with each line of output.
+        """
         log = self.log(stage)
         what = f"{stage} kernel {self.job.name}"
         try:

@@ -133,7 +133,7 @@ def squash(root: Path, release: str, target: Path, log: Path) -> None:
     folder = root / "lib/modules"
     _run(log, "strip", "--strip-debug", *sorted(folder.rglob("*.ko")))
     _run(log, "depmod", "--basedir", root, release)
-    _run(log, "mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS, *kbuild.SQUASHFS_TIMES)
+    _run(log, "mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS)
 
 
 def _run(log: Path, *command: str | Path) -> None:

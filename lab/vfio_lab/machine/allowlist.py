@@ -81,15 +81,21 @@ class Allowlist:
 
 @dataclass
 class RestrictedChannel(Channel):
-    """An agent's stream that takes no request beyond its fence."""
+    """An agent's stream that takes no request that its allowlist refuses."""
 
     allowlist: Allowlist = field(default_factory=lambda: Allowlist(frozenset()))
 
     def start(self, pid: int, op: str, about: str, /, **args: object) -> Pending:
         """Send a request and return without waiting.
 
+        Args:
+            pid: the user to ask, or `ROUTER`.
+            op: the agent's operation.
+            about: the request in words, for errors.
+            args: the operation's arguments.
+
         Raises:
-            Unsuited: the machine is not to be asked that.
+            NotPermittedOnHost: the allowlist refuses the request.
         """
         if (objection := self.allowlist.objection(op, args)) is not None:
             raise NotPermittedOnHost(f"it {objection}, which is not the device that was named")

@@ -91,6 +91,12 @@ class Guest(TestMachine):
     def launch(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
         """Start QEMU; the guest is not awake yet.
 
+        Args:
+            name: the guest's name, unique in the run; it also names its evidence.
+            machine: what to start: the hardware, and the files of kernel, image or template.
+            folder: where console, logs and transcript go; made if it is missing.
+            keepable: whether the guest may outlive this process, see `keep`.
+
         Raises:
             LaunchError: the binary cannot be executed.
         """
@@ -112,6 +118,12 @@ class Guest(TestMachine):
     def clone(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
         """Return an awake clone of a template.
 
+        Args:
+            name: the guest's name, unique in the run; it also names its evidence.
+            machine: what to start: the hardware, and the files of kernel, image or template.
+            folder: where console, logs and transcript go; made if it is missing.
+            keepable: whether the guest may outlive this process, see `keep`.
+
         Raises:
             BootError: the clone did not wake; carries what QEMU said.
         """
@@ -122,6 +134,12 @@ class Guest(TestMachine):
     @classmethod
     def boot(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
         """Return a guest booted from power-on, as soon as its agent answers.
+
+        Args:
+            name: the guest's name, unique in the run; it also names its evidence.
+            machine: what to start: the hardware, and the files of kernel, image or template.
+            folder: where console, logs and transcript go; made if it is missing.
+            keepable: whether the guest may outlive this process, see `keep`.
 
         Raises:
             BootError: the agent did not announce itself; carries the console's tail.

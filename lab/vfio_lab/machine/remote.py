@@ -168,6 +168,11 @@ class RemoteMachine(TestMachine):
     def borrow(cls, name: str, machine: RemoteHost, folder: Path) -> RemoteMachine:
         """Start an agent on the machine, which lends it the device.
 
+        Args:
+            name: unique in the run; it also names the evidence.
+            machine: the host and the PF to borrow.
+            folder: where logs and transcript go; made if it is missing.
+
         Raises:
             HostError: the device has come into use.
             AgentError: the machine cannot run the agent.

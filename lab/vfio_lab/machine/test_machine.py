@@ -103,7 +103,7 @@ class TestMachine:
         return [line for line in lines if text in line and f"] {level}" in line]
 
     def wait_dmesg(self, text: str, *, level: str = "") -> list[str]:
-        """Wait for the kernel to log a line, as `heard` finds it, and return all that match."""
+        """Wait for the kernel to log a line, as `dmesg` finds it, and return all that match."""
         deadline = Deadline.after(CALL_TIMEOUT_S)
         return wait_until(f"the log line {text!r}", lambda: self.dmesg(text, level=level), deadline)
 
@@ -156,7 +156,13 @@ class TestMachine:
             raise AgentError(what, guest=self.name, seen=seen, tail=done.stderr, where=self.console)
 
     def ask(self, op: str, about: str, **args: object) -> dict[str, Any]:
-        """Ask the agent's router, not a user."""
+        """Ask the agent's router, not a user.
+
+        Args:
+            op: the agent's operation.
+            about: the request in words, for errors.
+            args: the operation's arguments.
+        """
         deadline = Deadline.after(CALL_TIMEOUT_S)
         return self.channel.call(ROUTER, op, about, deadline=deadline, **args)
 

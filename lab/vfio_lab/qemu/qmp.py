@@ -59,7 +59,12 @@ class Qmp:
             raise
 
     def execute(self, command: str, *, deadline: Deadline, **arguments: object) -> Any:
-        """Return what QEMU returns for a command; `_` in argument names means `-`.
+        """Run a command of QEMU's monitor and return what it returns.
+
+        Args:
+            command: the command's name.
+            deadline: when to give up waiting.
+            arguments: the command's arguments; `_` in a name stands for `-`.
 
         Raises:
             QmpRefusal: QEMU says no.

@@ -22,7 +22,13 @@ WIRES = 2
 
 
 def supervise(run: socket.socket, inherited: Sequence[int], command: Sequence[str]) -> int:
-    """Start QEMU, end it if the run hangs up on it, and return how it ended."""
+    """Start QEMU, kill it if the run closes its socket, and return QEMU's exit code.
+
+    Args:
+        run: the socket to the run, which may send the guest's descriptors through it.
+        inherited: descriptors that QEMU gets; they are closed here.
+        command: QEMU's command line.
+    """
     qemu = subprocess.Popen(guarded(command), pass_fds=inherited, stdin=subprocess.DEVNULL)
     for fd in inherited:  # else QEMU's end would not be the end of its wires
         os.close(fd)

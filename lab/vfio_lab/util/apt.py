@@ -195,6 +195,11 @@ class Apt:
     ) -> Path:
         """Fetch a package's file into a folder.
 
+        Args:
+            package: the package and the version to fetch.
+            folder: where the file goes.
+            on_percent: called with the percentage that is done.
+
         Raises:
             HostError: it could not be had, or is not what the signed list says.
         """

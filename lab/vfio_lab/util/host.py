@@ -104,6 +104,11 @@ def need(purpose: str) -> None:
 def need_space(folder: Path, size_bytes: int, what: str) -> None:
     """Check that a folder's disk has room.
 
+    Args:
+        folder: a folder on the disk, which may not exist yet.
+        size_bytes: the room needed, in bytes.
+        what: what the room is for, for the error.
+
     Raises:
         HostError: there is less than `size_bytes` free.
     """

@@ -100,7 +100,15 @@ class Cdev(Device):
         argsz: int | None = None,
         pointer: int | None = None,
     ) -> int:
-        """VFIO_DEVICE_ATTACH_IOMMUFD_PT; return the ID of the page table in use."""
+        """VFIO_DEVICE_ATTACH_IOMMUFD_PT; return the ID of the page table in use.
+
+        Args:
+            pt_id: the ID of an address space or a page table.
+            flags: VFIO_DEVICE_ATTACH_PASID to attach one PASID, else 0.
+            pasid: the PASID; passed to the kernel only with flags.
+            argsz: the size passed to the kernel instead of the struct's, in bytes.
+            pointer: the address to pass instead of the struct's.
+        """
         struct = vfio.vfio_device_attach_iommufd_pt
         fixed = struct(
             argsz=_before_pasid(struct, flags) if argsz is None else argsz,
@@ -119,7 +127,14 @@ class Cdev(Device):
         argsz: int | None = None,
         pointer: int | None = None,
     ) -> None:
-        """VFIO_DEVICE_DETACH_IOMMUFD_PT."""
+        """VFIO_DEVICE_DETACH_IOMMUFD_PT.
+
+        Args:
+            flags: VFIO_DEVICE_DETACH_PASID to detach one PASID, else 0.
+            pasid: the PASID; passed to the kernel only with flags.
+            argsz: the size passed to the kernel instead of the struct's, in bytes.
+            pointer: the address to pass instead of the struct's.
+        """
         struct = vfio.vfio_device_detach_iommufd_pt
         fixed = struct(
             argsz=_before_pasid(struct, flags) if argsz is None else argsz,

@@ -75,7 +75,15 @@ class Container(Handle):
     def map_dma(
         self, vaddr: int, iova: int, size: int, flags: int = READ_WRITE, *, argsz: int | None = None
     ) -> None:
-        """VFIO_IOMMU_MAP_DMA."""
+        """VFIO_IOMMU_MAP_DMA: map the user's memory at [iova, iova + size).
+
+        Args:
+            vaddr: address of the user's memory, page-aligned (4096 bytes).
+            iova: first I/O virtual address, page-aligned (4096 bytes).
+            size: bytes, page-aligned (4096 bytes).
+            flags: VFIO_DMA_MAP_FLAG_*: what the device may do.
+            argsz: the size passed to the kernel instead of the struct's, in bytes.
+        """
         fixed = vfio_type1.vfio_iommu_type1_dma_map(
             argsz=_told(argsz, vfio_type1.vfio_iommu_type1_dma_map),
             flags=flags,
@@ -86,7 +94,14 @@ class Container(Handle):
         self.exchange(vfio_type1.VFIO_IOMMU_MAP_DMA, fixed)
 
     def unmap_dma(self, iova: int, size: int, flags: int = 0, *, argsz: int | None = None) -> int:
-        """VFIO_IOMMU_UNMAP_DMA; return how many bytes were unmapped."""
+        """VFIO_IOMMU_UNMAP_DMA of [iova, iova + size); return how many bytes were unmapped.
+
+        Args:
+            iova: first I/O virtual address, page-aligned (4096 bytes).
+            size: bytes, page-aligned (4096 bytes).
+            flags: VFIO_DMA_UNMAP_FLAG_*; with _ALL, `iova` and `size` are 0.
+            argsz: the size passed to the kernel instead of the struct's, in bytes.
+        """
         fixed = vfio_type1.vfio_iommu_type1_dma_unmap(
             argsz=_told(argsz, vfio_type1.vfio_iommu_type1_dma_unmap),
             flags=flags,
@@ -96,7 +111,13 @@ class Container(Handle):
         return self.exchange(vfio_type1.VFIO_IOMMU_UNMAP_DMA, fixed)[0].size
 
     def dirty_pages(self, flags: int, data: bytes = b"", *, argsz: int | None = None) -> None:
-        """VFIO_IOMMU_DIRTY_PAGES."""
+        """VFIO_IOMMU_DIRTY_PAGES.
+
+        Args:
+            flags: one of VFIO_IOMMU_DIRTY_PAGES_FLAG_START, _STOP, _GET_BITMAP.
+            data: what follows the header: for GET_BITMAP a vfio_iommu_type1_dirty_bitmap_get.
+            argsz: the size passed to the kernel instead of header and data, in bytes.
+        """
         fixed = vfio_type1.vfio_iommu_type1_dirty_bitmap(argsz=0, flags=flags)
         fixed.argsz = len(bytes(fixed) + data) if argsz is None else argsz
         self.exchange(vfio_type1.VFIO_IOMMU_DIRTY_PAGES, fixed, data)
@@ -105,10 +126,10 @@ class Container(Handle):
         """VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP; return the bitmap, a bit a page.
 
         Args:
-            iova: where the range starts.
-            size: its size in bytes.
-            pgsize: bytes that a bit stands for.
-            room: the bitmap's size in bytes told to the kernel instead of what is needed.
+            iova: first I/O virtual address; the start of a mapping.
+            size: bytes; the range ends at a mapping's end.
+            pgsize: bytes that one bit stands for: the IOMMU's smallest page size.
+            room: the bitmap's size passed to the kernel instead of the size needed, in bytes.
         """
         fixed = vfio_type1.vfio_iommu_type1_dirty_bitmap(
             flags=vfio_type1.VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
@@ -119,7 +140,13 @@ class Container(Handle):
         return self.ioctl(vfio_type1.VFIO_IOMMU_DIRTY_PAGES, argument, about=about).out[1]
 
     def unmap_dma_dirty(self, iova: int, size: int, pgsize: int) -> tuple[int, bytes]:
-        """VFIO_IOMMU_UNMAP_DMA with GET_DIRTY_BITMAP; return bytes unmapped and the bitmap."""
+        """VFIO_IOMMU_UNMAP_DMA with GET_DIRTY_BITMAP; return bytes unmapped and the bitmap.
+
+        Args:
+            iova: first I/O virtual address, page-aligned (4096 bytes).
+            size: bytes, page-aligned (4096 bytes).
+            pgsize: bytes that one bit stands for: the IOMMU's smallest page size.
+        """
         struct_type = vfio_type1.vfio_iommu_type1_dma_unmap
         flags = vfio_type1.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
         fixed = struct_type(flags=flags, iova=iova, size=size)

@@ -88,7 +88,17 @@ class Device(Handle):
         *,
         argsz: int | None = None,
     ) -> int:
-        """VFIO_DEVICE_SET_IRQS; return its value, which may be a number of vectors."""
+        """VFIO_DEVICE_SET_IRQS; return its value, which may be a number of vectors.
+
+        Args:
+            index: VFIO_PCI_INTX_IRQ_INDEX, _MSI_, _MSIX_, _ERR_ or _REQ_.
+            flags: one VFIO_IRQ_SET_DATA_* or'ed with one VFIO_IRQ_SET_ACTION_*.
+            start: the first vector, from 0.
+            count: how many vectors; 0 with DATA_NONE and ACTION_TRIGGER disables the index.
+            data: with DATA_BOOL a byte a vector; with DATA_EVENTFD a descriptor of 4 bytes a
+                vector.
+            argsz: the size passed to the kernel instead of struct and data, in bytes.
+        """
         fixed = vfio.vfio_irq_set(flags=flags, index=index, start=start, count=count)
         fixed.argsz = ctypes.sizeof(fixed) + len(data) if argsz is None else argsz
         argument = Buffer(bytes(fixed) + data)
@@ -96,7 +106,13 @@ class Device(Handle):
         return self.ioctl(vfio.VFIO_DEVICE_SET_IRQS, argument, about=about).value
 
     def set_irq_eventfds(self, index: int, eventfds: Sequence[int], start: int = 0) -> int:
-        """Signal these eventfds (-1: none) on the interrupts from `start` on."""
+        """Set the eventfds that vfio signals for the vectors from `start` on.
+
+        Args:
+            index: VFIO_PCI_*_IRQ_INDEX.
+            eventfds: a descriptor a vector; -1 takes the vector's eventfd away.
+            start: the first vector, from 0.
+        """
         data = struct.pack(f"<{len(eventfds)}i", *eventfds)
         return self.set_irqs(index, EVENTFD_TRIGGER, start, len(eventfds), data)
 
@@ -113,7 +129,13 @@ class Device(Handle):
         self.set_irqs(index, UNMASK, 0, 1)
 
     def trigger_irqs(self, index: int, start: int = 0, count: int = 1) -> None:
-        """Have vfio signal the eventfds of interrupts, without the hardware."""
+        """Have vfio signal the eventfds of interrupts, without the hardware.
+
+        Args:
+            index: VFIO_PCI_*_IRQ_INDEX.
+            start: the first vector, from 0.
+            count: how many vectors.
+        """
         self.set_irqs(index, TRIGGER, start, count)
 
     def reset(self) -> None:
@@ -263,11 +285,23 @@ class Device(Handle):
         return self.get_region_info(index).offset
 
     def read_region(self, index: int, offset: int, size: int) -> bytes:
-        """Read from a region through the file."""
+        """Read from a region through the file.
+
+        Args:
+            index: region index, VFIO_PCI_*_REGION_INDEX.
+            offset: bytes from the start of the region.
+            size: bytes; vfio splits them into aligned accesses of at most 8 bytes.
+        """
         return self.user.pread(self.fd, size, self.region_offset(index) + offset)
 
     def write_region(self, index: int, offset: int, data: bytes) -> int:
-        """Write to a region through the file and return how many bytes were taken."""
+        """Write to a region through the file and return how many bytes were taken.
+
+        Args:
+            index: region index, VFIO_PCI_*_REGION_INDEX.
+            offset: bytes from the start of the region.
+            data: what to write; vfio splits it into aligned accesses of at most 8 bytes.
+        """
         return self.user.pwrite(self.fd, data, self.region_offset(index) + offset)
 
     def read_config(self, offset: int, size: int) -> bytes:
@@ -279,7 +313,13 @@ class Device(Handle):
         return self.write_region(vfio.VFIO_PCI_CONFIG_REGION_INDEX, offset, data)
 
     def mmap_region(self, index: int, size: int, offset: int = 0) -> int:
-        """Map part of a region shared and return the address."""
+        """Map part of a region shared and return the address.
+
+        Args:
+            index: region index, VFIO_PCI_*_REGION_INDEX.
+            size: bytes; the kernel rounds them up to whole pages.
+            offset: bytes from the start of the region, a multiple of the page size.
+        """
         return self.user.mmap(self.fd, size, self.region_offset(index) + offset)
 
 

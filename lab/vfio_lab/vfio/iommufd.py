@@ -48,7 +48,16 @@ class Iommufd(Handle):
         iova: int | None = None,
         flags: int = READ_WRITE,
     ) -> int:
-        """IOMMU_IOAS_MAP; return the IOVA, which the kernel chooses if none is asked for."""
+        """IOMMU_IOAS_MAP: map the user's memory; return the first IOVA.
+
+        Args:
+            ioas_id: the address space.
+            user_va: address of the user's memory, page-aligned (4096 bytes) while a device is
+                attached.
+            length: bytes, page-aligned (4096 bytes) while a device is attached.
+            iova: first I/O virtual address, aligned like `user_va`; None: the kernel chooses.
+            flags: IOMMU_IOAS_MAP_*: what the device may do; FIXED_IOVA is added with an `iova`.
+        """
         fixed = iommufd.iommu_ioas_map(
             size=_size(iommufd.iommu_ioas_map),
             flags=flags | (0 if iova is None else iommufd.IOMMU_IOAS_MAP_FIXED_IOVA),
@@ -60,7 +69,16 @@ class Iommufd(Handle):
         return self.exchange(iommufd.IOMMU_IOAS_MAP, fixed)[0].iova
 
     def ioas_map_file(self, ioas_id: int, fd: int, start: int, length: int, iova: int) -> int:
-        """IOMMU_IOAS_MAP_FILE at a fixed IOVA, to be read and written; return the IOVA."""
+        """IOMMU_IOAS_MAP_FILE: map part of a file, readable and writable; return the first IOVA.
+
+        Args:
+            ioas_id: the address space.
+            fd: a memfd, or a dma-buf that the kernel takes.
+            start: bytes from the start of the file, page-aligned (4096 bytes) while a device is
+                attached.
+            length: bytes, page-aligned (4096 bytes) while a device is attached.
+            iova: first I/O virtual address, page-aligned (4096 bytes) while a device is attached.
+        """
         fixed = iommufd.iommu_ioas_map_file(
             size=_size(iommufd.iommu_ioas_map_file),
             flags=READ_WRITE | iommufd.IOMMU_IOAS_MAP_FIXED_IOVA,
@@ -73,7 +91,14 @@ class Iommufd(Handle):
         return self.exchange(iommufd.IOMMU_IOAS_MAP_FILE, fixed)[0].iova
 
     def ioas_unmap(self, ioas_id: int, iova: int, length: int) -> int:
-        """IOMMU_IOAS_UNMAP; return how many bytes were unmapped."""
+        """IOMMU_IOAS_UNMAP; return how many bytes were unmapped.
+
+        Args:
+            ioas_id: the address space.
+            iova: first I/O virtual address; where a mapping starts.
+            length: bytes, up to where a mapping ends; IOVA 0 with 2**64 - 1 bytes unmaps
+                everything.
+        """
         fixed = iommufd.iommu_ioas_unmap(
             size=_size(iommufd.iommu_ioas_unmap), ioas_id=ioas_id, iova=iova, length=length
         )
@@ -99,7 +124,15 @@ class Iommufd(Handle):
     def ioas_noiommu_get_pa(
         self, ioas_id: int, iova: int, length: int, flags: int = 0, *, reserved: int = 0
     ) -> tuple[int, int]:
-        """IOMMU_IOAS_NOIOMMU_GET_PA; return the physical address and the contiguous length."""
+        """IOMMU_IOAS_NOIOMMU_GET_PA; return the physical address and the contiguous length.
+
+        Args:
+            ioas_id: the address space.
+            iova: an I/O virtual address that is mapped.
+            length: the number of bytes wanted.
+            flags: reserved, 0.
+            reserved: what is in the reserved field.
+        """
         fixed = iommufd.iommu_ioas_noiommu_get_pa(
             size=_size(iommufd.iommu_ioas_noiommu_get_pa),
             flags=flags,
@@ -117,7 +150,14 @@ class Iommufd(Handle):
         return self.exchange(iommufd.IOMMU_VFIO_IOAS, fixed)[0].ioas_id
 
     def option(self, option_id: int, op: int, object_id: int = 0, value: int = 0) -> int:
-        """IOMMU_OPTION; return the value."""
+        """IOMMU_OPTION; return the value.
+
+        Args:
+            option_id: IOMMU_OPTION_*.
+            op: IOMMU_OPTION_OP_SET or _GET.
+            object_id: the object that has the option; 0 for the whole context.
+            value: the value to set.
+        """
         fixed = iommufd.iommu_option(
             size=_size(iommufd.iommu_option),
             option_id=option_id,

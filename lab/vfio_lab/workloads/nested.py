@@ -134,7 +134,13 @@ class Hypervisor:
 
 
 def device_option(function: PciFunction, token: UUID | None, *, iommufd: bool = False) -> list[str]:
-    """Return the words of a command line that assign a function to a guest."""
+    """Return the words of a command line that assign a function to a guest.
+
+    Args:
+        function: the device to assign.
+        token: the VF token to present, if any.
+        iommufd: whether QEMU uses iommufd instead of a group and a container.
+    """
     options = ["vfio-pci", f"host={function}", "bus=pcie.0", "addr=01.0"]
     backend = []
     if token is not None:

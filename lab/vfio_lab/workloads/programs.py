@@ -129,7 +129,13 @@ def node(function: PciFunction) -> str:
 
 
 def put(user: User, path: str, text: str) -> None:
-    """Write a file, new or not."""
+    """Write a file, new or not.
+
+    Args:
+        user: the user that writes it.
+        path: where it goes; a file that exists is replaced.
+        text: its content.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = user.syscall(
         "openat", AT_FDCWD, Buffer(path.encode() + b"\0"), flags, 0o600, label="open", about=path

@@ -84,7 +84,13 @@ def selftest_files(folder: Path) -> dict[str, bytes]:
 
 
 def run_selftest(user: User, program: str, function: PciFunction) -> str:
-    """Run a program in a guest on a function and return what it printed, which is TAP."""
+    """Run a program in a guest on a function and return what it printed, which is TAP.
+
+    Args:
+        user: the user that runs it.
+        program: its name, e.g. `vfio_pci_device_test`.
+        function: the device, bound to vfio-pci.
+    """
     return user.run(f"{INSTALLED}/{program}", str(function), timeout_s=TIMEOUT_S).stdout
 
 
