@@ -9,6 +9,7 @@ from vfio_lab.errors import GuestLost
 from vfio_lab.evidence.calls import transcript
 from vfio_lab.evidence.collect import (
     LONGEST_NAME,
+    Collected,
     collect_evidence,
     folder_name,
     part_that_matters,
@@ -84,7 +85,7 @@ def test_a_folder_name_stays_where_it_is_put(scenario):
 
 def test_all_evidence_is_in_its_folder_and_private(folder):
     guest = FakeGuest(folder, console="[    1.0] booted\n")
-    assert collect_evidence(guest) == []
+    assert collect_evidence(guest) == Collected([])
     assert {path.name for path in folder.iterdir()} == {
         "command.sh",
         "transcript.log",
@@ -107,15 +108,15 @@ def test_all_evidence_is_in_its_folder_and_private(folder):
 def test_a_lost_guest_leaves_its_console(folder):
     (found,) = collect_evidence(
         FakeGuest(folder, None, "[    1.0] Kernel panic - not syncing: no\n")
-    )
+    ).complaints
     assert found.kind == "panic"
     assert (folder / "kernel.log").read_text() == ""
 
 
 def test_complaints_are_found_on_the_console_and_else_in_the_log(folder):
-    (found,) = collect_evidence(FakeGuest(folder, console=f"[    1.0] {WARNING}\n"))
+    (found,) = collect_evidence(FakeGuest(folder, console=f"[    1.0] {WARNING}\n")).complaints
     assert found.headline == WARNING
-    (found,) = collect_evidence(FakeGuest(folder, records=[f"4,1,1000,-;{WARNING}\n"]))
+    (found,) = collect_evidence(FakeGuest(folder, records=[f"4,1,1000,-;{WARNING}\n"])).complaints
     assert found.kind == "WARN"
 
 

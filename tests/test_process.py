@@ -33,7 +33,27 @@ def test_a_failure_names_the_tool_its_code_and_its_last_words(log: Path) -> None
     assert failure.value.what == "cannot build it"
     assert failure.value.seen == "sh exited with code 25"
     assert failure.value.tail == "no such package\n"
-    assert failure.value.where == log
+    assert failure.value.where.read_text() == "no such package\n"
+
+
+def test_the_log_of_a_failure_outlives_the_next_attempt(log: Path) -> None:
+    with pytest.raises(BuildError) as failure:
+        pipeline("build it", ["sh", "-c", "echo no such package; exit 25"], log=log)
+    pipeline("build it", ["echo", "done"], log=log)
+    assert log.read_text() == "done\n"
+    assert failure.value.where is not None
+    assert failure.value.where.read_text() == "no such package\n"
+
+
+@pytest.mark.parametrize("dying", ["exit 3", "kill -9 $$"])
+def test_the_one_that_failed_first_is_named_first(log: Path, dying: str) -> None:
+    # The writer notices only by its pipe; it even says so, as mmdebstrap does.
+    noticing = "trap '' PIPE; while echo more; do :; done; echo Broken pipe >&2; exit 25"
+    with pytest.raises(BuildError) as failure:
+        pipeline("pack", ["sh", "-c", noticing], ["bash", "-c", dying], log=log)
+    first, then = str(failure.value.seen).split(", then ")
+    assert first.startswith("bash ")
+    assert then == "sh exited with code 25"
 
 
 def test_a_failing_reader_ends_its_writer(log: Path) -> None:

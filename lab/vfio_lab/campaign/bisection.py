@@ -24,6 +24,7 @@ from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.kernels import export, gittree
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.files import write_whole
 from vfio_lab.util.process import pipeline
 
 KIND = "bisect"
@@ -164,7 +165,7 @@ def find_culprit(
         gittree.git(work, "bisect", "start", bad, good)
         log = where / "bisect.log"
         output = _drive(work, scenario, where)
-        log.write_text(gittree.git(work, "bisect", "log"))
+        write_whole(log, gittree.git(work, "bisect", "log"))
         verdicts = read_verdicts(where)
         lost = next((one for one in verdicts.values() if one.code == ABORT), None)
         if lost is not None:
@@ -179,7 +180,7 @@ def write_verdict(given: CommitVerdict, where: Path) -> None:
     """Write a verdict down for the one who drives the bisection."""
     folder = where / given.commit[:SHORT]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "verdict.json").write_text(json.dumps(asdict(given)))
+    write_whole(folder / "verdict.json", json.dumps(asdict(given)))
 
 
 def read_verdicts(where: Path) -> dict[str, CommitVerdict]:

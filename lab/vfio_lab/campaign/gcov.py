@@ -31,6 +31,7 @@ from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.test_machine import TestMachine
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.files import write_whole
 from vfio_lab.util.process import environment, pipeline
 
 FLAVOUR = "gcov"
@@ -88,7 +89,7 @@ def collect_coverage(guest: TestMachine) -> None:
     done = guest.user("coverage").run("python3", "-S", "-c", COLLECT, timeout_s=COLLECT_TIMEOUT_S)
     if done.exit:
         raise BuildError("cannot fetch a guest's coverage", guest=guest.name, tail=done.stderr)
-    (guest.folder / ARCHIVE).write_bytes(base64.b64decode(done.stdout))
+    write_whole(guest.folder / ARCHIVE, base64.b64decode(done.stdout))
 
 
 @contextmanager

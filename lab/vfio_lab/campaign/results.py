@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import filelock
 
 from vfio_lab.errors import UsageError
+from vfio_lab.util.files import write_whole
 
 SCHEMA = 2  # raise it when a field changes its meaning or goes; new fields do no harm
 VERDICTS_SCHEMA = 1
@@ -53,6 +53,7 @@ class Record:
         seconds: set-up, call and teardown.
         evidence: its evidence folder, relative to the run's; empty if it had no guest.
         started: when its set-up began, seconds since the epoch.
+        missing: why its evidence is not whole, empty if it is.
     """
 
     nodeid: str
@@ -63,6 +64,7 @@ class Record:
     seconds: float
     evidence: str
     started: float = 0.0
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,4 @@ def _read(path: Path, schema: int) -> dict[str, Any] | None:
 
 
 def _write(path: Path, data: Mapping[str, Any]) -> Path:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(data, indent=1) + "\n")
-    scratch.chmod(0o600)
-    return scratch.replace(path)
+    return write_whole(path, json.dumps(data, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -140,8 +141,9 @@ def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache:
         return results.read_results(entry)
     found = run_scenarios(name, choice, where, f"Running scenarios on kernel {kernel.name}")
     if not any(one.outcome in BAD for one in found.scenarios):
-        cache.obtain(KIND, key, lambda scratch: _keep(found, scratch))
-        cache.prune(KIND, KEPT)
+        with contextlib.suppress(HostError):  # a full disk: they are run again next time
+            cache.obtain(KIND, key, lambda scratch: _keep(found, scratch))
+            cache.prune(KIND, KEPT)
     return found
 
 

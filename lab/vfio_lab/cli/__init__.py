@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from vfio_lab.errors import LabError
+from vfio_lab.errors import HostError, LabError
+from vfio_lab.util.files import full, no_space
 
 NAME = "vfio-lab"
 INTERRUPTED = 130
@@ -91,6 +92,11 @@ class Lab(click.Group):
             # The reader has left; so that the interpreter does not complain when it flushes:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = PIPE_CLOSED
+        except OSError as error:
+            if not full(error):
+                raise
+            click.echo(f"{NAME}: {no_space(error)}", err=True)
+            code = HostError.exit_code
         finally:
             signal.signal(signal.SIGTERM, before)
         sys.exit(code if isinstance(code, int) else 0)

@@ -19,11 +19,17 @@ def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> 
     """
     from vfio_lab.campaign import bisection, runs
     from vfio_lab.util.cache import Cache
+    from vfio_lab.util.files import full, no_space
 
     where = evidence or runs.folder(Path(".artifacts").absolute(), "bisect")
     found = bisection.judge_commit(
         Path.cwd(), bisection.choice(scenario), where, Cache.default().open()
     )
-    bisection.write_verdict(found, where)
+    try:
+        bisection.write_verdict(found, where)
+    except OSError as error:  # git goes by the exit code
+        if not full(error):
+            raise
+        click.echo(f"vfio-lab: {no_space(error)}", err=True)
     click.echo(f"vfio-lab: {found}")
     context.exit(found.code)

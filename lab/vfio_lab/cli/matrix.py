@@ -33,21 +33,21 @@ def matrix(
     from vfio_lab.campaign import compare, runs
     from vfio_lab.kernels import selector
     from vfio_lab.util.cache import Cache
+    from vfio_lab.util.files import write_whole
 
     cache = Cache.default().open()
     made = [selector.ensure_kernel(name, cache) for name in kernels]
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
     where = runs.folder(Path(".artifacts").absolute(), "matrix")
+    places = [
+        name if one.lasting else one.bzimage.parent for name, one in zip(kernels, made, strict=True)
+    ]
     found = [
-        runs.cached(
-            one, name if one.lasting else one.bzimage.parent, choice, where / str(number), cache
-        )
-        for number, (name, one) in enumerate(zip(kernels, made, strict=True))
+        runs.cached(one, place, choice, where / str(number), cache)
+        for number, (one, place) in enumerate(zip(made, places, strict=True))
     ]
     names = [one.name for one in made]
     table = tables.lines(found)
-    if page is not None:
-        page.write_text(tables.table_page(names, table))
     if as_json:
         click.echo(json.dumps([tables.line_record(names, line) for line in table], indent=1))
     else:
@@ -56,9 +56,8 @@ def matrix(
             click.echo(line)
         differing = sum(line.differs for line in table)
         click.echo(f"{len(table)} claims, {differing} differ; evidence: {where}")
-    broken = any(
-        record is not None and record.outcome in runs.BAD
-        for row in compare.rows(found)
-        for record in row.records
-    )
+    if page is not None:
+        write_whole(page.absolute(), tables.table_page(names, table), 0o644)
+    records = (record for row in compare.rows(found) for record in row.records)
+    broken = any(record is not None and record.outcome in runs.BAD for record in records)
     context.exit(1 if broken else 0)

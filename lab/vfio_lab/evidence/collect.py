@@ -18,18 +18,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vfio_lab.errors import LabError
 from vfio_lab.evidence.calls import call_records, transcript
 from vfio_lab.evidence.timeline import timeline
+from vfio_lab.machine.state import Snapshot
 from vfio_lab.machine.test_machine import TestMachine
 from vfio_lab.qemu import console
 from vfio_lab.qemu.console import Complaint, readable
 from vfio_lab.util.cache import digest
+from vfio_lab.util.files import full, write_whole
 
 _SEPARATORS = re.compile(r"/|::|[][]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
@@ -46,24 +49,55 @@ def folder_name(scenario: str) -> str:
     return name if name == plain else f"{name}-{digest(scenario)[:MARK_DIGITS]}".lstrip("-")
 
 
-def collect_evidence(guest: TestMachine) -> list[Complaint]:
-    """Write all evidence of a guest that is about to be thrown away; return its complaints."""
-    folder = guest.folder
-    (folder / "command.sh").write_text(f"#!/bin/sh\nexec {guest.paste()}\n")
-    awake_at = guest.awake.at if guest.awake else None
-    (folder / "transcript.log").write_text(transcript(guest.transcript))
-    (folder / "calls.jsonl").write_text("\n".join(call_records(guest.transcript, awake_at)) + "\n")
-    log_records: list[str] = []
+@dataclass(frozen=True)
+class Collected:
+    """What was found in a guest at the end of its scenario.
+
+    Args:
+        complaints: of its kernel.
+        missing: why not all of the evidence could be written, empty if it was.
+    """
+
+    complaints: list[Complaint]
+    missing: str = ""
+
+
+def collect_evidence(guest: TestMachine) -> Collected:
+    """Write all evidence of a guest that is about to be thrown away; return what was found.
+
+    A full disk does not end the scenario: evidence is not the verdict.
+    """
+    records: list[str] = []
+    snapshot: Snapshot | None = None
     with contextlib.suppress(LabError):  # a lost guest has its console, which has what there is
-        log_records = guest.kernel_log()
-        (folder / "snapshot.json").write_text(json.dumps(asdict(guest.snapshot())))
-    log = "\n".join(map(readable, log_records))
-    (folder / "kernel.log").write_text(log + "\n" if log else "")
-    moments = timeline(guest.awake, guest.transcript, log_records, folder / "qmp.jsonl")
-    (folder / "timeline.json").write_text(json.dumps([asdict(one) for one in moments]))
+        records = guest.kernel_log()
+        snapshot = guest.snapshot()
+    log = "\n".join(map(readable, records))
+    missing = ""
+    try:
+        _write(guest, records, log, snapshot)
+    except OSError as error:
+        if not full(error):
+            raise
+        missing = os.strerror(error.errno or 0)
+    text = console.read_console(guest.console)
+    return Collected(console.complaints(text) or console.complaints(log), missing)
+
+
+def _write(guest: TestMachine, records: list[str], log: str, snapshot: Snapshot | None) -> None:
+    folder = guest.folder
+    write_whole(folder / "command.sh", f"#!/bin/sh\nexec {guest.paste()}\n")
+    awake_at = guest.awake.at if guest.awake else None
+    write_whole(folder / "transcript.log", transcript(guest.transcript))
+    calls = call_records(guest.transcript, awake_at)
+    write_whole(folder / "calls.jsonl", "\n".join(calls) + "\n")
+    write_whole(folder / "kernel.log", log + "\n" if log else "")
+    if snapshot is not None:
+        write_whole(folder / "snapshot.json", json.dumps(asdict(snapshot)))
+    moments = timeline(guest.awake, guest.transcript, records, folder / "qmp.jsonl")
+    write_whole(folder / "timeline.json", json.dumps([asdict(one) for one in moments]))
     for path in folder.iterdir():
         path.chmod(0o600)
-    return console.complaints(console.read_console(guest.console)) or console.complaints(log)
 
 
 def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:

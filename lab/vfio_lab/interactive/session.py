@@ -19,6 +19,7 @@ from vfio_lab.machine.ssh import SshError, Terminal
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline
+from vfio_lab.util.files import append_whole
 
 VISITS = "visits"
 HISTORY = "shell-history"
@@ -175,6 +176,6 @@ def _recalled(cache: Cache) -> str:
 
 def _remember(cache: Cache, lines: str) -> None:
     path = cache.open().root / HISTORY
-    path.touch(mode=0o600)
-    with path.open("a") as file:
-        file.write(lines.strip("\n") + "\n" if lines.strip() else "")
+    if lines.strip():
+        with contextlib.suppress(OSError):  # a full disk: what was typed is no reason to fail
+            append_whole(path, lines.strip("\n") + "\n")

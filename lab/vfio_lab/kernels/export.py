@@ -30,6 +30,7 @@ from vfio_lab.kernels import packaged as kernels
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.files import write_whole
 
 KIND = "foreign"  # the products
 MIRRORS = "mirror"
@@ -194,6 +195,4 @@ def _read(folder: Path, tree: Path) -> TreeState:
 
 
 def _write(folder: Path, state: TreeState) -> None:
-    scratch = folder / f".{STATE}"
-    scratch.write_text(json.dumps(asdict(state)))
-    scratch.replace(folder / STATE)
+    write_whole(folder / STATE, json.dumps(asdict(state)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from vfio_lab.errors import HostError
 from vfio_lab.util import apt, host, progress
 from vfio_lab.util.cache import Cache
+from vfio_lab.util.files import write_whole
 
 KIND = "source"
 FACTS = "source.json"
@@ -69,9 +69,7 @@ def fetch(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
         key = _key(package)
         entry = cache.obtain(KIND, key, lambda scratch: _download(tool, package, scratch, task))
     pin = _pin(cache, wanted)
-    scratch = pin.with_name(f".{pin.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(asdict(package), indent=1))
-    scratch.replace(pin)
+    write_whole(pin, json.dumps(asdict(package), indent=1))
     for stale in cache.keys(KIND):
         if stale.startswith(f"{wanted.package}-") and stale != key:
             cache.remove(KIND, stale)

@@ -27,6 +27,7 @@ import filelock
 import platformdirs
 
 from vfio_lab.errors import HostError, UsageError
+from vfio_lab.util.files import full, write_whole
 
 CHUNK_BYTES = 1 << 20
 ZEROS = bytes(CHUNK_BYTES)
@@ -213,7 +214,7 @@ class Cache:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not full(error):
                 raise
             raise HostError(
                 f"the disk filled up while building {kind} {key}",
@@ -278,14 +279,8 @@ def _write_seal(stamp: Stamp, seal: Path) -> None:
     changed_ns = max((each[-1] for name, each in stamp.items() if name != MANIFEST), default=0)
     if changed_ns > time.time_ns() - SETTLED_NS:
         return
-    scratch = seal.with_name(f"{seal.name}.{os.getpid()}")
-    try:
-        scratch.touch(mode=0o600)
-        scratch.write_text(json.dumps(stamp))
-        scratch.replace(seal)
-    except OSError:  # a full disk, say
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a full disk, say
+        write_whole(seal, json.dumps(stamp))
 
 
 def _sealed(seal: Path) -> object:

@@ -6,21 +6,25 @@ before the half-built thing is deleted.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import selectors
 import shutil
 import signal
 import subprocess
+import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vfio_lab.errors import TAIL_LINES, BuildError, HostError
 from vfio_lab.util.deadline import Deadline
+from vfio_lab.util.files import full
 
 LAST_WORDS_S = 15.0
 CHUNK_BYTES = 1 << 16
+FAILURES_KEPT = 5
 GUARD = ("setpriv", "--pdeathsig", "TERM", "--")
 # A user's PATH lacks what Debian keeps for the administrator: depmod, chroot, mke2fs.
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -57,7 +61,7 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
         accepted: exit codes that are no failure.
 
     Raises:
-        BuildError: a command failed.
+        BuildError: a command failed; names the first that did, and those it took along.
         HostError: a command is not installed.
     """
     env = environment() if env is None else env
@@ -74,7 +78,7 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
             _start(stages, saying, children, env, cwd)
         finally:
             os.close(saying)
-        tail = _drain(said, log, on_line)
+        tail, order = _drain(said, log, on_line, children)
         codes = [child.wait() for child in children]
     except BaseException:
         _end(children)
@@ -82,13 +86,14 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
         raise
     finally:
         os.close(said)
-    endings = [
-        f"{stage[0]} {how_it_ended(code)}"
-        for stage, code in zip(stages, codes, strict=True)
-        if code not in accepted
+    failed = [
+        f"{stages[one][0]} {how_it_ended(codes[one])}"
+        for one in order
+        if codes[one] not in accepted
     ]
-    if endings:
-        raise BuildError(f"cannot {what}", seen=", ".join(endings), tail=tail, where=log)
+    if failed:
+        where = _keep_log(log)
+        raise BuildError(f"cannot {what}", seen=", then ".join(failed), tail=tail, where=where)
     return codes[-1]
 
 
@@ -121,14 +126,74 @@ def _start(
             before.close()  # else the reader's death would never reach the writer
 
 
-def _drain(said: int, log: Path, on_line: Callable[[str], None]) -> str:
+def _drain(
+    said: int,
+    log: Path,
+    on_line: Callable[[str], None],
+    children: Sequence[subprocess.Popen[bytes]],
+) -> tuple[str, list[int]]:
+    """Return the last lines, and the children's indices in the order in which they ended."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    with log.open("w") as file, open(said, errors="replace", closefd=False) as lines:
-        for line in lines:
-            file.write(line)
-            tail.append(line)
-            on_line(line.rstrip("\n"))
-    return "".join(tail)
+    order: list[int] = []
+    with contextlib.ExitStack() as stack:
+        ready = stack.enter_context(selectors.DefaultSelector())
+        for index, child in enumerate(children):
+            fd = os.pidfd_open(child.pid)
+            stack.callback(os.close, fd)
+            ready.register(fd, selectors.EVENT_READ, index)
+        ready.register(said, selectors.EVENT_READ)
+        write = stack.enter_context(_log_writer(log))
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        partial, open_ = "", True
+        while open_ or len(order) < len(children):
+            for key, _ in ready.select():
+                if key.fd != said:
+                    order.append(key.data)
+                    ready.unregister(key.fd)
+                    continue
+                data = os.read(said, CHUNK_BYTES)
+                *lines, partial = (partial + decoder.decode(data, final=not data)).split("\n")
+                if not data:
+                    open_ = False
+                    ready.unregister(said)
+                    lines += [partial] if partial else []
+                for line in lines:
+                    write(f"{line}\n")
+                    tail.append(f"{line}\n")
+                    on_line(line)
+    return "".join(tail), order
+
+
+@contextlib.contextmanager
+def _log_writer(log: Path) -> Iterator[Callable[[str], None]]:
+    """Give what adds text to a log; on a full disk the log ends early, and the tools run on."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(log.open("wb", buffering=0))
+        except OSError as error:
+            if not full(error):
+                raise
+            file = stack.enter_context(Path(os.devnull).open("wb", buffering=0))
+
+        def write(text: str) -> None:
+            try:
+                file.write(text.encode(errors="replace"))
+            except OSError as error:
+                if not full(error):
+                    raise
+
+        yield write
+
+
+def _keep_log(log: Path) -> Path:
+    """Move the log of a failure to where the next attempt does not write; the oldest go."""
+    if not log.exists():
+        return log
+    kept = log.with_name(f"{log.stem}.failed-{time.strftime('%Y%m%d-%H%M%S')}{log.suffix}")
+    failures = sorted(log.parent.glob(f"{log.stem}.failed-*{log.suffix}"))
+    for old in failures[: -FAILURES_KEPT + 1]:
+        old.unlink(missing_ok=True)
+    return log.rename(kept)
 
 
 def _await_silence(said: int, deadline: Deadline) -> None:
