@@ -1,6 +1,8 @@
-"""Pages that are written by the code itself: a marker in the page becomes what the code says.
+"""Parts of the pages that the code writes.
 
-`<!-- code says: options -->`, `commands` and `fixtures` are known.
+MkDocs replaces `<!-- code says: options -->` and `<!-- code says: commands -->` when it builds the
+site. The table of fixtures is committed, for people who read the repository; after a change of a
+fixture `python docs/hooks.py` writes it anew.
 """
 
 import ast
@@ -17,17 +19,19 @@ import click
 from vfio_lab.cli import main
 
 PROJECT = Path(__file__).resolve().parent.parent
+FIXTURES_PAGE = PROJECT / "docs" / "fixtures.md"
+TABLE = re.compile(r"(?<=<!-- begin: fixtures -->\n).*(?=<!-- end: fixtures -->)", re.DOTALL)
 MARKER = re.compile(r"<!-- code says: (\w+) -->")
 COLUMNS = 96
 GROUP = "the virtual SR-IOV laboratory:\n"
 FIXTURE = re.compile(
-    r"^(\w+)(?: \[(\w+) scope\])? -- (fixtures/vfio_lab_pytest/\w+\.py):\d+\n((?: .*\n|\n)*)",
+    r"^(\w+)(?: \[(\w+) scope\])? -- (fixtures/vfio_lab_pytest/\w+\.py):(\d+)\n((?: .*\n|\n)*)",
     re.MULTILINE,
 )
 
 
 def on_config(config: Any) -> None:
-    """Give pages that mkdocs.yml does not place a place at the end of the reference."""
+    """Add pages that mkdocs.yml does not name to the end of the reference."""
     named = repr(config.nav)
     (reference,) = [part["Reference"] for part in config.nav if "Reference" in part]
     pages = sorted(path.name for path in Path(config.docs_dir).glob("*.md"))
@@ -35,31 +39,37 @@ def on_config(config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, **_facts: Any) -> str:
-    """Put what the code says in place of each marker."""
+    """Replace each marker by the text that the code writes."""
     return MARKER.sub(lambda found: SAYS[found[1]](), markdown)
 
 
 def options() -> str:
-    """Return pytest's help on the lab's options."""
+    """Return pytest's help text for the lab's options."""
     _before, _group, after = _pytest("--help").partition(GROUP)
     return _verbatim(after.partition("\n\n")[0])
 
 
 def commands() -> str:
-    """Return the help of every command of `vfio-lab`."""
+    """Return the help text of every command of `vfio-lab`."""
     return "\n\n".join(_helps(main, click.Context(main, info_name="vfio-lab")))
 
 
+def with_fixtures(page: str) -> str:
+    """Return docs/fixtures.md with its table as the code has it now."""
+    return TABLE.sub(lambda _old: f"\n{fixtures()}\n\n", page)
+
+
 def fixtures() -> str:
-    """Return the fixtures that scenarios have, file by file, each with its docstring."""
+    """Return a table for each file of fixtures: names, and first paragraphs of docstrings."""
     files: dict[str, list[str]] = {}
-    for name, scope, file, text in FIXTURE.findall(_pytest("--fixtures", "tests/guests")):
+    found = FIXTURE.findall(_pytest("--fixtures", "tests/guests"))
+    for name, scope, file, _line, text in sorted(found, key=lambda one: (one[2], int(one[3]))):
         first, *_ = text.strip().split("\n\n")
-        shared = f", one for the {scope}" if scope else ""
+        shared = f" (scope: {scope})" if scope else ""
         row = f"| `{name}`{shared} | {' '.join(first.split()).replace('|', '&#124;')} |"
         files.setdefault(file, ["| fixture | what it is |", "| --- | --- |"]).append(row)
     return "\n\n".join(
-        "\n".join([f"## {file}\n\n{_about(PROJECT / file)}\n", *rows])
+        "\n".join([f"### {Path(file).stem}\n\n{_about(PROJECT / file)}\n", *rows])
         for file, rows in files.items()
     )
 
@@ -94,4 +104,7 @@ def _verbatim(text: str) -> str:
     return f"```text\n{text.strip(chr(10))}\n```"
 
 
-SAYS = {"options": options, "commands": commands, "fixtures": fixtures}
+SAYS = {"options": options, "commands": commands}
+
+if __name__ == "__main__":
+    FIXTURES_PAGE.write_text(with_fixtures(FIXTURES_PAGE.read_text()))

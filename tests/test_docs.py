@@ -1,7 +1,8 @@
-"""The site: built without a warning, complete, and at peace without a network."""
+"""The documentation: complete, up to date, built without warnings, readable without a network."""
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -42,10 +43,17 @@ def test_every_page_has_its_place(site):
 def test_pages_written_by_the_code_are_written(site):
     assert "--lab-kernel=KERNEL" in (site / "options.html").read_text()
     assert "Usage: vfio-lab claims" in (site / "options.html").read_text()
-    assert "The one who was given the PF." in (site / "fixtures.html").read_text()
+    assert "The user that holds the PF." in (site / "fixtures.html").read_text()
     assert "get_device_fd" in (site / "client.html").read_text()
     for page in site.rglob("*.html"):
         assert "<!-- code says" not in page.read_text(), page
+
+
+def test_the_table_of_fixtures_is_up_to_date():
+    hooks = runpy.run_path(str(PROJECT / "docs" / "hooks.py"))
+    page = hooks["FIXTURES_PAGE"].read_text()
+    assert hooks["TABLE"].search(page)
+    assert hooks["with_fixtures"](page) == page, "run: .venv/bin/python docs/hooks.py"
 
 
 def test_nothing_is_fetched_to_read_it(site):
