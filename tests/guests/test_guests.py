@@ -10,8 +10,8 @@ import pytest
 
 from vfio_lab.client.channel import UserGone
 from vfio_lab.errors import GuestLost
+from vfio_lab.machine.base import start_user
 from vfio_lab.machine.guest import Guest
-from vfio_lab.machine.test_machine import start_user
 from vfio_lab.uapi.syscalls import CAP_SYS_ADMIN, O_WRONLY
 from vfio_lab.util.deadline import Deadline
 from vfio_lab_pytest.verdicts import refused

@@ -261,7 +261,7 @@ def _drive(work: Path, scenario: str, where: Path) -> str:
         log = where / "git.log"
         pipeline(
             "bisect",
-            ["git", "-C", str(work), "-c", "safe.directory=*", "bisect", "run", *command],
+            ["git", "-C", str(work), *gittree.HARMLESS, "bisect", "run", *command],
             log=log,
             on_line=follow,
             env=gittree.quiet(work),

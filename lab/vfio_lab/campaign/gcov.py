@@ -28,7 +28,7 @@ from vfio_lab.kernels import (
 )
 from vfio_lab.kernels import packaged as kernels
 from vfio_lab.kernels.packaged import Kernel
-from vfio_lab.machine.test_machine import TestMachine
+from vfio_lab.machine.base import TestMachine
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.files import write_whole

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
+from vfio_lab.cli.options import no_jail
+
 
 @click.command()
 @click.option("--good", required=True, metavar="COMMIT", help="Where the scenario holds.")
 @click.option("--bad", required=True, metavar="COMMIT", help="Where it does not.")
 @click.argument("tree", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("scenario", metavar="SCENARIO")
+@no_jail
 def bisect(good: str, bad: str, tree: Path, scenario: str) -> None:
     """Find the commit of TREE that broke SCENARIO.
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
+from vfio_lab.cli.options import no_jail
+
 
 @click.command("bisect-run")
 @click.argument("scenario", metavar="SCENARIO")
 @click.option("--evidence", type=click.Path(path_type=Path), help="Folder for the evidence.")
+@no_jail
 @click.pass_context
 def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> None:
     """Judge the kernel tree you are in, as `git bisect run` wants it.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from vfio_lab.cli.options import no_jail
+
 NARROWEST_COLUMNS = 60
 
 
@@ -16,6 +18,7 @@ NARROWEST_COLUMNS = 60
 @click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a web page too.")
+@no_jail
 @click.pass_context
 def matrix(
     context: click.Context,

@@ -10,6 +10,7 @@ import click
 from vfio_lab.campaign.compare import Difference
 from vfio_lab.campaign.results import Outcome, Results
 from vfio_lab.campaign.runs import Heard
+from vfio_lab.cli.options import no_jail
 from vfio_lab.errors import BuildError
 
 
@@ -19,6 +20,7 @@ from vfio_lab.errors import BuildError
 @click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
 @click.option("-C", "repository", type=click.Path(path_type=Path), default=".", help="For ranges.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@no_jail
 @click.pass_context
 def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     context: click.Context,

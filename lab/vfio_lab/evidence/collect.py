@@ -27,8 +27,8 @@ from pathlib import Path
 from vfio_lab.errors import LabError
 from vfio_lab.evidence.calls import call_records, transcript
 from vfio_lab.evidence.timeline import timeline
+from vfio_lab.machine.base import TestMachine
 from vfio_lab.machine.state import Snapshot
-from vfio_lab.machine.test_machine import TestMachine
 from vfio_lab.qemu import console
 from vfio_lab.qemu.console import Complaint, readable
 from vfio_lab.util.cache import digest

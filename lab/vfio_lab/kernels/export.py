@@ -94,7 +94,7 @@ def ensure_tree_kernel(tree: Path, cache: Cache) -> Kernel:
     def build(scratch: Path) -> None:
         host.need("kernel")
         with _mirror(tree, cache) as folder:
-            bench = kbuild.Bench(job, folder, cache)
+            bench = kbuild.Bench(job, folder, cache, foreign=True)
             state = _update(bench, tree, files)
             _make(bench, scratch, state, key)
         facts = asdict(bench.made()) | {"history": khistory.known(tree)}

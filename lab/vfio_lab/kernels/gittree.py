@@ -18,6 +18,12 @@ from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.util import host
 from vfio_lab.util.process import environment
 
+# A repository's hooks and file system monitor are programs that others wrote.
+HARMLESS = (
+    *("-c", "safe.directory=*"),
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "core.fsmonitor=false"),
+)
 IN_PLACE = ("include/config", "include/generated")
 # What configuring alone leaves.
 LEFTOVER = re.compile(r"(^|/)\.(config(\.old)?|[^/]*\.cmd)$|\.(o|a|ko)$")
@@ -36,7 +42,7 @@ def git(tree: Path, *arguments: str, text: str | None = None) -> str:
         BuildError: it failed.
     """
     host.need("tree")
-    command = ["git", "-C", os.fspath(tree), "-c", "safe.directory=*", *arguments]
+    command = ["git", "-C", os.fspath(tree), *HARMLESS, *arguments]
     done = subprocess.run(
         command,
         check=False,

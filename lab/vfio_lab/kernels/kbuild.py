@@ -13,7 +13,7 @@ from pathlib import Path
 from vfio_lab.arch import X86_64
 from vfio_lab.errors import BuildError, HostError
 from vfio_lab.kernels import kconfig
-from vfio_lab.util import host, progress
+from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.process import environment, pipeline
 
@@ -171,11 +171,13 @@ class Bench:
         job: what to build.
         work: folder to work in.
         cache: where ccache and the logs live.
+        foreign: whether others wrote what is built: then only in a jail.
     """
 
     job: Job
     work: Path
     cache: Cache
+    foreign: bool = False
 
     @property
     def tree(self) -> Path:
@@ -329,7 +331,24 @@ class Bench:
             follow: called with each line of output.
         """
         command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"-j{host.cores()}"]
-        self.run(stage, [*command, f"CC={self._cc()}", *ABSENT, *arguments], follow)
+        command += [f"CC={self._cc()}", *ABSENT, *arguments]
+        self.run(stage, jail.confine(command, self._jail(), foreign=self.foreign), follow)
+
+    def _jail(self) -> jail.Jail:
+        """Let a build write to its build tree, where modules are staged, and to ccache.
+
+        Sources may be hard links to a user's files, or links into the tree of the cache that a
+        branch was made from: both stay read-only.
+        """
+        writable = (self.out, self.work / "stage", self._ccache)
+        for folder in writable:
+            folder.mkdir(parents=True, exist_ok=True)
+        return jail.Jail(writable, visible=(self.cache.root, self.work))
+
+    @property
+    def _ccache(self) -> Path:
+        """The compiler's cache; foreign builds have their own, as they can leave objects in it."""
+        return self.cache.root / ("ccache-foreign" if self.foreign else "ccache")
 
     def _cc(self) -> str:
         return "gcc" if host.which("ccache") is None else "ccache gcc"
@@ -373,7 +392,7 @@ class Bench:
             if name not in STEERING and not name.startswith(STEERING_PREFIXES)
         }
         ccache = {
-            "CCACHE_DIR": os.fspath(self.cache.root / "ccache"),
+            "CCACHE_DIR": os.fspath(self._ccache),
             "CCACHE_MAXSIZE": CCACHE_SIZE,
             # Without debug information an object does not know where it was made.
             "CCACHE_BASEDIR": os.fspath(self.work),

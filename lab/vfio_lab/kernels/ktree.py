@@ -85,13 +85,16 @@ def ensure_tree(name: str, cache: Cache) -> Tree:
 
 
 @contextlib.contextmanager
-def branch(tree: Tree, label: str, area: PurePath = VFIO) -> Iterator[kbuild.Bench]:
+def branch(
+    tree: Tree, label: str, area: PurePath = VFIO, *, foreign: bool = False
+) -> Iterator[kbuild.Bench]:
     """Give a copy of a tree to change and build in, thrown away in the end.
 
     Args:
         tree: what to copy.
         label: what to call the kernel that comes out.
         area: the folder in which sources will change; `WHOLE` if not known.
+        foreign: whether others wrote the change: then it is built in a jail only.
     """
     base = tree.bench
     folder = base.cache.open().root / BRANCHES
@@ -99,7 +102,7 @@ def branch(tree: Tree, label: str, area: PurePath = VFIO) -> Iterator[kbuild.Ben
     _sweep(folder)
     work = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", dir=folder))
     job = replace(base.job, name=label, steps=0)
-    made = kbuild.Bench(job, work, base.cache)
+    made = kbuild.Bench(job, work, base.cache, foreign=foreign)
     try:
         with progress.task(f"Branching off kernel {tree.name}"):
             _link(base.tree, made.tree, area)

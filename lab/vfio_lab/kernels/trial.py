@@ -37,7 +37,7 @@ def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:
         return kernels.read_kernel(entry)
     tree = ktree.ensure_tree(name, cache)
     area = ktree.VFIO if modules_suffice(patches) else ktree.WHOLE
-    with ktree.branch(tree, _label(name, key), area) as bench:
+    with ktree.branch(tree, _label(name, key), area, foreign=True) as bench:
         return patched_in(bench, tree, patches, cache)
 
 

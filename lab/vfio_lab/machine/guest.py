@@ -18,8 +18,8 @@ from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import BootError, LabError
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
+from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine
 from vfio_lab.machine.ssh import Login, Ssh
-from vfio_lab.machine.test_machine import CALL_TIMEOUT_S, ClockAnchor, TestMachine
 from vfio_lab.qemu import console
 from vfio_lab.qemu.accelerator import Accelerator
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv

@@ -22,8 +22,8 @@ from vfio_lab.hw.tree import Function, Model, Sriov
 from vfio_lab.image import rootfs
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.allowlist import Allowlist, NotPermittedOnHost, RestrictedChannel
+from vfio_lab.machine.base import ClockAnchor, TestMachine
 from vfio_lab.machine.ssh import Login, Ssh
-from vfio_lab.machine.test_machine import ClockAnchor, TestMachine
 from vfio_lab.spec.changes import Version, parse_version
 from vfio_lab.util import resources
 from vfio_lab.util.deadline import Deadline, wait_until

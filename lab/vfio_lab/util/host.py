@@ -22,7 +22,8 @@ class Tool:
     Args:
         name: a command, or a header below /usr/include.
         package: the Debian package that brings it.
-        purpose: `run`, `kernel`, `image`, `selftests` or `tree`: git, for sources brought along.
+        purpose: `run`, `kernel`, `image`, `selftests`, `tree`: git, for sources brought along; or
+            `jail`: for builds of code that others wrote.
     """
 
     name: str
@@ -60,6 +61,7 @@ TOOLS = (
     Tool("gelf.h", "libelf-dev", "kernel"),
     Tool("openssl/ssl.h", "libssl-dev", "kernel"),
     Tool("git", "git", "tree"),
+    Tool("bwrap", "bubblewrap", "jail"),
     Tool("mmdebstrap", "mmdebstrap", "image"),
     Tool("sqfstar", "squashfs-tools", "image"),
     Tool("newuidmap", "uidmap", "image"),

@@ -1,0 +1,111 @@
+"""A jail for code that others wrote: a build sees no home folder, no network, and writes little.
+
+A Makefile, a Kconfig `$(shell)` or a script in a patch series runs with the rights of the user who
+builds it. bubblewrap runs it in namespaces of its own, with the file system read-only.
+
+Source: bwrap(1), prlimit(1), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_lab.errors import HostError
+from vfio_lab.util import host
+
+BWRAP, PRLIMIT = "bwrap", "prlimit"
+# Set by --no-jail; runs that a command starts inherit it.
+OFF = "VFIO_LAB_NO_JAIL"
+# What people and services keep their own things in.
+HIDDEN = ("/home", "/root", "/run", "/tmp", "/var/tmp", "/mnt", "/media", "/srv", "/etc/ssh")  # noqa: S108 - hidden, not used
+PRIVATE = ("SSH_", "DBUS_", "XDG_RUNTIME", "GPG_")
+SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+ADDRESS_SPACE_BYTES = 16 << 30
+FILE_BYTES = 4 << 30
+PROCESSES = 8192
+
+
+@dataclass(frozen=True)
+class Jail:
+    """What a build may see and do.
+
+    Args:
+        writable: folders it may write to; they must exist.
+        visible: folders that it may read although a hidden one holds them.
+    """
+
+    writable: tuple[Path, ...]
+    visible: tuple[Path, ...] = ()
+
+    def wrap(self, command: Sequence[str]) -> list[str]:
+        """Return the command line that runs a command in the jail."""
+        hidden = {*HIDDEN, os.path.realpath(Path.home())} - {"/"}
+        # fmt: off
+        return [
+            PRLIMIT,
+            f"--as={ADDRESS_SPACE_BYTES}", f"--fsize={FILE_BYTES}", f"--nproc={PROCESSES}",
+            "--core=0", "--",
+            BWRAP,
+            "--unshare-all", "--die-with-parent", "--new-session",
+            "--ro-bind", "/", "/",
+            "--dev", "/dev",
+            "--proc", "/proc",
+            *(word for path in sorted(hidden) if Path(path).is_dir() for word in ("--tmpfs", path)),
+            *(word for path in self.visible for word in ("--ro-bind", *_twice(path))),
+            *(word for path in self.writable for word in ("--bind", *_twice(path))),
+            *(word for name in sorted(_private()) for word in ("--unsetenv", name)),
+            "--", *command,
+        ]
+        # fmt: on
+
+
+def confine(command: Sequence[str], jail: Jail, *, foreign: bool) -> list[str]:
+    """Return the command line that runs a build, in a jail where this host has one.
+
+    Args:
+        command: the build.
+        jail: what it may see and do.
+        foreign: whether others wrote it; the lab's own sources are built without a jail too.
+
+    Raises:
+        HostError: others wrote it, and this host cannot jail it.
+    """
+    if os.environ.get(OFF):
+        return list(command)
+    if (obstacle := why_not()) is None:
+        return jail.wrap(command)
+    if foreign:
+        raise HostError(
+            "code that others wrote is built in a jail only, and this host has none",
+            expected="bubblewrap that can make namespaces",
+            seen=obstacle,
+            hint=f"{host.install_command(['bubblewrap'])}; --no-jail builds it without one",
+        )
+    return list(command)
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return why this host cannot jail a process, None if it can; asked once a process."""
+    if host.which(BWRAP) is None or host.which(PRLIMIT) is None:
+        return f"no {BWRAP} or no {PRLIMIT}"
+    done = subprocess.run(Jail(()).wrap(["true"]), capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
+
+
+def _twice(path: Path) -> tuple[str, str]:
+    real = os.path.realpath(path)
+    return real, os.fspath(path)
+
+
+def _private() -> list[str]:
+    return [
+        name
+        for name in os.environ
+        if name.startswith(PRIVATE) or any(word in name.upper() for word in SECRET)
+    ]
