@@ -23,6 +23,7 @@ from vfio_lab.kernels import (
     ksource,
     packaged,
 )
+from vfio_lab.kernels.make_output import step
 from vfio_lab.util import apt, host
 from vfio_lab.util.cache import Cache, digest
 
@@ -313,7 +314,7 @@ def test_an_unknown_kernel_is_refused_with_those_there_are(name: str, cache: Cac
     ],
 )
 def test_lines_of_make_that_tell_of_a_step(line: str, about: str | None) -> None:
-    assert kbuild.step(line) == about
+    assert step(line) == about
 
 
 def test_the_labs_own_catalogue_is_sound() -> None:

@@ -9,10 +9,10 @@ from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.kernels import (
     gittree,
-    kbuild,
     series,
     trial,
 )
+from vfio_lab.kernels.make_output import complaint
 
 FILE = "drivers/vfio/vfio_main.c"
 BEFORE = "one\ntwo\nthree\nfour\nfive\n"
@@ -123,7 +123,7 @@ def test_what_is_no_patch_is_refused(tmp_path: Path, repository: Path) -> None:
     ],
 )
 def test_where_it_does_not_compile_is_said(log: str, place: str | None) -> None:
-    assert kbuild.complaint(log) == place
+    assert complaint(log) == place
 
 
 def ended(**outcomes: tuple[Outcome, str]) -> Results:

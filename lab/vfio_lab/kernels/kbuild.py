@@ -13,6 +13,7 @@ from pathlib import Path
 from vfio_lab.arch import X86_64
 from vfio_lab.errors import BuildError, HostError
 from vfio_lab.kernels import kconfig
+from vfio_lab.kernels.make_output import complaint, step
 from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.process import environment, pipeline
@@ -31,10 +32,6 @@ SCRATCH_BYTES = 4 << 30
 CCACHE_SIZE = "1G"
 TAR_RECORD_BYTES = 10240
 TAR_RECORDS_A_NOTE = 2000
-# What one make prints for a step of work: "  CC [M]  drivers/vfio/vfio_main.o".
-STEP = re.compile(r"  ([A-Z][A-Z_0-9]*)(?: \[M\])? +(\S+)")
-COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
-LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
 # The guest maps modules straight from the host's page cache; decompressing would cost it time.
 SQUASHFS_FORMAT = ("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-all-root")
 SQUASHFS_OPTIONS = (*SQUASHFS_FORMAT, "-no-progress", "-mkfs-time", "0", "-all-time", "0")
@@ -143,20 +140,6 @@ def version(tree: Path) -> kconfig.Series:
         raise BuildError(
             f"{tree} is no kernel source", expected=f"{error.args[0]} in its Makefile"
         ) from error
-
-
-def step(line: str) -> str | None:
-    """Return what a line of make's output is about if it tells of a step done, else None."""
-    match = STEP.match(line)
-    return None if match is None else match[2]
-
-
-def complaint(log: str) -> str | None:
-    """Return the first error in a compiler's or linker's output, with file and line."""
-    if (match := COMPLAINT.search(log)) is not None:
-        return f"{match[1]}: {match[2]}"
-    match = LINKING.search(log)
-    return None if match is None else match[1] or match[2]
 
 
 def _ignore(_line: str) -> None:

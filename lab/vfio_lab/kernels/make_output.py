@@ -1,0 +1,24 @@
+"""What kbuild's make prints: steps of work, and the first error."""
+
+from __future__ import annotations
+
+import re
+
+# What one make prints for a step of work: "  CC [M]  drivers/vfio/vfio_main.o".
+STEP = re.compile(r"  ([A-Z][A-Z_0-9]*)(?: \[M\])? +(\S+)")
+COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
+LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
+
+
+def step(line: str) -> str | None:
+    """Return what a line of make's output is about if it tells of a step done, else None."""
+    match = STEP.match(line)
+    return None if match is None else match[2]
+
+
+def complaint(log: str) -> str | None:
+    """Return the first error in a compiler's or linker's output, with file and line."""
+    if (match := COMPLAINT.search(log)) is not None:
+        return f"{match[1]}: {match[2]}"
+    match = LINKING.search(log)
+    return None if match is None else match[1] or match[2]
