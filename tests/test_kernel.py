@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from vfio_lab.kernels import (
 from vfio_lab.kernels.make_output import step
 from vfio_lab.util import apt, host
 from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.deadline import Deadline, wait_until
 
 # A source tree that answers to the targets the lab uses, as kbuild does, in no time.
 MAKEFILE = """\
@@ -219,16 +221,26 @@ def test_a_failing_compiler_is_quoted_and_nothing_half_made_stays(cache: Cache, 
     assert leftovers(cache) == []
 
 
+def running(word: str) -> bool:
+    """Return whether a process has a word in its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if word.encode() in path.read_bytes().split(b"\0"):
+                return True
+    return False
+
+
 def test_an_interrupt_ends_the_build_and_leaves_nothing(
-    cache: Cache, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pid = tmp_path / "pid"
-    slow = f'\t@echo $$$$ > {pid}; echo "  CC      a.o"; exec tail -f /dev/null\n'
+    mark = f"--sleep-interval={os.getpid()}"
+    slow = f'\t@echo "  CC      a.o"; exec tail -f /dev/null {mark}\n'
     (tree / "Makefile").write_text(MAKEFILE.replace("bzImage:\n", f"bzImage:\n{slow}"))
     give_source(cache, tree)
 
     def interrupt(line: str) -> str | None:
         if "a.o" in line:
+            wait_until("make to wait", lambda: running(mark), Deadline.after(10))
             raise KeyboardInterrupt
         return None
 
@@ -236,8 +248,7 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         packaged.ensure_packaged_kernel("7.3", cache)
     assert leftovers(cache) == []
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    assert not running(mark)
 
 
 def test_a_disk_that_fills_up_is_the_hosts_fault(cache: Cache, tree: Path) -> None:
