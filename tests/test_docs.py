@@ -12,6 +12,9 @@ import pytest
 import vfio_lab
 
 PROJECT = Path(vfio_lab.__file__).parents[2]
+PAGES = [*sorted((PROJECT / "docs").glob("*.md")), PROJECT / "README.md"]
+COLUMNS = 100
+CODE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 FETCHED = re.compile(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?(?:https?:)?//""")
 
 
@@ -54,6 +57,12 @@ def test_the_table_of_fixtures_is_up_to_date():
     page = hooks["FIXTURES_PAGE"].read_text()
     assert hooks["TABLE"].search(page)
     assert hooks["with_fixtures"](page) == page, "run: .venv/bin/python docs/hooks.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_fits_100_columns(page):
+    prose = CODE.sub("", page.read_text()).splitlines()
+    assert [line for line in prose if len(line) > COLUMNS and not line.startswith("|")] == []
 
 
 def test_nothing_is_fetched_to_read_it(site):
