@@ -9,7 +9,7 @@ import pytest
 
 from vfio_lab.arch import X86_64
 from vfio_lab.client.call import Buffer, Refusal
-from vfio_lab.client.transcript import Entry
+from vfio_lab.client.transcript import NEVER_RETURNED, Entry
 from vfio_lab.evidence.calls import (
     PARAMETERS,
     arguments,
@@ -172,3 +172,17 @@ def test_a_path_of_any_bytes_can_be_recorded(user, tmp_path):
 
 def test_every_system_call_of_users_has_names_for_its_arguments():
     assert set(PARAMETERS) == set(X86_64.syscalls)
+
+
+def test_an_allocation_that_the_lab_failed_is_named():
+    entry = ioctl("VFIO_DEVICE_RESET", value=-1, number=errno.ENOMEM)
+    entry.failed_allocation = 3
+    assert result(entry) == "ENOMEM (the lab failed allocation 3 of this call)"
+    assert call_record(entry)["failed_allocation"] == 3
+    assert call_record(ioctl("VFIO_DEVICE_RESET"))["failed_allocation"] is None
+
+
+def test_a_call_that_never_returned_has_a_record():
+    entry = Entry(1.0, None, "user", "VFIO_DEVICE_RESET", "5", NEVER_RETURNED, syscall="ioctl")
+    found = call_record(entry)
+    assert (found["result"], found["ended"], found["value"]) == ("never returned", None, None)

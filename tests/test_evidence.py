@@ -144,6 +144,13 @@ def test_a_failure_shows_complaints_then_the_last_calls_then_the_log(folder):
     assert text.splitlines()[-1] == f"evidence: {folder}"
 
 
+def test_a_failure_shows_who_sleeps_in_the_kernel(folder):
+    collect_evidence(FakeGuest(folder))
+    (folder / "stacks.txt").write_text("remover (pid 7): D\n    remove_store+0x50/0x60\n")
+    text = part_that_matters(folder)
+    assert text.index("remove_store+0x50") < text.index("transcript.log")
+
+
 def test_a_failure_before_the_first_call_shows_the_console(folder):
     guest = FakeGuest(folder, None, "[    1.0] the last words\n")
     guest.transcript = []

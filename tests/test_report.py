@@ -49,8 +49,16 @@ def a_run(folder, kernel, outcomes):
         held = [vars(one) for one in SEEN.held]
         seen = {"functions": [vars(one) for one in SEEN.functions], "held": held}
         (evidence / "snapshot.json").write_text(json.dumps(seen))
-        moment = {"at": 0.5, "took": 0.1, "who": "vf_user", "what": EVIL, "result": "EACCES"}
+        moment = {
+            "at": 0.5,
+            "took": 0.1,
+            "who": "vf_user",
+            "what": EVIL,
+            "result": "EACCES {count=2}",
+        }
         (evidence / "timeline.json").write_text(json.dumps([moment]))
+        if outcome is Outcome.FAILED:
+            (evidence / "stacks.txt").write_text("remover (pid 7): D\n    remove_store+0x50/0x60\n")
         reason = "" if outcome is Outcome.PASSED else f"because {EVIL}"
         record = Record(nodeid, scenario.claims, "igb", outcome, reason, 0.5, evidence.name)
         records.append(record)
@@ -104,9 +112,11 @@ def test_a_reader_finds_the_failure_and_what_happened(runs, tmp_path, page):
     second = list(scenario_catalogue().values())[1]
     assert page.inner_text("h1") == second.sentence
     assert f"pytest '{second.nodeid}' --lab-kernel 7.3" in page.inner_text("#paste")
-    assert page.inner_text("#timeline tbody tr td:nth-child(4)") == "EACCES"
+    assert page.inner_text("#timeline tbody tr td:nth-child(4)") == "EACCES {count=2}"
+    assert page.locator("#timeline tr.refused").count() == 1
     assert EVIL.split(maxsplit=1)[0] in page.inner_text("#timeline tbody tr td:nth-child(3)")
     assert page.evaluate("document.getElementById('picture').naturalWidth") > 0
+    assert "remove_store+0x50" in page.inner_text("#stacks")
     assert "owned" not in page.title()
     page.click("#claims a")
     page.wait_for_selector("#search")

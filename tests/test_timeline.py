@@ -59,3 +59,10 @@ def test_without_a_common_clock_there_is_no_order_to_tell(monitor):
 
 def test_a_guest_may_have_no_monitor_log(tmp_path):
     assert timeline(ClockAnchor(), [], [], tmp_path / "qmp.jsonl") == []
+
+
+def test_a_call_that_never_returned_lasts_until_now(monitor):
+    hung = Entry(1001.0, None, "remover", "write_file", "remove, 1", "never returned")
+    (seen,) = [one for one in timeline(ClockAnchor(), [hung], [], monitor) if one.who == "remover"]
+    assert (seen.at, seen.result) == (1.0, "never returned")
+    assert seen.took > 0

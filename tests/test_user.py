@@ -179,3 +179,26 @@ def test_a_fork_is_a_user_of_the_same_kind(user):
     assert child.name == "actor's child"
     child.kill(signal.SIGTERM)
     assert told(user)[-1] == ("actor's child", "kill", "SIGTERM", "sent")
+
+
+def test_a_call_nobody_waits_for_is_told_with_its_answer(user, tmp_path):
+    pending = user.start_write_file(str(tmp_path / "none"), "1")
+    while not pending.returned:
+        pass
+    user.transcript[-1].look()
+    assert told(user)[-1] == ("user", "write_file", f"{tmp_path / 'none'}, 1", "ENOENT")
+    with pytest.raises(Refusal):
+        pending.wait()
+
+
+def test_a_call_that_never_returns_is_told_where_it_began(user):
+    user.start("poll", 0, 0, 3_600_000)
+    user.transcript[-1].look()
+    assert told(user)[-1][3] == "never returned"
+    assert user.transcript[-1].ended is None
+    user.kill()
+    user.transcript[-2].look()
+    assert [line[1:] for line in told(user)][-2:] == [
+        ("poll", "0x0, 0x0, 0x36ee80", "not answered, the user ended"),
+        ("kill", "SIGKILL", "sent"),
+    ]

@@ -55,10 +55,10 @@ def fail_each(user: User, call: Callable[[], T], undo: Callable[[T], object]) ->
             made = call()
         except Refusal as refusal:
             number = refusal.errno or 0
-            if not _starve(user, 0):
+            if not _has_failed(user, len(seen) + 1):
                 raise
         else:
-            failed = _starve(user, 0)
+            failed = _has_failed(user, len(seen) + 1)
             undo(made)
             if not failed:
                 return seen
@@ -70,6 +70,14 @@ def fail_each(user: User, call: Callable[[], T], undo: Callable[[T], object]) ->
         seen=f"more, with errno {number} at the last",
         hint="undo must bring back what was before the call",
     )
+
+
+def _has_failed(user: User, nth: int) -> bool:
+    """Return whether an allocation failed in the user's last call, and note it there if so."""
+    failed = _starve(user, 0)
+    if failed and user.latest is not None:
+        user.latest.failed_allocation = nth
+    return failed
 
 
 def _starve(user: User, nth: int) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vfio_lab.client.call import Buffer, name_of
 from vfio_lab.client.channel import Answer, Pending
+from vfio_lab.errors import LabError
 
 NEVER_RETURNED = "never returned"
 UNANSWERED_AT_DEATH = "not answered, the user ended"
@@ -29,6 +31,7 @@ class Entry:
         options: the operation's arguments.
         pending: the request.
         answer: as it came from the agent.
+        failed_allocation: which of the kernel's allocations the lab failed in this call, 0 if none.
     """
 
     began: float
@@ -43,6 +46,7 @@ class Entry:
     options: Mapping[str, object] = field(default_factory=dict)
     pending: Pending | None = field(default=None, repr=False)
     answer: Answer = field(default_factory=dict)
+    failed_allocation: int = 0
 
     def settle(self, answer: Answer) -> None:
         """Take the answer."""
@@ -56,10 +60,9 @@ class Entry:
         """Take the answer if it is there and nobody has waited for it, else say that it is not."""
         if self.ended is not None or self.pending is None:
             return
-        channel = self.pending.channel
-        if self.pending.id in channel.answers:
-            self.settle(channel.answers[self.pending.id])
-        elif self.pid in channel.ended:
-            self.result = UNANSWERED_AT_DEATH
-        else:
-            self.result = NEVER_RETURNED
+        with contextlib.suppress(LabError):  # of a guest that is lost no answer comes any more
+            if self.pending.answered:
+                self.settle(self.pending.channel.answers[self.pending.id])
+                return
+        gone = self.pid in self.pending.channel.ended
+        self.result = UNANSWERED_AT_DEATH if gone else NEVER_RETURNED

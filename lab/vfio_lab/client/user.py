@@ -7,7 +7,6 @@ import errno as errno_module
 import os
 import signal as signals
 import struct
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -68,12 +67,20 @@ class User:
     """A process in the guest; its methods are system calls made by that process.
 
     Every refusal is raised as `Refusal`; a call the agent could not make as `AgentError`.
+
+    Args:
+        channel: the agent.
+        pid: the process.
+        name: what transcripts call it.
+        record: gets each of its calls, as the call begins.
+        latest: the call that it was asked for last.
     """
 
     channel: Channel
     pid: int
     name: str
     record: Callable[[Entry], None] = field(default=lambda _entry: None, repr=False)
+    latest: Entry | None = field(default=None, repr=False)
 
     def start(
         self, call: str, *args: int | Buffer, label: str = "", about: str = ""
@@ -255,11 +262,12 @@ class User:
 
     def start_kill(self, signal: int = signals.SIGKILL) -> Pending:
         """Send a signal without waiting for the process to end."""
-        now = time.time()
-        name = signals.Signals(signal).name
-        self.record(Entry(now, now, self.name, "kill", name, "sent", pid=self.pid))
         about = f"kill {self.name} (pid {self.pid})"
-        return self.channel.start(ROUTER, "kill", about, pid=self.pid, signal=int(signal))
+        pending = self.channel.start(ROUTER, "kill", about, pid=self.pid, signal=int(signal))
+        now, name = pending.began, signals.Signals(signal).name
+        entry = Entry(now, now, self.name, "kill", name, "sent", pid=self.pid, pending=pending)
+        self.record(entry)
+        return pending
 
     def read_file(self, path: str, size: int = LARGEST_FILE_BYTES) -> str:
         """Return a text file's content without the newlines at its end."""
@@ -349,6 +357,7 @@ class User:
         pending = self.channel.start(self.pid, op, about, **asked)
         entry = Entry(pending.began, None, self.name, call, words, pid=self.pid, **known)
         entry.pending = pending
+        self.latest = entry
         self.record(entry)
         return PendingCall(self, pending, entry)
 

@@ -81,6 +81,7 @@ def call_record(entry: Entry) -> dict[str, Any]:
         "answer": _plain(_answered(entry)),
         "began": entry.began,
         "ended": entry.ended,
+        "failed_allocation": entry.failed_allocation or None,
     }
 
 
@@ -102,8 +103,10 @@ def result(entry: Entry) -> str:
             told.append(changed(before, value))
         elif entry.syscall in READS:
             told.append(short(value[: max(0, entry.answer["value"])]))
-        else:
+        elif value or not entry.options:
             told.append(short(value))
+    if entry.failed_allocation:
+        told.append(f"(the lab failed allocation {entry.failed_allocation} of this call)")
     return " ".join(filter(None, told))
 
 

@@ -8,6 +8,7 @@
 | `transcript.log` | every system call of every user, with its result |
 | `calls.jsonl` | the same for programs, structs by their fields: docs/results.md |
 | `timeline.json` | all three on one clock, for programs: `vfio_lab.evidence.timeline` |
+| `stacks.txt` | of users whose calls have not returned: state, kernel stack, open files |
 | `snapshot.json` | at the end: PCI functions, drivers, groups, holders: `vfio_lab.machine.state` |
 | `qmp.jsonl` | every monitor message, if the monitor was used |
 | `failure.txt` | how it failed, as pytest tells it |
@@ -20,12 +21,13 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vfio_lab.errors import LabError
 from vfio_lab.evidence.calls import call_records, transcript
+from vfio_lab.evidence.stacks import stacks
 from vfio_lab.evidence.timeline import timeline
 from vfio_lab.machine.base import TestMachine
 from vfio_lab.machine.state import Snapshot
@@ -38,6 +40,7 @@ _SEPARATORS = re.compile(r"/|::|[][]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
 LONGEST_NAME = 120
 FAILURE = "failure.txt"
+STACKS = "stacks.txt"
 MARK_DIGITS = 8
 PART_LINES = 25
 
@@ -62,20 +65,33 @@ class Collected:
     missing: str = ""
 
 
+@dataclass(frozen=True)
+class EndState:
+    """What a machine told of itself at the end of its scenario.
+
+    Args:
+        records: the kernel log, in /dev/kmsg form.
+        snapshot: what is bound where and who holds what.
+        stacks: where users sleep whose calls have not returned.
+    """
+
+    records: Sequence[str] = ()
+    snapshot: Snapshot | None = None
+    stacks: str = ""
+
+
 def collect_evidence(guest: TestMachine) -> Collected:
     """Write all evidence of a guest that is about to be thrown away; return what was found.
 
     A full disk does not end the scenario: evidence is not the verdict.
     """
-    records: list[str] = []
-    snapshot: Snapshot | None = None
-    with contextlib.suppress(LabError):  # a lost guest has its console, which has what there is
-        records = guest.kernel_log()
-        snapshot = guest.snapshot()
-    log = "\n".join(map(readable, records))
+    for entry in guest.transcript:
+        entry.look()
+    seen = _ask(guest)
+    log = "\n".join(map(readable, seen.records))
     missing = ""
     try:
-        _write(guest, records, log, snapshot)
+        _write(guest, seen, log)
     except OSError as error:
         if not full(error):
             raise
@@ -84,7 +100,7 @@ def collect_evidence(guest: TestMachine) -> Collected:
     return Collected(console.complaints(text) or console.complaints(log), missing)
 
 
-def _write(guest: TestMachine, records: list[str], log: str, snapshot: Snapshot | None) -> None:
+def _write(guest: TestMachine, seen: EndState, log: str) -> None:
     folder = guest.folder
     write_whole(folder / "command.sh", f"#!/bin/sh\nexec {guest.paste()}\n")
     awake_at = guest.awake.at if guest.awake else None
@@ -92,17 +108,35 @@ def _write(guest: TestMachine, records: list[str], log: str, snapshot: Snapshot 
     calls = call_records(guest.transcript, awake_at)
     write_whole(folder / "calls.jsonl", "\n".join(calls) + "\n")
     write_whole(folder / "kernel.log", log + "\n" if log else "")
-    if snapshot is not None:
-        write_whole(folder / "snapshot.json", json.dumps(asdict(snapshot)))
-    moments = timeline(guest.awake, guest.transcript, records, folder / "qmp.jsonl")
+    if seen.snapshot is not None:
+        write_whole(folder / "snapshot.json", json.dumps(asdict(seen.snapshot)))
+    if seen.stacks:
+        write_whole(folder / STACKS, seen.stacks)
+    moments = timeline(guest.awake, guest.transcript, seen.records, folder / "qmp.jsonl")
     write_whole(folder / "timeline.json", json.dumps([asdict(one) for one in moments]))
     for path in folder.iterdir():
         path.chmod(0o600)
 
 
+def _ask(guest: TestMachine) -> EndState:
+    """Return what the machine still tells of itself."""
+    try:
+        records = guest.kernel_log()
+    except LabError:  # a lost guest has its console, which has what there is
+        return EndState()
+    snapshot, sleeping = None, ""
+    with contextlib.suppress(LabError):  # functions that come and go cannot be looked at
+        snapshot = guest.snapshot()
+    with contextlib.suppress(LabError):
+        sleeping = stacks(guest, snapshot.held if snapshot else ())
+    return EndState(records, snapshot, sleeping)
+
+
 def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:
-    """Return what a reader of a failure wants first: complaints, last calls, last kernel lines."""
+    """Return what a reader of a failure wants first: complaints, hung calls, the last lines."""
     parts = [f"kernel complaint ({each.kind}):\n{each.report}" for each in complaints]
+    if (folder / STACKS).exists():
+        parts.append(f"who sleeps in the kernel ({STACKS}):\n{(folder / STACKS).read_text()}")
     for name in ("transcript.log", "kernel.log"):
         text = console.tail(folder / name, PART_LINES)
         if text:

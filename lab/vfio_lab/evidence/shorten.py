@@ -10,6 +10,7 @@ from vfio_lab.uapi.layout import AS_HEX
 
 LONGEST = 240
 MOST_BYTES = 32
+MOST_CHARACTERS = 80
 MOST_ELEMENTS = 6
 MOST_IN_DECIMAL = 0xFFFFFFFF
 
@@ -49,7 +50,8 @@ def _word(name: str, value: object) -> str:
             more = f"...({len(value)} bytes)" if len(value) > MOST_BYTES else ""
             word = (value[:MOST_BYTES] if any(value) or not more else b"\0").hex() + more
         case str():
-            word = json.dumps(value, ensure_ascii=False)
+            more = "..." if len(value) > MOST_CHARACTERS else ""
+            word = json.dumps(value[:MOST_CHARACTERS], ensure_ascii=False) + more
         case PointerTo(there):
             word = f"&{_word(name, there)}"
         case Decoded(_, fields, rest):

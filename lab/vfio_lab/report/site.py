@@ -108,6 +108,7 @@ def _page(one: ScenarioView, target: Path) -> dict[str, object]:
         "topology": record.topology,
         "seconds": record.seconds,
         "reason": one.failure or record.reason,
+        "stacks": one.stacks,
         "claims": [(name, claims[name].sentence) for name in record.claims],
         "paste": f"pytest '{record.nodeid}' --lab-kernel {one.kernel}",
         "picture": _picture(one, target),

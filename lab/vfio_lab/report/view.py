@@ -15,7 +15,7 @@ from vfio_lab.campaign.results import (
     Results,
     worst,
 )
-from vfio_lab.evidence.collect import FAILURE
+from vfio_lab.evidence.collect import FAILURE, STACKS
 from vfio_lab.spec.claims import Claim, Thread, load_claims, threads
 from vfio_lab.spec.scenarios import scenario_catalogue
 from vfio_lab.util.cache import digest
@@ -31,7 +31,7 @@ BAD = (Outcome.FAILED, Outcome.ERROR)
 SLUG_DIGITS = 10
 MOST_MOMENTS = 300
 LONGEST_WHAT = 600
-LONGEST_FAILURE = 20_000
+LONGEST_TEXT = 20_000
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,18 @@ class ScenarioView:
     @property
     def failure(self) -> str:
         """How it failed, as pytest told it; empty if it did not."""
-        if self.evidence is None or not (self.evidence / FAILURE).exists():
+        return self._text(FAILURE)
+
+    @property
+    def stacks(self) -> str:
+        """Where users whose calls did not return sleep in the kernel; empty if all returned."""
+        return self._text(STACKS)
+
+    def _text(self, name: str) -> str:
+        """Return the end of a file of the evidence, empty if it is not there."""
+        if self.evidence is None or not (self.evidence / name).exists():
             return ""
-        return (self.evidence / FAILURE).read_text()[-LONGEST_FAILURE:]
+        return (self.evidence / name).read_text()[-LONGEST_TEXT:]
 
     def timeline(self) -> list[tuple[float, str, str, str]]:
         """Return what happened: seconds since the guest woke, who, what, result.

@@ -28,6 +28,8 @@ function show(one) {
   id("facts").textContent = `${one.word} on ${one.kernel}, topology ${one.topology || "none"}, ${one.seconds} s: ${one.name}`;
   id("reason").textContent = one.reason;
   id("reason").hidden = !one.reason;
+  id("stacks").textContent = one.stacks;
+  id("sleeping").hidden = !one.stacks;
   for (const [name, sentence] of one.claims) {
     const item = id("claims").appendChild(document.createElement("li"));
     const link = item.appendChild(document.createElement("a"));
@@ -44,7 +46,7 @@ function show(one) {
   for (const [at, who, what, result] of one.timeline) {
     const row = body.insertRow();
     row.classList.toggle("kernel", who === "kernel");
-    row.classList.toggle("refused", /^E[A-Z]+$/.test(result));
+    row.classList.toggle("refused", /^(E[A-Z0-9]+( |$)|never returned)/.test(result));
     row.dataset.who = who;
     for (const text of [at.toFixed(3), who, what, result]) cell(row, text);
   }

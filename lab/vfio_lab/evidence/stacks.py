@@ -1,0 +1,110 @@
+"""Who sleeps in the kernel when a scenario ends: state, stack and open files.
+
+Source: fs/proc/base.c, proc_pid_stack(), proc_pid_wchan(); fs/proc/array.c, do_task_stat().
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from vfio_lab.client.call import Refusal
+from vfio_lab.client.transcript import Entry
+from vfio_lab.client.user import User
+from vfio_lab.evidence.calls import arguments
+from vfio_lab.machine.state import OpenFile
+from vfio_lab.machine.test_machine import TestMachine, start_user
+
+STATES = {"D": "uninterruptible sleep", "R": "running", "S": "sleep", "T": "stopped", "Z": "zombie"}
+UNINTERRUPTIBLE = "D"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A process of the machine.
+
+    Args:
+        pid: its number.
+        name: its command's.
+        state: its letter, as ps(1) has it.
+        parent: its parent's number.
+    """
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+
+
+def unanswered(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the calls that have not returned, and the kills that have not ended their user."""
+    return [
+        entry
+        for entry in entries
+        if entry.pending is not None
+        and entry.pid not in entry.pending.channel.ended
+        and (entry.ended is None or entry.call == "kill")
+    ]
+
+
+def stacks(guest: TestMachine, held: Sequence[OpenFile]) -> str:
+    """Return where each user that is still in a call is, and everyone else who cannot be woken.
+
+    Args:
+        guest: the machine.
+        held: what its users have open.
+
+    Raises:
+        LabError: the machine does not answer any more.
+    """
+    waiting = {entry.pid: entry for entry in unanswered(guest.transcript)}
+    if not waiting:
+        return ""
+    observer = start_user(guest.channel, "observer")  # root may be among those who sleep
+    tasks = {task.pid: task for task in _tasks(observer)}
+    told = [
+        _told(observer, task, waiting.get(task.pid), held)
+        for task in tasks.values()
+        if task.state == UNINTERRUPTIBLE or _started_by(task, waiting, tasks)
+    ]
+    return "\n".join(told)
+
+
+def _tasks(observer: User) -> Iterator[Task]:
+    for pid in filter(str.isdecimal, observer.listdir("/proc")):
+        line = _read(observer, f"/proc/{pid}/stat")
+        head, _, rest = line.rpartition(") ")
+        if rest:
+            state, parent, *_ = rest.split()
+            yield Task(int(pid), head.partition("(")[2], state, int(parent))
+
+
+def _started_by(task: Task, users: Mapping[int, Entry], tasks: Mapping[int, Task]) -> bool:
+    """Return whether a task is one of the users or a child of one, at any remove."""
+    seen: Task | None = task
+    while seen is not None and seen.pid not in users:
+        seen = tasks.get(seen.parent)
+    return seen is not None
+
+
+def _told(observer: User, task: Task, entry: Entry | None, held: Sequence[OpenFile]) -> str:
+    who = f"{entry.user if entry else task.name} (pid {task.pid})"
+    lines = [f"{who}: {task.state} ({STATES.get(task.state, 'see ps(1)')})"]
+    if entry is not None:
+        for_s = time.time() - entry.began
+        lines.append(f"  called {entry.call}({arguments(entry)}), {for_s:.3f} s ago")
+        lines += [f"  holds {one.fd}: {one.what}" for one in held if one.user == entry.user]
+    wchan = _read(observer, f"/proc/{task.pid}/wchan").strip("0")
+    lines += [f"  waits in {wchan}"] if wchan else []
+    stack = _read(observer, f"/proc/{task.pid}/stack").splitlines()
+    lines += [f"    {line.removeprefix('[<0>] ')}" for line in stack]
+    return "\n".join(lines) + "\n"
+
+
+def _read(observer: User, path: str) -> str:
+    """Return a file's content, empty if the task is gone or the kernel does not tell."""
+    with contextlib.suppress(Refusal):
+        return observer.read_file(path)
+    return ""
