@@ -126,8 +126,8 @@ class Container(Handle):
         """VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP; return the bitmap, a bit a page.
 
         Args:
-            iova: first I/O virtual address; the start of a mapping.
-            size: bytes; the range ends at a mapping's end.
+            iova: first I/O virtual address, page-aligned (4096 bytes).
+            size: bytes, page-aligned (4096 bytes); the range may not split a mapping.
             pgsize: bytes that one bit stands for: the IOMMU's smallest page size.
             room: the bitmap's size passed to the kernel instead of the size needed, in bytes.
         """

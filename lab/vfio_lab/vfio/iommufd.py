@@ -95,9 +95,8 @@ class Iommufd(Handle):
 
         Args:
             ioas_id: the address space.
-            iova: first I/O virtual address; where a mapping starts.
-            length: bytes, up to where a mapping ends; IOVA 0 with 2**64 - 1 bytes unmaps
-                everything.
+            iova: first I/O virtual address; the range may not split a mapping.
+            length: bytes; IOVA 0 with 2**64 - 1 bytes unmaps everything.
         """
         fixed = iommufd.iommu_ioas_unmap(
             size=_size(iommufd.iommu_ioas_unmap), ioas_id=ioas_id, iova=iova, length=length
