@@ -14,8 +14,8 @@ from vfio_lab.client.call import Refusal
 from vfio_lab.client.transcript import Entry
 from vfio_lab.client.user import User
 from vfio_lab.evidence.calls import arguments
+from vfio_lab.machine.base import TestMachine, start_user
 from vfio_lab.machine.state import OpenFile
-from vfio_lab.machine.test_machine import TestMachine, start_user
 
 STATES = {"D": "uninterruptible sleep", "R": "running", "S": "sleep", "T": "stopped", "Z": "zombie"}
 UNINTERRUPTIBLE = "D"
