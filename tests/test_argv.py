@@ -60,9 +60,12 @@ file.driver=file,file.filename=/cache/root,file.locking=off
 file.driver=file,file.filename=/cache/modules,file.locking=off
 -blockdev raw,node-name=payload-file,read-only=on,\
 file.driver=file,file.filename=/cache/payload,file.locking=off
--device virtio-blk-pci,id=image,bus=pcie.0,addr=0x10,disable-legacy=on,drive=image-file
--device virtio-blk-pci,id=modules,bus=pcie.0,addr=0x11,disable-legacy=on,drive=modules-file
--device virtio-blk-pci,id=payload,bus=pcie.0,addr=0x12,disable-legacy=on,drive=payload-file
+-device virtio-blk-pci,id=image,bus=pcie.0,addr=0x10,disable-legacy=on,\
+drive=image-file,serial=image
+-device virtio-blk-pci,id=modules,bus=pcie.0,addr=0x11,disable-legacy=on,\
+drive=modules-file,serial=modules
+-device virtio-blk-pci,id=payload,bus=pcie.0,addr=0x12,disable-legacy=on,\
+drive=payload-file,serial=payload
 -device virtio-serial-pci,id=agent,bus=pcie.0,addr=0x13,disable-legacy=on,max_ports=2
 -device virtserialport,bus=agent.0,nr=1,chardev=agent,name=vfio-lab.agent
 -netdev user,id=loopback,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22

@@ -19,6 +19,7 @@ from vfio_lab.errors import (
     UsageError,
 )
 from vfio_lab.kernels import (
+    distribution,
     kbuild,
     kconfig,
     ksource,
@@ -368,6 +369,7 @@ def test_the_command_lists_builds_shows_and_removes(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Cache, "default", classmethod(lambda _cls: cache))
+    monkeypatch.setattr(distribution, "distribution_catalogue", dict)
     assert run("list") == textwrap.dedent(
         """\
         * 7.3        not built               new

@@ -29,7 +29,7 @@ from vfio_lab_pytest.guests import GUEST_FACTORY
 
 def pytest_configure(config):
     config.stash[GUEST_FACTORY] = SimpleNamespace(
-        kernel=SimpleNamespace(name="7.3", release="7.3.4-lab", digest="d"),
+        kernel=SimpleNamespace(name="7.3", release="7.3.4-lab", version=(7, 3, 4), digest="d"),
         caps=SimpleNamespace(version=(10, 0, 2)),
         accelerator=SimpleNamespace(name="tcg"),
     )

@@ -1,31 +1,13 @@
 """Bringing a kernel: what is named is found, what is wrong with it is said."""
 
-import shutil
-import struct
-import subprocess
 from pathlib import Path
 
 import pytest
+from support.kernel_files import BUILT_IN, RELEASE, bzimage, module, tool
 
 from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.kernels import selector
 from vfio_lab.util.cache import Cache
-
-RELEASE = "6.18.2-mine+"
-
-
-def bzimage(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = b"\0" * 0x202 + struct.pack("<4s8xH", b"HdrS", 0x100)
-    path.write_bytes(header.ljust(0x300, b"\0") + f"{RELEASE} (me@here) #1\0".encode())
-    return path
-
-
-def module(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = [shutil.which("gcc"), "-x", "c", "-c", "-o", path, "-"]
-    subprocess.run(command, input="int x;", text=True, check=True)
-    return path
 
 
 @pytest.fixture
@@ -40,15 +22,14 @@ def built(tmp_path: Path) -> Path:
     bzimage(tree / selector.IMAGE)
     for name in ("Makefile", "Kconfig", "modules.builtin"):
         (tree / name).touch()
-    (tree / ".config").write_text("CONFIG_VFIO=m\n")
+    (tree / ".config").write_text(BUILT_IN)
     (tree / "modules.order").write_text("drivers/vfio/vfio.o\n")
     module(tree / "drivers/vfio/vfio.ko")
     return tree
 
 
 def listed(kernel: selector.Kernel) -> str:
-    command = [shutil.which("unsquashfs"), "-l", kernel.modules]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return tool("unsquashfs", "-l", kernel.modules)
 
 
 def test_a_built_tree_is_taken_as_it_was_built(built: Path, cache: Cache) -> None:
@@ -70,7 +51,7 @@ def test_the_older_list_of_modules_is_understood(built: Path, cache: Cache) -> N
 @pytest.mark.parametrize("place", ["lib/modules", "modules/lib/modules", "modules", ""])
 def test_an_image_has_its_modules_beside_it(tmp_path: Path, cache: Cache, place: str) -> None:
     image = bzimage(tmp_path / "mine/bzImage")
-    (tmp_path / "mine/config").write_text("CONFIG_VFIO=m\n")
+    (tmp_path / "mine/config").write_text(BUILT_IN)
     folder = tmp_path / "mine" / place / RELEASE if place else tmp_path / "mine/modules"
     module(folder / "extra/vfio.ko")
     kernel = selector.ensure_kernel(str(image), cache)
@@ -89,7 +70,7 @@ def test_what_is_missing_is_named(built: Path, tmp_path: Path, cache: Cache) -> 
     image = bzimage(tmp_path / "bare/bzImage")
     with pytest.raises(UsageError, match="has no configuration"):
         selector.ensure_kernel(str(image), cache)
-    (tmp_path / "bare/config").touch()
+    (tmp_path / "bare/config").write_text(BUILT_IN)
     with pytest.raises(UsageError, match="has no modules"):
         selector.ensure_kernel(str(image), cache)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -12,7 +13,7 @@ import click
 from vfio_lab.errors import HostError, LabError
 from vfio_lab.hw.topology import TOPOLOGIES
 from vfio_lab.image import rootfs
-from vfio_lab.kernels import packaged
+from vfio_lab.kernels import packaged, selector
 from vfio_lab.qemu import accelerator, capabilities
 from vfio_lab.util import host
 from vfio_lab.util.cache import Cache
@@ -24,6 +25,8 @@ GB = 1 << 30
 BUILD_BYTES = 6 * GB
 RUN_BYTES = GB
 MEMORY_BYTES = GB
+DAY_S = 86400.0
+OLD_DAYS = 14  # a stable series gets a release about every week
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def examine(cache: Cache) -> Iterator[Finding]:
         else f"{default} is not built yet; the first run builds it, in about 8 minutes",
     )
     yield from _tools("kernel", there=built is not None)
+    yield from _tools("distribution", there=True)
+    yield from _old_pins(cache, time.time())
     yield from _tools("selftests", there=True)
     yield from _tools("tree", there=True)
     yield Finding(
@@ -124,6 +129,19 @@ def _qemu(cache: Cache, built: packaged.Kernel | None) -> Iterator[Finding]:
         yield Finding("devices", OK, f"all that the {len(TOPOLOGIES)} topologies need")
     chosen = accelerator.choose_accelerator(caps, cache, built.bzimage if built else None)
     yield Finding("accelerator", OK, f"{chosen.name}: {chosen.reason}")
+
+
+def _old_pins(cache: Cache, now: float) -> Iterator[Finding]:
+    for name, package, since in selector.pinned_kernels(cache):
+        days = int((now - since) // DAY_S)
+        if days >= OLD_DAYS:
+            yield Finding(
+                "pins",
+                WARN,
+                f"{name} is pinned to {package.version}, and the archive was last asked for a newer"
+                f" one {days} days ago",
+                "vfio-lab kernel update --all",
+            )
 
 
 def _tools(purpose: str, *, there: bool) -> Iterator[Finding]:

@@ -22,24 +22,24 @@ def kernel() -> None:
 def list_() -> None:
     """List all kernels, what each is for and whether it is built; * marks the default."""
     cache = Cache.default().open()
-    known = kernels.kernel_catalogue()
-    width = max(len(name) for name in known.specs)
-    for spec in known.specs.values():
-        built = kernels.find_packaged_kernel(spec.name, cache)
-        state = "not built" if built is None else built.release
-        mark = "*" if spec.name == known.default else " "
-        click.echo(f"{mark} {spec.name:{width}}  {state:22}  {spec.about}")
+    default, known = kernels.kernel_catalogue().default, selector.all_kernels()
+    width = max(len(name) for name in known)
+    for name, one in known.items():
+        built = selector.find_kernel(name, cache)
+        absent = "not built" if isinstance(one, kernels.Spec) else "not fetched"
+        state = absent if built is None else built.release
+        mark = "*" if name == default else " "
+        click.echo(f"{mark} {name:{width}}  {state:22}  {one.about}")
 
 
 @kernel.command()
 @click.argument("names", metavar="NAME[:FLAVOUR]...", nargs=-1, required=True)
 def build(names: tuple[str, ...]) -> None:
-    """Build kernels that are missing or out of date."""
-    known = kernels.kernel_catalogue()
+    """Build kernels that are missing or out of date; fetch those that distributions built."""
     for name in names:
-        known.spec(name)  # a misspelt last name must not cost the builds before it
+        selector.catalogue_entry(name)  # a misspelt last name must not cost the builds before it
     for name in names:
-        made = kernels.ensure_packaged_kernel(name, Cache.default())
+        made = selector.ensure_kernel(name, Cache.default().open())
         click.echo(f"{made.name}: {made.release}, {made.bzimage.parent}")
 
 
@@ -53,7 +53,7 @@ def show(name: str) -> None:
     """
     cache = Cache.default().open()
     history: dict[str, bool] = {}
-    if name in kernels.kernel_catalogue().specs:
+    if name in selector.all_kernels():
         lines = _packaged(name, cache)
         version = _version(name, cache)
     else:
@@ -68,13 +68,17 @@ def show(name: str) -> None:
 
 
 def _version(name: str, cache: Cache) -> changes.Version:
-    built = kernels.find_packaged_kernel(name, cache)
-    package = ksource.pinned(cache, kernels.kernel_catalogue().spec(name).source)
-    return built.version if built else changes.parse_version(package.version if package else name)
+    if (built := selector.find_kernel(name, cache)) is not None:
+        return built.version
+    if (package := ksource.pinned(cache, selector.catalogue_entry(name).source)) is not None:
+        return changes.parse_version(package.version)
+    return (
+        selector.ensure_kernel(name, cache).version if "/" in name else changes.parse_version(name)
+    )
 
 
 def _packaged(name: str, cache: Cache) -> dict[str, str]:
-    spec = kernels.kernel_catalogue().spec(name)
+    spec = selector.catalogue_entry(name)
     lines = {"kernel": f"{spec.name}: {spec.about}"}
     package = ksource.pinned(cache, spec.source)
     if package is None:
@@ -82,8 +86,9 @@ def _packaged(name: str, cache: Cache) -> dict[str, str]:
     else:
         lines["source"] = f"{package.name} {package.version} from {package.suite}"
         lines["sha256"] = package.sha256
-    lines["asked for"] = f"{len(spec.asked)} options"
-    built = kernels.find_packaged_kernel(name, cache)
+    if isinstance(spec, kernels.Spec):
+        lines["asked for"] = f"{len(spec.asked)} options"
+    built = selector.find_kernel(name, cache)
     return lines | ({"built": "no"} if built is None else _product(built))
 
 
@@ -93,22 +98,32 @@ def _packaged(name: str, cache: Cache) -> dict[str, str]:
 def remove(name: str, source: bool) -> None:
     """Delete every build of a kernel, outdated ones too."""
     cache = Cache.default().open()
-    count = kernels.remove_kernel(name, cache)
+    count = selector.remove_kernel(name, cache)
     click.echo(f"{name}: {count} build{'s' if count != 1 else ''} deleted")
     if source:
-        ksource.drop(cache, kernels.kernel_catalogue().spec(name).source)
+        ksource.drop(cache, selector.catalogue_entry(name).source)
 
 
 @kernel.command()
-@click.argument("name", metavar="NAME")
-def update(name: str) -> None:
-    """Pin the newest source of a kernel that the archive has; the next use builds it."""
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every kernel that was ever fetched.")
+def update(names: tuple[str, ...], every: bool) -> None:
+    """Pin the newest packages of kernels that the archive has; the next use builds them.
+
+    Security updates are looked for too.
+    """
     cache = Cache.default().open()
-    wanted = kernels.kernel_catalogue().spec(name).source
-    before = ksource.pinned(cache, wanted)
-    after, _entry = ksource.fetch(cache, wanted)
-    news = "nothing newer" if before == after else f"was {before.version if before else 'absent'}"
-    click.echo(f"{name}: {after.name} {after.version} from {after.suite} ({news})")
+    if every == bool(names):
+        raise click.UsageError("name kernels, or ask for --all")
+    if every:
+        names = tuple(name for name, _package, _age in selector.pinned_kernels(cache))
+    sources = {name: selector.catalogue_entry(name).source for name in names}
+    for name, wanted in sources.items():
+        before = ksource.pinned(cache, wanted)
+        after, _entry = ksource.fetch(cache, wanted)
+        was = before.version if before else "absent"
+        news = "nothing newer" if before == after else f"was {was}"
+        click.echo(f"{name}: {after.name} {after.version} from {after.suite} ({news})")
 
 
 def _product(built: kernels.Kernel) -> dict[str, str]:

@@ -161,6 +161,11 @@ class Topology:
         return (*_KERNEL_ARGS[self.viommu], *self.boot_words)
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """The kernel options without which it is not what it is here for."""
+        return ("VIRTIO_IOMMU",) if self.viommu is Viommu.VIRTIO else ()
+
+    @property
     def unmigratable(self) -> str:
         """Why QEMU cannot save a guest of this kind, empty if it can."""
         reasons = {function.model.unmigratable for function in self.functions}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfio_lab.errors import UsageError
-from vfio_lab.kernels import kbuild
+from vfio_lab.kernels import kbuild, modfiles
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest, file_digest
@@ -121,6 +121,8 @@ def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -
 def squash(root: Path, release: str, target: Path, log: Path) -> None:
     """Strip the modules below `root`/lib/modules, index them and pack them for guests.
 
+    What is signed stays as it is: a kernel that checks signatures would be tainted.
+
     Args:
         root: stands for a guest's root folder.
         release: the folder in lib/modules.
@@ -131,7 +133,9 @@ def squash(root: Path, release: str, target: Path, log: Path) -> None:
         BuildError: a tool failed.
     """
     folder = root / "lib/modules"
-    _run(log, "strip", "--strip-debug", *sorted(folder.rglob("*.ko")))
+    unsigned = [path for path in sorted(folder.rglob("*.ko")) if not modfiles.signed(path)]
+    if unsigned:
+        _run(log, "strip", "--strip-debug", *unsigned)
     _run(log, "depmod", "--basedir", root, release)
     _run(log, "mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS)
 
@@ -141,10 +145,8 @@ def _run(log: Path, *command: str | Path) -> None:
 
 
 def _check_release(module: Path, kernel: Kernel) -> None:
-    mark = b"\0vermagic="
-    _before, found, after = module.read_bytes().partition(mark)
-    release = after.partition(b"\0")[0].decode(errors="replace").partition(" ")[0]
-    if not found or release != kernel.release:
+    release = modfiles.info(module.read_bytes(), "vermagic").partition(" ")[0]
+    if release != kernel.release:
         raise UsageError(
             f"{module} is not for kernel {kernel.name}",
             expected=kernel.release,

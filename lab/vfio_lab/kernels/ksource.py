@@ -1,4 +1,4 @@
-"""The source package of a kernel: found in the archive once, then pinned and kept.
+"""The packages that a kernel comes from: found in the archive once, then pinned and kept.
 
 Backports and sid keep only their newest build, so the version that a series was first built
 from is written down beside the entry and used until somebody asks for a newer one.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vfio_lab.errors import HostError
 from vfio_lab.util import apt, host, progress
-from vfio_lab.util.cache import Cache
+from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.files import write_whole
 
 KIND = "source"
@@ -27,18 +28,42 @@ class Wanted:
     """Which package, and where to look for it.
 
     Args:
-        package: name of the source package.
-        suites: Debian suites, the first that has it wins.
+        package: its name.
+        suites: Debian suites, the first that has it wins; security updates are part of a suite.
+        follow: pattern of the names, among what it depends on, that are fetched with it.
+        label: what it is kept as, by default its name.
     """
 
     package: str
     suites: tuple[str, ...]
+    follow: str = ""
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is kept as."""
+        return self.label or self.package
 
 
 def pinned(cache: Cache, wanted: Wanted) -> apt.Package | None:
     """Return the version that this cache is pinned to, None before the first fetch."""
+    return next(iter(pinned_all(cache, wanted)), None)
+
+
+def pinned_all(cache: Cache, wanted: Wanted) -> tuple[apt.Package, ...]:
+    """Return a pinned package and those fetched with it, nothing before the first fetch."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return apt.Package(**json.loads(_pin(cache, wanted).read_text()))
+        known = json.loads(_pin(cache, wanted).read_text())
+        return tuple(
+            apt.Package(**each) for each in (known if isinstance(known, list) else [known])
+        )
+    return ()
+
+
+def looked_up(cache: Cache, wanted: Wanted) -> float | None:
+    """Return when the archive was last asked for the newest version, seconds since 1970."""
+    with contextlib.suppress(OSError):
+        return _pin(cache, wanted).stat().st_mtime
     return None
 
 
@@ -48,38 +73,56 @@ def ensure_source(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
     """
-    package = pinned(cache, wanted)
-    entry = None if package is None else cache.find(KIND, _key(package))
-    if package is None or entry is None:
-        package, entry = fetch(cache, wanted)
-    return package, next(entry.glob("*.deb"))
+    packages, entry = ensure_packages(cache, wanted)
+    return packages[0], next(entry.glob("*.deb"))
+
+
+def ensure_packages(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ...], Path]:
+    """Return the pinned packages and the folder with their files, fetching what is missing.
+
+    Raises:
+        HostError: the archive cannot be reached, or has no such package any more.
+    """
+    packages = pinned_all(cache, wanted)
+    entry = cache.find(KIND, _key(wanted, packages)) if packages else None
+    return (packages, entry) if entry else fetch_all(cache, wanted)
 
 
 def fetch(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
     """Pin the newest version in the archive and return it and its entry.
 
-    What was pinned before stays until the new file is whole.
+    Raises:
+        HostError: the archive cannot be reached, or has no such package any more.
+    """
+    packages, entry = fetch_all(cache, wanted)
+    return packages[0], entry
+
+
+def fetch_all(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ...], Path]:
+    """Pin the newest version in the archive and what it brings, and return it and its entry.
+
+    What was pinned before stays until the new files are whole.
 
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
     """
-    with progress.task(f"Fetching {wanted.package}", 100) as task, apt.session(cache) as tool:
-        package = resolve(tool, wanted)
-        task.update(0, note=f"{package.version} from {package.suite}")
-        key = _key(package)
-        entry = cache.obtain(KIND, key, lambda scratch: _download(tool, package, scratch, task))
+    with progress.task(f"Fetching {wanted.name}", 100) as task, apt.session(cache) as tool:
+        packages = _followed(tool, resolve(tool, wanted), wanted.follow)
+        task.update(0, note=f"{packages[0].version} from {packages[0].suite}")
+        key = _key(wanted, packages)
+        entry = cache.obtain(KIND, key, lambda scratch: _download(tool, packages, scratch, task))
     pin = _pin(cache, wanted)
-    write_whole(pin, json.dumps(asdict(package), indent=1))
+    write_whole(pin, _written(packages))
     for stale in cache.keys(KIND):
-        if stale.startswith(f"{wanted.package}-") and stale != key:
+        if stale.startswith(f"{wanted.name}-") and stale != key:
             cache.remove(KIND, stale)
-    return package, entry
+    return packages, entry
 
 
 def drop(cache: Cache, wanted: Wanted) -> None:
     """Delete the kept file of a package; kernels built from it stay, and so does the pin."""
     for key in cache.keys(KIND):
-        if key.startswith(f"{wanted.package}-"):
+        if key.startswith(f"{wanted.name}-"):
             cache.remove(KIND, key)
 
 
@@ -108,16 +151,50 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def _key(package: apt.Package) -> str:
-    return f"{package.name}-{package.sha256[:16]}"
+def _followed(tool: apt.Apt, first: apt.Package, pattern: str) -> tuple[apt.Package, ...]:
+    """Return a package and those that it brings whose names match a pattern."""
+    if not pattern:
+        return (first,)
+    suite = first.suite.removesuffix(apt.SECURITY)
+    names = [name for name in tool.needs(first.name) if re.fullmatch(pattern, name)]
+    found = {name: tool.candidate(name, suite) for name in names}
+    if missing := [name for name, package in found.items() if package is None]:
+        raise HostError(
+            f"the archive's {first.name} is not complete",
+            expected=f"{missing[0]} beside it",
+            seen=f"no such package in {first.suite}",
+            hint="the archive may be in the middle of an update: try again later",
+        )
+    return (first, *(each for each in found.values() if each))
+
+
+def _key(wanted: Wanted, packages: Sequence[apt.Package]) -> str:
+    sums = [each.sha256 for each in packages]
+    return f"{wanted.name}-{(sums[0] if len(sums) == 1 else digest(sums))[:16]}"
 
 
 def _pin(cache: Cache, wanted: Wanted) -> Path:
-    return cache.root / KIND / f"{wanted.package}.json"
+    return cache.root / KIND / f"{wanted.name}.json"
 
 
-def _download(tool: apt.Apt, package: apt.Package, scratch: Path, task: progress.Task) -> None:
-    host.need_space(scratch, 2 * package.size_bytes, f"the source package {package.name}")
-    note = f"{package.version} from {package.suite}"
-    tool.download(package, scratch, lambda percent: task.update(percent, note=note))
-    (scratch / FACTS).write_text(json.dumps(asdict(package), indent=1))
+def _download(
+    tool: apt.Apt, packages: Sequence[apt.Package], scratch: Path, task: progress.Task
+) -> None:
+    whole = sum(each.size_bytes for each in packages)
+    host.need_space(scratch, 2 * whole, f"the package {packages[0].name}")
+    note = f"{packages[0].version} from {packages[0].suite}"
+    had = 0
+    for each in packages:
+        share = each.size_bytes / whole
+
+        def follow(percent: float, before: float = had / whole, share: float = share) -> None:
+            task.update(100 * before + percent * share, note=note)
+
+        tool.download(each, scratch, follow)
+        had += each.size_bytes
+    (scratch / FACTS).write_text(_written(packages))
+
+
+def _written(packages: Sequence[apt.Package]) -> str:
+    facts = [asdict(each) for each in packages]
+    return json.dumps(facts[0] if len(facts) == 1 else facts, indent=1)

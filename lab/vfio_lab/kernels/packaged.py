@@ -29,6 +29,8 @@ from vfio_lab.util.cache import (
 IMAGES = resources.root() / "images"
 KIND = "kernel"
 FACTS = "kernel.json"
+VMLINUX = "vmlinux"
+INITRAMFS = "early.cpio"
 # Part of every product's key: raise it when the product is laid out or made differently.
 RECIPE = 1
 PLAIN = "plain"
@@ -49,6 +51,8 @@ class Kernel:
         lasting: whether it will be wanted again: what is frozen on it is kept for long.
         architecture: of the machines that boot it, as `uname -m` says it.
         history: what is known of single changes, by ID; the version table knows the others.
+        vmlinux: the same image without its decompressor, where QEMU can start that.
+        initramfs: what loads the drivers for the guest's disks, where they are modules.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Kernel:
     lasting: bool = True
     architecture: str = X86_64.name
     history: tuple[tuple[str, bool], ...] = ()
+    vmlinux: Path | None = None
+    initramfs: Path | None = None
 
     @cached_property
     def options(self) -> Mapping[str, str]:
@@ -292,9 +298,15 @@ def read_kernel(entry: Path) -> Kernel:
             lasting=bool(known.get("lasting", True)),
             architecture=str(known.get("architecture", X86_64.name)),
             history=tuple(dict(known.get("history", {})).items()),
+            vmlinux=_if_there(entry / VMLINUX),
+            initramfs=_if_there(entry / INITRAMFS),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BuildError(f"{entry / FACTS} is not what a build wrote", seen=repr(error)) from error
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None
 
 
 def _find(spec: Spec, cache: Cache) -> Kernel | None:

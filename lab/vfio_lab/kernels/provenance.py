@@ -23,6 +23,7 @@ def kernel_facts(kernel: Kernel) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": kernel.name,
         "release": kernel.release,
+        "version": ".".join(map(str, kernel.version)),
         "digest": kernel.digest,
         "architecture": kernel.architecture,
         "config": _sha256(kernel.config.read_bytes()),

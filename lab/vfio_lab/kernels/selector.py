@@ -1,60 +1,93 @@
-"""Any kernel a user may name: packaged, a source tree, a built tree, an image with modules."""
+"""Any kernel a user may name: a series, a distribution's, a tree, an installed one."""
 
 from __future__ import annotations
 
-import shutil
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vfio_lab.arch import X86_64
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import (
+    distribution,
     export,
+    foreign,
+    installed,
     kbuild,
-    kconfig,
     khistory,
-    kmodules,
+    ksource,
+    packagefile,
 )
 from vfio_lab.kernels import packaged as kernels
+from vfio_lab.kernels.bzimage import KINDS, BzImage
+from vfio_lab.kernels.distribution import Distribution
+from vfio_lab.kernels.foreign import Built
+from vfio_lab.kernels.modfiles import ModuleSet
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.spec.changes import Version
-from vfio_lab.util import progress
-from vfio_lab.util.cache import Cache, digest, file_digest
+from vfio_lab.util import host, progress
+from vfio_lab.util.apt import Package
+from vfio_lab.util.cache import Cache
 
 IMAGE = X86_64.boot_image
 ORDER = Path("modules.order")
-KINDS = "a packaged kernel, a source tree, a built tree, or a bzImage with its modules beside it"
-# Documentation/arch/x86/boot.rst: where the version string is, less the boot sector.
-HEADER = struct.Struct("<4s8xH")
-HEADER_AT = 0x202
-BOOT_SECTOR_BYTES = 0x200
-LONGEST_VERSION = 256
+RUNNING = "host"
 
 
-@dataclass(frozen=True)
-class Built:
-    """What somebody else has built.
+def all_kernels() -> Mapping[str, kernels.Spec | Distribution]:
+    """Return every kernel that has a name: those to build, and the distributions' own."""
+    return {**kernels.kernel_catalogue().specs, **distribution.distribution_catalogue()}
 
-    Args:
-        name: what to call it.
-        image: the bzImage.
-        config: its configuration.
-        modules: its modules, by their path below /lib/modules/RELEASE.
+
+def catalogue_entry(name: str) -> kernels.Spec | Distribution:
+    """Return what a catalogue says of a kernel.
+
+    Raises:
+        UsageError: there is no kernel of that name.
     """
+    known = distribution.distribution_catalogue()
+    return known[name] if name in known else kernels.kernel_catalogue().spec(name)
 
-    name: str
-    image: Path
-    config: Path
-    modules: dict[Path, Path]
+
+def pinned_kernels(cache: Cache) -> Iterator[tuple[str, Package, float]]:
+    """Yield each kernel whose packages were fetched, what it is pinned to, and since when.
+
+    A flavour is pinned to what its series is. The time is when the archive was last asked for
+    something newer, seconds since 1970.
+    """
+    for name, one in all_kernels().items():
+        package, since = ksource.pinned(cache, one.source), ksource.looked_up(cache, one.source)
+        if package and since and ":" not in name:
+            yield name, package, since
+
+
+def find_kernel(name: str, cache: Cache) -> Kernel | None:
+    """Return a named kernel if it is in the cache and current, else None.
+
+    Raises:
+        UsageError: there is no kernel of that name.
+    """
+    if name in distribution.distribution_catalogue():
+        return distribution.find_distribution_kernel(name, cache)
+    return kernels.find_packaged_kernel(name, cache)
+
+
+def remove_kernel(name: str, cache: Cache) -> int:
+    """Delete every product of a named kernel, outdated ones too, and return how many there were.
+
+    Raises:
+        UsageError: there is no kernel of that name.
+    """
+    if name in distribution.distribution_catalogue():
+        return distribution.remove_distribution_kernel(name, cache)
+    return kernels.remove_kernel(name, cache)
 
 
 def ensure_kernel(what: str, cache: Cache) -> Kernel:
     """Return the kernel that a user means.
 
     Args:
-        what: a name of the catalogue, or a path.
+        what: a name of a catalogue, `host`, or a path.
         cache: where it is kept, if it has to be built or packed.
 
     Raises:
@@ -64,15 +97,25 @@ def ensure_kernel(what: str, cache: Cache) -> Kernel:
     """
     if what in kernels.kernel_catalogue().specs:
         return kernels.ensure_packaged_kernel(what, cache)
+    if what in distribution.distribution_catalogue():
+        return distribution.ensure_distribution_kernel(what, cache)
+    if what == RUNNING:
+        with tempfile.TemporaryDirectory() as scratch:
+            return _packed(installed.running_kernel(Path(scratch)), cache)
     path = Path(what).expanduser()
     if not path.exists():
-        packaged = ", ".join(kernels.kernel_catalogue().specs)
-        raise UsageError(f"there is no kernel {what!r}", expected=f"a path, or one of {packaged}")
-    path = path.resolve()
+        expected = f"a path, or one of {', '.join((*all_kernels(), RUNNING))}"
+        raise UsageError(f"there is no kernel {what!r}", expected=expected)
+    return _at(path.resolve(), cache)
+
+
+def _at(path: Path, cache: Cache) -> Kernel:
     if (path / kernels.FACTS).exists():
         return kernels.read_kernel(path)
     if is_source(path) and not (path / IMAGE).exists():
         return export.ensure_tree_kernel(path, cache)
+    if packagefile.is_package(path):
+        return _unpacked(path, cache)
     return _packed(find_built(path), cache)
 
 
@@ -97,7 +140,7 @@ def is_source(path: Path) -> bool:
 
 
 def find_built(path: Path) -> Built:
-    """Return what was built in a tree, in a build folder of one, or lies beside an image.
+    """Return what was built in a tree, is installed below a folder, or lies beside an image.
 
     Raises:
         UsageError: there is nothing, or a part of it is missing.
@@ -106,27 +149,13 @@ def find_built(path: Path) -> Built:
         path = path.parents[len(IMAGE.parts) - 1]
     if (path / IMAGE).exists():
         return _in_tree(path)
-    image = path if path.is_file() else path / kbuild.BZIMAGE
-    if not image.exists():
+    if path.is_file():
+        return installed.kernel_beside(
+            path, path.parent.name if path.name == kbuild.BZIMAGE else path.name
+        )
+    if not any(any(path.glob(glob)) for glob in installed.IMAGES):
         raise UsageError(f"{path} is no kernel", expected=KINDS)
-    return _beside(image)
-
-
-def release(image: Path) -> str:
-    """Return what `uname -r` will say, read from a bzImage.
-
-    Raises:
-        UsageError: the file is no bzImage.
-    """
-    with image.open("rb") as file:
-        file.seek(HEADER_AT)
-        head = file.read(HEADER.size)
-        magic, offset = HEADER.unpack(head) if len(head) == HEADER.size else (b"", 0)
-        if magic != b"HdrS":
-            raise UsageError(f"{image} is no bzImage", expected=KINDS)
-        file.seek(BOOT_SECTOR_BYTES + offset)
-        text = file.read(LONGEST_VERSION).partition(b"\0")[0].decode(errors="replace")
-    return text.partition(" ")[0]
+    return installed.find_installed(path, path.name)
 
 
 def _in_tree(tree: Path) -> Built:
@@ -150,52 +179,20 @@ def _in_tree(tree: Path) -> Built:
             hint=f"make -C {tree} modules",
         )
     modules |= {Path(path.name): path for path in (tree / ORDER, *tree.glob("modules.builtin*"))}
-    return Built(tree.name, tree / IMAGE, tree / ".config", modules)
+    image = BzImage.read(tree / IMAGE)
+    return Built(tree.name, image, tree / ".config", ModuleSet(image.release, modules))
 
 
-def _beside(image: Path) -> Built:
-    name = release(image)
-    configs = [image.parent / one for one in ("config", ".config", f"config-{name}")]
-    config = next((path for path in configs if path.is_file()), None)
-    if config is None:
-        raise UsageError(f"{image} has no configuration (config) beside it", expected=KINDS)
-    for folder in _module_folders(image.parent, name):
-        if any(folder.rglob("*.ko")):
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            return Built(
-                image.parent.name, image, config, {one.relative_to(folder): one for one in files}
-            )
-    raise UsageError(f"{image} has no modules (modules/{name}) beside it", expected=KINDS)
+def _packed(made: Built, cache: Cache) -> Kernel:
+    host.need("distribution")
+    return foreign.ensure_foreign_kernel(made, cache)
 
 
-def _module_folders(beside: Path, name: str) -> Iterator[Path]:
-    """Yield where modules_install puts modules, told to install into any of the usual places."""
-    for top in ("lib/modules", "modules/lib/modules", "modules"):
-        yield beside / top / name
-    yield beside / "modules"
-
-
-def _packed(built: Built, cache: Cache) -> Kernel:
-    known = release(built.image)
-    files = (built.image, built.config, *built.modules.values())
-    sums = {str(path): file_digest(path) for path in files}
-    key = digest({"recipe": export.RECIPE, "files": sums})[:16]
-    label = f"{built.name}+{key[: export.LABEL_DIGITS]}"
-
-    def build(scratch: Path) -> None:
-        root = scratch / "stage"
-        with progress.task(f"Packing kernel {label}"):
-            for place, path in built.modules.items():
-                target = root / "lib/modules" / known / place
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-            log = cache.root / "logs" / f"kernel-{label}-pack.log"
-            kmodules.squash(root, known, scratch / kbuild.MODULES, log)
-        shutil.rmtree(root)
-        shutil.copyfile(built.image, scratch / kbuild.BZIMAGE)
-        shutil.copyfile(built.config, scratch / kbuild.CONFIG)
-        version = kconfig.series(known.partition("-")[0].partition("+")[0])
-        facts = {"name": label, "release": known, "version": version, "lasting": False}
-        kernels.write_facts(scratch, facts)
-
-    return kernels.read_kernel(cache.obtain(export.KIND, key, build))
+def _unpacked(package: Path, cache: Cache) -> Kernel:
+    """Return the kernel in a package, or in it and those beside it that it was split into."""
+    packages = packagefile.companions(package)
+    log = cache.root / "logs" / "kernel-unpack.log"
+    with tempfile.TemporaryDirectory(dir=cache.root, prefix=".unpacked.") as scratch:
+        with progress.task(f"Unpacking {package.name}"):
+            packagefile.unpack(packages, Path(scratch), log)
+        return _packed(installed.find_installed(Path(scratch), package.name), cache)

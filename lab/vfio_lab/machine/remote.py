@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.allowlist import Allowlist, NotPermittedOnHost, RestrictedChannel
 from vfio_lab.machine.base import ClockAnchor, TestMachine
 from vfio_lab.machine.ssh import Login, Ssh
-from vfio_lab.spec.changes import Version, parse_version
+from vfio_lab.spec.changes import version_of
 from vfio_lab.util import resources
 from vfio_lab.util.deadline import Deadline, wait_until
 from vfio_lab.vfio import VfioUser
@@ -34,7 +33,6 @@ LEASE = AGENT / "lease"
 TIMEOUT_S = 60.0
 PF = "pf0"
 TOPOLOGY = "igb"  # the one whose scenarios ask for no more than a PF
-DEBIAN = re.compile(r"Debian (\d+\.\d+\.\d+)")
 
 
 class Session(Protocol):
@@ -312,16 +310,5 @@ def _kernel(facts: dict[str, Any], folder: Path) -> Kernel:
     config.write_text(facts["config"])
     release = facts["release"]
     nowhere = Path("/nonexistent")
-    version = _version(release, facts["built"])
+    version = version_of(release, facts["built"])
     return Kernel(release, release, version, nowhere, nowhere, config, release, lasting=False)
-
-
-def _version(release: str, built: str) -> Version:
-    """Return a kernel's version; Debian's release string has no stable number.
-
-    Args:
-        release: as `uname -r` says it.
-        built: as `uname -v` says it.
-    """
-    debian = DEBIAN.search(built)
-    return parse_version(debian[1] if debian else release)

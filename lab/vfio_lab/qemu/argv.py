@@ -31,14 +31,15 @@ class BootFiles:
     """What a guest boots from, or wakes up from.
 
     Args:
-        kernel: the bzImage.
-        image: root file system, /dev/vda.
+        kernel: the bzImage, or a vmlinux that QEMU can start.
+        image: root file system, the first disk.
         fstype: its type.
-        modules: squashfs for /lib/modules, /dev/vdb.
-        payload: plain tar, /dev/vdc.
+        modules: squashfs for /lib/modules.
+        payload: plain tar.
         ram: file that holds the guest's memory: written to by a template, copied on write by
             a clone; None keeps memory anonymous.
         state: file with a template's device state, which makes the guest its clone.
+        initramfs: what the kernel starts with, None if it mounts the image itself.
         kernel_args: further words for the kernel's command line.
     """
 
@@ -49,6 +50,7 @@ class BootFiles:
     payload: Path
     ram: Path | None = None
     state: Path | None = None
+    initramfs: Path | None = None
     kernel_args: tuple[str, ...] = ()
 
     def without_state(self) -> BootFiles:
@@ -211,6 +213,7 @@ def _kernel(topology: Topology, architecture: Architecture, boot: BootFiles) -> 
     # fmt: off
     return [
         "-kernel", str(boot.kernel),
+        *(("-initrd", str(boot.initramfs)) if boot.initramfs else ()),
         "-append", " ".join(words),
     ]
     # fmt: on
@@ -255,9 +258,7 @@ def _furniture(topology: Topology, boot: BootFiles) -> list[str]:
     # fmt: off
     return [
         *blockdevs,
-        "-device", _device(topology, "image", "drive=image-file"),
-        "-device", _device(topology, "modules", "drive=modules-file"),
-        "-device", _device(topology, "payload", "drive=payload-file"),
+        *(word for role in disks for word in ("-device", _disk(topology, role))),
         "-device", _device(topology, "agent", "max_ports=2"),
         "-device", f"virtserialport,bus=agent.0,nr=1,chardev=agent,name={AGENT_PORT}",
         "-netdev", "user,id=loopback,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
@@ -269,6 +270,11 @@ def _furniture(topology: Topology, boot: BootFiles) -> list[str]:
         "-device", "vmcoreinfo",  # where a guest says how to read its core
     ]
     # fmt: on
+
+
+def _disk(topology: Topology, role: str) -> str:
+    # Letters follow the order of probing, which is any; the guest finds its disks by number.
+    return _device(topology, role, f"drive={role}-file", f"serial={role}")
 
 
 def _device(topology: Topology, role: str, *options: str) -> str:

@@ -19,6 +19,8 @@ from vfio_lab.util.registry import Registry
 Version = tuple[int, ...]
 DATA = "changes.toml"
 PATTERN = re.compile(r"\d+(\.\d+)+")
+# "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)"
+DEBIAN = re.compile(r"\bDebian (\d+\.\d+\.\d+)")
 # Where a Debian changelog says which upstream release the following subjects came with.
 SERIES_PARTS = 2
 
@@ -35,6 +37,20 @@ def parse_version(text: str) -> Version:
             "this is no kernel version", expected="numbers such as 6.12.117", seen=repr(text)
         )
     return tuple(int(part) for part in match[0].split("."))
+
+
+def version_of(release: str, built: str) -> Version:
+    """Return a kernel's version; Debian's release string has no stable number.
+
+    Args:
+        release: as `uname -r` says it.
+        built: as `uname -v` says it.
+
+    Raises:
+        UsageError: neither has a version.
+    """
+    debian = DEBIAN.search(built)
+    return parse_version(debian[1] if debian else release)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pwd
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,6 +30,9 @@ SUITES = frozenset(
     ("bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing", "unstable")
 )
 POCKETS = ("-updates", "-backports", "-proposed-updates")
+SECURITY = "-security"
+SECURITY_LABEL = "Debian-Security"
+ROLLING = frozenset(("sid", "unstable"))  # fixes arrive there by themselves
 NO_SUCH_SUITE = ("does not have a Release file", "no longer has a Release file")
 PERCENT = re.compile(r"dlstatus:\d+:(\d+(?:\.\d+)?):")
 FETCH_HINT = "check the network, and that the host's own `apt-get update` works"
@@ -65,10 +68,12 @@ class Mirror:
     Args:
         uri: the archive, as apt's sources name it.
         keyring: what its signatures are checked with; None leaves that to apt's own keys.
+        security: the archive of security updates, empty if none is known.
     """
 
     uri: str
     keyring: Path | None
+    security: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,23 @@ def mirror() -> Mirror:
             hint="add a Debian mirror to /etc/apt/sources.list.d (no need to install from it)"
             " and the package debian-archive-keyring",
         )
-    return Mirror(uri, next((path for path in KEYRINGS if path.exists()), None))
+    keyring = next((path for path in KEYRINGS if path.exists()), None)
+    return Mirror(uri, keyring, security(listings, uri))
+
+
+def security(listings: Iterable[str], uri: str) -> str:
+    """Return the archive of security updates: the host's, else where it is beside the main one.
+
+    Args:
+        listings: as for `choose`.
+        uri: the main archive.
+    """
+    for line in "\n".join(listings).splitlines():
+        found, release, component, _origin, label = (line.split("|") + [""] * len(FIELDS))[:5]
+        known = label == SECURITY_LABEL or urlsplit(found).path.rstrip("/").endswith(SECURITY)
+        if known and component == "main" and release.removesuffix(SECURITY) in SUITES:
+            return found.rstrip("/")
+    return uri + SECURITY if uri.endswith("/debian") else ""
 
 
 def choose_mirror(listing: str) -> str | None:
@@ -159,33 +180,58 @@ class Apt:
         (self.folder / "apt.conf").write_text(config)
 
     def update(self, suite: str, on_percent: Callable[[float], None] = lambda _done: None) -> bool:
-        """Fetch the list of a suite; return False if the mirror has no such suite.
+        """Fetch the list of a suite, security updates included; return False if there is none.
 
         Raises:
             HostError: the list could not be had, or its signature is wrong.
         """
+        main = (self.source.uri, suite)
+        fixes = (self.source.security, suite + SECURITY)
+        for entries in ([main, fixes], [main]) if self._has_fixes(suite) else ([main],):
+            self._name_sources(entries)
+            try:
+                self._run(f"fetch the package list of {suite}", "update", on_percent=on_percent)
+            except HostError as error:
+                if not any(words in (error.tail or "") for words in NO_SUCH_SUITE):
+                    raise
+            else:
+                return True
+        return False
+
+    def _name_sources(self, entries: Iterable[tuple[str, str]]) -> None:
         options = "" if self.source.keyring is None else f"[signed-by={self.source.keyring}] "
-        (self.folder / "sources.list").write_text(f"deb {options}{self.source.uri} {suite} main\n")
-        try:
-            self._run(f"fetch the package list of {suite}", "update", on_percent=on_percent)
-        except HostError as error:
-            if any(words in (error.tail or "") for words in NO_SUCH_SUITE):
-                return False
-            raise
-        return True
+        lines = [f"deb {options}{uri} {suite} main\n" for uri, suite in entries]
+        (self.folder / "sources.list").write_text("".join(lines))
 
     def candidate(self, name: str, suite: str) -> Package | None:
         """Return the newest version of a package in the suite that was updated last."""
-        shown = _said("apt-cache", *self._options, "show", "--no-all-versions", name).stdout
+        shown = self._cache("show", "--no-all-versions", name)
         fields = dict(re.findall(r"^([\w-]+): (.*)$", shown, re.MULTILINE))
         if fields.get("Package") != name:
             return None
-        return Package(name, fields["Version"], suite, fields["SHA256"], int(fields["Size"]))
+        version = fields["Version"]
+        where = suite
+        if self._has_fixes(suite):
+            listed = self._cache("madison", name)
+            fixed = re.search(rf"\| *{re.escape(version)} \|[^|]* {suite}{SECURITY}/", listed)
+            where = suite + SECURITY if fixed else suite
+        return Package(name, version, where, fields["SHA256"], int(fields["Size"]))
+
+    def needs(self, name: str) -> list[str]:
+        """Return the names that a package depends on, directly or not, alternatives too."""
+        shown = self._cache("depends", "--recurse", "--important", name)
+        return [line for line in shown.splitlines() if line.strip() == line and line != name]
+
+    def _has_fixes(self, suite: str) -> bool:
+        return bool(self.source.security) and suite in SUITES - ROLLING
+
+    def _cache(self, *words: str) -> str:
+        return _said("apt-cache", *self._options, *words).stdout
 
     def names(self, pattern: str) -> list[str]:
         """Return the names in the suite that was updated last which match a pattern."""
-        shown = _said("apt-cache", *self._options, "pkgnames").stdout
-        return sorted(name for name in shown.split() if re.fullmatch(pattern, name))
+        shown = self._cache("pkgnames").split()
+        return sorted(name for name in shown if re.fullmatch(pattern, name))
 
     def download(
         self,

@@ -22,8 +22,9 @@ class Tool:
     Args:
         name: a command, or a header below /usr/include.
         package: the Debian package that brings it.
-        purpose: `run`, `kernel`, `image`, `selftests`, `tree`: git, for sources brought along; or
-            `jail`: for builds of code that others wrote.
+        purpose: `run`, `kernel`, `distribution` for kernels that are packed and not built,
+            `image`, `selftests`, `tree`: git, for sources brought along; or `jail`: for builds of
+            code that others wrote.
     """
 
     name: str
@@ -60,6 +61,14 @@ TOOLS = (
     Tool("ccache", "ccache", "kernel"),
     Tool("gelf.h", "libelf-dev", "kernel"),
     Tool("openssl/ssl.h", "libssl-dev", "kernel"),
+    Tool("apt-get", "apt", "distribution"),
+    Tool("dpkg-deb", "dpkg", "distribution"),
+    Tool("gcc", "gcc", "distribution"),
+    Tool("stdio.h", "libc6-dev", "distribution"),
+    Tool("strip", "binutils", "distribution"),
+    Tool("depmod", "kmod", "distribution"),
+    Tool("mksquashfs", "squashfs-tools", "distribution"),
+    Tool("zstd", "zstd", "distribution"),
     Tool("git", "git", "tree"),
     Tool("bwrap", "bubblewrap", "jail"),
     Tool("mmdebstrap", "mmdebstrap", "image"),
