@@ -132,6 +132,7 @@ def test_what_a_container_offers_is_its_modules_to_say(guest, ready, new_contain
 
 
 @claim("E21")
+@pytest.mark.needs("VFIO_NOIOMMU")
 @pytest.mark.usefixtures("owned")
 def test_a_container_offers_its_groups_what_they_may_have(guest, user, new_container):
     """A container with a group that has an IOMMU does not offer the no-IOMMU type."""

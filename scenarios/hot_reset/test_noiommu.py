@@ -26,7 +26,11 @@ from vfio_lab_pytest.hot_reset import (
 )
 from vfio_lab_pytest.verdicts import outcome, refused
 
-pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")]
+pytestmark = [
+    pytest.mark.topology("noiommu"),
+    pytest.mark.needs("VFIO_NOIOMMU"),
+    pytest.mark.usefixtures("unsafe"),
+]
 
 
 @claim("C13", "C20")

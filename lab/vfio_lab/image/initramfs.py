@@ -20,7 +20,7 @@ from vfio_lab.util.process import pipeline
 
 KIND = "initramfs"
 NAME = "initramfs"
-RECIPE = 1  # raise when it is put together differently
+RECIPE = 2  # raise when it is put together differently
 INIT = IMAGES / "inner"
 PROGRAMS = ("usr/bin/busybox", "usr/sbin/ethtool")
 # What ethtool is linked with.
@@ -30,7 +30,12 @@ LINKED = (
     *(f"{LIBRARIES}/{name}" for name in (X86_64.loader, "libc.so.6", "libm.so.6", "libmnl.so.0*")),
 )
 # Of the modules, the drivers that an inner guest may load, and what they need.
-DRIVERS = ("*/modules.*", "*/kernel/drivers/i2c", "*/kernel/drivers/net")
+DRIVERS = (
+    "*/modules.*",
+    "*/kernel/drivers/dca",
+    "*/kernel/drivers/i2c",
+    "*/kernel/drivers/net",
+)
 FOLDERS = ("dev", "proc", "sys")
 LINKS = {"lib": "usr/lib", "lib64": "usr/lib64"}
 ARCHIVE = ("cpio", "--create", "--format=newc", "--null", "--owner=0:0", "--reproducible")
