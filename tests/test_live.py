@@ -23,13 +23,16 @@ PATIENCE_S = 60
 ESCAPE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
 CTRL_C = b"\x03"
 CONFTEST = """
+from pathlib import Path
 from types import SimpleNamespace
 
+from vfio_lab.kernels.packaged import Kernel
 from vfio_lab_pytest.guests import GUEST_FACTORY
 
 def pytest_configure(config):
+    file = Path(__file__)  # stands for image, modules and configuration
     config.stash[GUEST_FACTORY] = SimpleNamespace(
-        kernel=SimpleNamespace(name="7.3", release="7.3.4-lab", version=(7, 3, 4), digest="d"),
+        kernel=Kernel("7.3", "7.3.4-lab", (7, 3, 4), file, file, file, "d"),
         caps=SimpleNamespace(version=(10, 0, 2)),
         accelerator=SimpleNamespace(name="tcg"),
     )
