@@ -143,7 +143,7 @@ def test_an_unknown_kernel_ends_the_run_with_one_clear_line(run):
         pytest.skip(f"needs QEMU: no {BINARY} on the PATH")
     result = run(PASSING, "--lab-kernel", "9.9", conftest="")
     assert result.ret == 2
-    result.stdout.fnmatch_lines(["*there is no kernel '9.9'"])
+    result.stderr.fnmatch_lines(["ERROR: there is no kernel '9.9'"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert run.evidence() == []
 
