@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import vfio_lab
+from vfio_lab.campaign.results import read_results
 
 PROJECT = Path(vfio_lab.__file__).parents[2]
 # What a scenario of the inner runs imports: a guest_factory without a cache, a guest without QEMU.
@@ -107,6 +108,11 @@ class Inner:
         """Return the folders that scenarios left."""
         runs = self.pytester.path.glob(".artifacts/*/*")
         return sorted(path for path in runs if path.is_dir())
+
+    def results(self):
+        """Return what results.json says."""
+        (path,) = self.pytester.path.glob(".artifacts/*/results.json")
+        return read_results(path.parent)
 
 
 @pytest.fixture

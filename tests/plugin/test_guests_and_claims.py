@@ -239,10 +239,48 @@ def test_a_complaining_kernel_fails_a_scenario_that_passes(run):
     )
 
 
-def test_a_complaint_does_not_hide_why_a_scenario_failed(run):
-    result = run(f"@claim('A02')\ndef test_it(guest):\n    guest.says({WARNING!r})\n    1 // 0\n")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*ZeroDivisionError*", "kernel complaint (WARN):"])
+@pytest.mark.parametrize(
+    ("scenario", "why"),
+    [
+        ("def test_it(guest):\n    guest.says(WARNING)\n    1 // 0\n", "ZeroDivisionError: "),
+        (
+            "@pytest.fixture\ndef vf(guest):\n    guest.says(WARNING)\n    1 // 0\n"
+            "def test_it(vf):\n    pass\n",
+            "ZeroDivisionError: ",
+        ),
+        (
+            "@pytest.fixture\ndef vf(guest):\n    yield\n    1 // 0\n"
+            "def test_it(guest, vf):\n    guest.says(WARNING)\n",
+            "ZeroDivisionError: ",
+        ),
+    ],
+    ids=["call", "setup", "teardown"],
+)
+def test_a_complaint_comes_first_and_does_not_hide_why_a_scenario_failed(run, scenario, why):
+    result = run(f"WARNING = {WARNING!r}\n{scenario}")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
+    (one,) = run.results().scenarios
+    assert one.reason.startswith(f"the kernel complained: {WARNING}; {why}")
+    result.stdout.fnmatch_lines(["* - the kernel complained: WARNING*"])
+
+
+def test_a_complaint_comes_first_in_the_evidence_of_a_failure(run):
+    run(f"def test_it(guest):\n    guest.says({WARNING!r})\n    1 // 0\n")
+    (folder,) = run.evidence()
+    assert (folder / "failure.txt").read_text().startswith(f"[    1.0] {WARNING}\n")
+
+
+def test_an_announced_complaint_is_no_reason(run):
+    scenario = f"""
+@pytest.mark.complains("WARN")
+def test_it(guest):
+    guest.says({WARNING!r})
+    1 // 0
+"""
+    run(scenario)
+    (one,) = run.results().scenarios
+    assert one.reason.startswith("ZeroDivisionError")
 
 
 @pytest.mark.parametrize(
