@@ -171,8 +171,8 @@ def public(node):
 def undocumented(function):
     """Return the parameters that the Args section of a function's docstring does not name."""
     section = SECTION.search(ast.get_docstring(function) or "")
-    names = re.findall(r"^ {4}([\w, ]+):", section[1], re.MULTILINE) if section else []
-    return parameters(function) - {name for entry in names for name in entry.split(", ")}
+    names = re.findall(r"^ {4}(\w+):", section[1], re.MULTILINE) if section else []
+    return parameters(function) - set(names)
 
 
 def test_public_functions_explain_their_parameters():

@@ -96,7 +96,9 @@ class Loopback:
 
     Args:
         device: the function.
-        rings, source, target: the IOVAs of the pages.
+        rings: the IOVA of the page with both rings.
+        source: the IOVA of the page that the device sends from.
+        target: the IOVA of the page that the device receives into.
     """
 
     def __init__(

@@ -174,7 +174,13 @@ def pack(built: Built, scratch: Path, log: Path) -> None:
 
 
 def write_facts(built: Built, scratch: Path, facts: Mapping[str, object]) -> None:
-    """Write down what a kernel is, beside it."""
+    """Write down what a kernel is, beside it.
+
+    Args:
+        built: the kernel.
+        scratch: the folder of its files.
+        facts: what to write besides its release and version.
+    """
     version = built.image.version
     kernels.write_facts(scratch, {"release": built.modules.release, "version": version, **facts})
 
