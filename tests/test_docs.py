@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import vfio_lab
 PROJECT = Path(vfio_lab.__file__).parents[2]
 PAGES = [*sorted((PROJECT / "docs").glob("*.md")), PROJECT / "README.md"]
 COLUMNS = 100
+PICTURE = re.compile(r"^## Layers$.*?^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ROOMS_END = 27  # where the picture's rooms end and its words begin
 CODE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 FETCHED = re.compile(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?(?:https?:)?//""")
 
@@ -74,3 +77,13 @@ def test_readme_leads_to_what_is_there():
     links = re.findall(r"\]\((docs/[^)#]+)\)", (PROJECT / "README.md").read_text())
     assert len(links) > 3
     assert [link for link in links if not (PROJECT / link).is_file()] == []
+
+
+def test_architecture_shows_the_layers_that_hold():
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    held = [[name.rpartition(".")[2] for name in layer.split(" | ")] for layer in layers]
+    page = (PROJECT / "docs" / "architecture.md").read_text()
+    assert [line[:ROOMS_END].split() for line in PICTURE.search(page)[1].splitlines()] == held
+    rooms = {path.parent.name for path in Path(vfio_lab.__file__).parent.glob("*/__init__.py")}
+    assert {room for room in rooms if f"| `{room}/` |" not in page} == set()
