@@ -1,4 +1,4 @@
-"""A keeper's promises, with real processes in QEMU's place."""
+"""The supervisor, with real processes in QEMU's place."""
 
 import os
 import select
@@ -69,9 +69,9 @@ def test_a_guest_that_is_not_kept_ends_with_its_run(run):
     assert ends(guest)
 
 
-def test_a_kept_guest_outlives_its_run_and_dies_with_its_keeper(run):
+def test_a_kept_guest_outlives_its_run_and_dies_with_its_supervisor(run):
     process, log = run
-    keeper = int(process.stdout.readline())
+    supervisor = int(process.stdout.readline())
     guest = pidfd_of_guest(log)
     process.stdin.write("keep\n")
     process.stdin.flush()
@@ -79,12 +79,12 @@ def test_a_kept_guest_outlives_its_run_and_dies_with_its_keeper(run):
     process.kill()
     process.wait()
     assert not ends(guest, 0.3)
-    os.kill(keeper, signal.SIGTERM)
+    os.kill(supervisor, signal.SIGTERM)
     assert ends(guest)
 
 
 @pytest.mark.parametrize("script", ["echo no; exit 3", "kill -6 $$", "kill -9 $$"])
-def test_a_keeper_ends_as_its_guest_does(tmp_path, script):
+def test_a_supervisor_ends_as_its_guest_does(tmp_path, script):
     told = []
     for keepable in (False, True):
         log = tmp_path / str(keepable)
@@ -95,7 +95,7 @@ def test_a_keeper_ends_as_its_guest_does(tmp_path, script):
     assert told[0] == told[1]
 
 
-def test_killing_the_keeper_kills_the_guest(tmp_path):
+def test_killing_the_supervisor_kills_the_guest(tmp_path):
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -111,6 +111,6 @@ def test_killing_the_keeper_kills_the_guest(tmp_path):
 
 def test_what_was_not_launched_as_keepable_cannot_be_kept(tmp_path):
     process = Qemu.launch(["sleep", "600"], tmp_path / "log", [])
-    with pytest.raises(ValueError, match="no keeper"):
+    with pytest.raises(ValueError, match="no supervisor"):
         process.keep()
     process.kill()

@@ -99,11 +99,11 @@ class KeptGuest:
 
     Args:
         login: how to get in.
-        keeper: what to kill.
+        supervisor: what to kill.
     """
 
     login: Login
-    keeper: int
+    supervisor: int
 
     def lives(self) -> bool:
         """Whether one can get in and run something."""
@@ -112,7 +112,7 @@ class KeptGuest:
 
     def end(self) -> None:
         """Do what the run said would end it."""
-        os.kill(self.keeper, signal.SIGTERM)
+        os.kill(self.supervisor, signal.SIGTERM)
 
 
 @dataclass

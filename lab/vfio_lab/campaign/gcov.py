@@ -52,7 +52,7 @@ with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as archive:
                 archive.addfile(member, io.BytesIO(data))
 sys.stdout.write(base64.b64encode(out.getvalue()).decode())
 """
-# What the bars are about: files by name, and these functions of vfio_pci_core.c.
+# Code that the coverage targets apply to: files, and these functions of vfio_pci_core.c.
 CORE = PurePath("drivers/vfio/pci/vfio_pci_core.c")
 OWN = ("drivers/vfio/group.c", "drivers/vfio/device_cdev.c")
 FUNCTIONS = re.compile(r"token|match|vf_(un)?init|sriov|hot_reset|bus_notifier|dev_set|fill_devs")

@@ -159,7 +159,7 @@ def sources() -> str:
 
 
 def jobs() -> int:
-    """Return how many guests this host runs at a time: a guest waits as long as it runs."""
+    """Return how many guests this host runs at a time: guests sleep about half their time."""
     return min(GUESTS_A_CORE * host.cores(), MOST_JOBS)
 
 

@@ -24,7 +24,7 @@ CHEAP = frozenset(
         "logs",
     }
 )
-# Held by whoever builds; and without the keys no frozen guest could be reached.
+# A build may hold a lock; without the keys, templates could not be reached over SSH.
 LASTING = frozenset({"locks", "keys"})
 
 

@@ -25,7 +25,7 @@ def build(name: str) -> None:
 
 @image.command()
 @click.argument("name", default=images.BASE)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Say what an image is made of."""
     made = images.recipe(name)

@@ -16,7 +16,7 @@ NARROWEST_COLUMNS = 60
 @click.command()
 @click.argument("kernels", metavar="KERNEL...", nargs=-1, required=True)
 @click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a web page too.")
 @no_jail
 @click.pass_context

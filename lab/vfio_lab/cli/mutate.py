@@ -12,10 +12,10 @@ from vfio_lab.campaign.mutants import MutationResult
 
 @click.command()
 @click.argument("names", metavar="[FAULT]...", nargs=-1)
-@click.option("-n", "count", type=click.IntRange(min=1), help="So many, spread over all.")
-@click.option("--on", "kernels", multiple=True, help="Packaged kernel; all that have faults.")
-@click.option("-k", "expression", metavar="EXPR", help="Some of the covering scenarios only.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("-n", "count", type=click.IntRange(min=1), help="Try N mutants, evenly spread.")
+@click.option("--on", "kernels", multiple=True, help="Packaged kernel; all by default.")
+@click.option("-k", "expression", metavar="EXPR", help="Covering scenarios, as for pytest -k.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     context: click.Context,

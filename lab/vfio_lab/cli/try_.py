@@ -19,7 +19,7 @@ from vfio_lab.errors import BuildError
 @click.option("--on", "name", help="Packaged kernel to apply it to; the newest by default.")
 @click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
 @click.option("-C", "repository", type=click.Path(path_type=Path), default=".", help="For ranges.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @no_jail
 @click.pass_context
 def try_(  # noqa: PLR0913, PLR0917 - the options of the command

@@ -1,4 +1,4 @@
-"""PCI configuration space, a register at a time, whoever it is asked of.
+"""PCI configuration space, a register at a time, as a user or the host sees it.
 
 A vfio user sees one configuration space and the host another; both are read and written alike.
 """

@@ -33,12 +33,12 @@ def enable(root: User) -> None:
 
 
 def fail_each(user: User, call: Callable[[], T], undo: Callable[[T], object]) -> list[int]:
-    """Make a call over and over, another of its allocations failing each time, until none does.
+    """Repeat a call, each time with the next of its allocations failing, until none fails.
 
     Args:
-        user: who makes it.
+        user: the user that makes it.
         call: one system call or one write to a file, always the same.
-        undo: gets what the call returned, when it succeeded; lacks nothing itself.
+        undo: called with the result of a successful call; runs without fault injection.
 
     Returns:
         The errno of each call an allocation of which failed, 0 where it did without.

@@ -142,7 +142,7 @@ def _mirror_key(tree: Path) -> str:
 def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> TreeState:
     """Bring the mirror to the tree's state, and configure it if it asks for something else."""
     state = _read(bench.work, tree)
-    # Interrupted in the middle, nobody would know what has changed since the last whole build.
+    # If we are interrupted here, the record of changes since the last full build is lost.
     _write(bench.work, replace(state, base=""))
     with progress.task(f"Mirroring {tree}"):
         changed = gittree.mirror_tree(tree, files, bench.tree, state.files)

@@ -1,9 +1,9 @@
 """Packaged kernels as built source trees, kept so that a change costs only what it touches.
 
-A tree is never written to once it is built. Who wants to change it gets a *branch*: sources and
-objects are hard links, which whoever replaces a file breaks (git, and binutils, which unlink what
-they are about to write), and folders off the changed path are links too. The rest of the build
-folder is copied, since kbuild writes it in place.
+A tree is never written to once it is built. A change is made in a *branch*: sources and objects are
+hard links; git and binutils replace files by unlinking them, so the original stays intact. Folders
+off the changed path are symbolic links. The rest of the build folder is copied, because kbuild
+writes it in place.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Kernel:
         modules: squashfs whose root is what belongs into /lib/modules.
         config: the final configuration.
         digest: of the product's content.
-        lasting: whether it will be wanted again: what is frozen on it is kept for long.
+        lasting: False for one-off kernels, whose templates are pruned early.
         architecture: of the machines that boot it, as `uname -m` says it.
         history: what is known of single changes, by ID; the version table knows the others.
         vmlinux: the same image without its decompressor, where QEMU can start that.

@@ -15,7 +15,7 @@ from vfio_lab.uapi.syscalls import (
     O_WRONLY,
 )
 
-# What changes nothing but the process that calls, and what it has open.
+# System calls that affect only the caller and its open files.
 HARMLESS = frozenset(X86_64.syscalls) - {"chown", "sethostname", "openat", "prctl"}
 CALLS = {number: name for name, number in X86_64.syscalls.items()}
 NODES = re.compile(r"/dev/(vfio/\S+|iommu|null)")

@@ -45,7 +45,7 @@ class ClonePrefetcher:
         """Begin to clone a guest; one that was not taken is thrown away.
 
         Args:
-            name: whoever takes it must ask for that name.
+            name: the guest's name; it is taken under the same name.
             template: what it is cloned from.
             folder: its evidence folder.
             keepable: whether it may outlive the run.

@@ -260,7 +260,7 @@ def _reader(receive: Callable[[int], bytes], parts: list[bytes]) -> Callable[[],
 
 
 def _start(ssh: Ssh, pf: Bdf, mode: str) -> Session:
-    """Send the agent with its keeper and start them."""
+    """Send the agent and its lease, and start them."""
     paths = [*AGENT.glob("*.py"), *LEASE.glob("*.py")]
     files = {f"agent/{path.relative_to(AGENT)}": path.read_text() for path in paths}
     data = json.dumps(files).encode()

@@ -82,7 +82,7 @@ def snapshot(
     Args:
         answer: the agent's.
         names: of users, by pid.
-        transcript: tells which device a descriptor is, which the kernel does before 7.x not.
+        transcript: maps descriptors to devices; kernels before 7.x do not expose this.
     """
     devices = _devices(transcript)
     held = []

@@ -1,8 +1,8 @@
 """The lifetime of a QEMU process, and nothing else.
 
 It dies with the thread that started it: by the kernel's hand (PR_SET_PDEATHSIG), so that even
-`kill -9` of a test run leaves nothing behind. One that may be kept has a keeper for a parent, which
-dies with the run unless told otherwise: see `vfio_lab.qemu.supervisor`.
+`kill -9` of a test run leaves nothing behind. A guest that may be kept has a supervisor as its
+parent, which dies with the run unless the run keeps the guest: see `vfio_lab.qemu.supervisor`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Qemu:
         process: the child.
         argv: its command line.
         log: what it wrote to stdout and stderr.
-        keeper: our line to its keeper, if `process` is that.
+        supervisor: the socket to the supervisor, if `process` is one.
     """
 
     process: subprocess.Popen[bytes]
     argv: tuple[str, ...]
     log: Path
-    keeper: socket.socket | None = None
+    supervisor: socket.socket | None = None
 
     @classmethod
     def launch(
@@ -74,9 +74,9 @@ class Qemu:
         Args:
             wires: descriptors whose close would end the guest.
         """
-        if self.keeper is None:
-            raise ValueError("it has no keeper")
-        socket.send_fds(self.keeper, [b"k"], wires)
+        if self.supervisor is None:
+            raise ValueError("it has no supervisor")
+        socket.send_fds(self.supervisor, [b"k"], wires)
         KEPT.append(self)
 
     @property
@@ -109,8 +109,8 @@ class Qemu:
         if not self.ended:
             self.process.kill()
         self.process.wait()
-        if self.keeper is not None:
-            self.keeper.close()
+        if self.supervisor is not None:
+            self.supervisor.close()
 
 
 def guarded(argv: Sequence[str]) -> list[str]:

@@ -1,8 +1,9 @@
-"""Between a run that may keep guests and each QEMU, started as `supervisor FD FDS COMMAND`.
+"""The parent of a QEMU whose guest may be kept, started as `supervisor FD FDS COMMAND`.
 
 FD is a socket to the run, FDS are descriptors for QEMU, separated by commas. QEMU dies with its
-keeper. The keeper ends when QEMU does, in the same way; when the run hangs up, be it dead; but once
-the run has sent it the guest's wires it holds those instead, and the guest lives on.
+supervisor. The supervisor ends as QEMU ends, and it kills QEMU when the run closes the socket or
+dies. After the run passes its descriptors of the guest, the supervisor holds them and keeps the
+guest alive.
 """
 
 from __future__ import annotations

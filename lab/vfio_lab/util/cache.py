@@ -275,7 +275,7 @@ def _stamp(entry: Path) -> Stamp:
 
 
 def _write_seal(stamp: Stamp, seal: Path) -> None:
-    """Seal an entry as it was when `stamp` was taken; without a seal it is as good, but slower."""
+    """Seal an entry as of `stamp`; a missing seal only costs a re-hash on the next use."""
     changed_ns = max((each[-1] for name, each in stamp.items() if name != MANIFEST), default=0)
     if changed_ns > time.time_ns() - SETTLED_NS:
         return

@@ -2,7 +2,7 @@
 
 All threads share one counter of the recursion depth. A garbage collection in the middle runs a
 finalizer, another thread gets its turn and parses too (3.11 does for the carets of a traceback),
-and whoever was first ends in `SystemError: AST constructor recursion depth mismatch`.
+and the first thread ends in `SystemError: AST constructor recursion depth mismatch`.
 
 Source: CPython issue gh-106905; Python/Python-ast.c, PyAST_mod2obj().
 """
