@@ -124,6 +124,6 @@ def run(pytester, monkeypatch):
         for key, value in settings["ini_options"].items()
         if key not in ("testpaths", "minversion")
     ]
-    pytester.makepyprojecttoml("[tool.pytest.ini_options]\n" + "\n".join(lines))
+    pytester.makepyprojecttoml("[tool.vfio-lab]\n[tool.pytest.ini_options]\n" + "\n".join(lines))
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
     return Inner(pytester)

@@ -1,5 +1,6 @@
 """The project's pytest plugins: options, guests, claims and evidence."""
 
+import os
 import shutil
 
 import pytest
@@ -95,16 +96,17 @@ def test_evidence_goes_where_it_is_told_to(run, pytester):
     assert run.evidence() == []
 
 
-def test_the_evidence_of_the_last_runs_is_kept_and_nothing_else_touched(run, pytester):
-    kept = pytester.path / "mine"
-    for name in (*(f"2026010{day}-120000-99" for day in range(1, 8)), "2025-holidays", "notes"):
-        (kept / name).mkdir(parents=True)
-    run(PASSING, "--lab-artifacts", str(kept)).assert_outcomes(passed=1)
-    names = sorted(path.name for path in kept.iterdir() if path.is_dir())
-    assert len(names) == 7
-    assert {"2025-holidays", "notes"} < set(names)
-    assert "20260103-120000-99" not in names
-    assert "20260107-120000-99" in names
+@pytest.mark.parametrize("chosen", [(), ("--lab-artifacts", ".artifacts")], ids=["", "chosen"])
+def test_old_evidence_is_deleted_and_named_but_not_where_people_chose_the_folder(
+    run, pytester, chosen
+):
+    old = pytester.path / f".artifacts/20260101-120000-{2**22 + 1}"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    result = run(PASSING, *chosen)
+    result.stdout.fnmatch_lines(["vfio-lab evidence: */.artifacts/*"])
+    assert old.exists() is bool(chosen)
+    assert (old.name in result.stdout.str()) is not bool(chosen)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -22,10 +23,12 @@ from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.kernels import export, gittree
+from vfio_lab.spec.scenarios import home
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.files import write_whole
 from vfio_lab.util.process import pipeline
+from vfio_lab.util.project import VARIABLE
 
 KIND = "bisect"
 # git bisect run: 0 good, 125 skip, 1 to 127 bad, from 128 on it gives up.
@@ -264,7 +267,7 @@ def _drive(work: Path, scenario: str, where: Path) -> str:
             ["git", "-C", str(work), *gittree.HARMLESS, "bisect", "run", *command],
             log=log,
             on_line=follow,
-            env=gittree.quiet(work),
+            env=gittree.quiet(work) | {VARIABLE: os.fspath(home()[0])},
             accepted=range(256),
         )
     return log.read_text(errors="replace")

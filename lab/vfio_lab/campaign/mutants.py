@@ -20,9 +20,10 @@ from vfio_lab.kernels import ktree, trial
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
 from vfio_lab.spec.scenarios import FOLDER as SCENARIOS
-from vfio_lab.spec.scenarios import PROJECT
+from vfio_lab.spec.scenarios import PROJECT, home
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache
+from vfio_lab.util.extensions import join, load_extensions
 
 FOLDER = PROJECT / "faults"
 HEAD = re.compile(
@@ -85,23 +86,35 @@ class MutationResult:
         return f"survived {words} {self.fault.breaks}"
 
 
-def read_mutants(kernel: str, folder: Path = FOLDER) -> list[Mutant]:
-    """Return the faults of a kernel, by name.
+def kernels_with_faults() -> list[str]:
+    """Return the packaged kernels that there are faults for."""
+    return sorted({path.name for folder in _folders() for path in folder.glob("*")})
+
+
+def read_mutants(kernel: str, folder: Path | None = None) -> list[Mutant]:
+    """Return the faults of a kernel, the lab's and those of extensions, by name.
+
+    Args:
+        kernel: a packaged kernel's name.
+        folder: read those of this folder alone.
 
     Raises:
         UsageError: there are none for it, or one has no head.
     """
-    paths = sorted((folder / kernel).glob("*.patch"))
+    folders = _folders() if folder is None else [folder]
+    paths = [path for one in folders for path in sorted((one / kernel).glob("*.patch"))]
     if not paths:
         raise UsageError(
-            f"there are no faults for kernel {kernel}", expected=f"patches in {folder}"
+            f"there are no faults for kernel {kernel}",
+            expected=f"patches in {' or '.join(map(str, folders))}",
         )
-    return [_read(path, kernel) for path in paths]
+    parts = [(path, {path.stem: _read(path, kernel)}) for path in paths]
+    return list(join("fault", parts).values())
 
 
 def run_baseline(kernel: str) -> Mutant:
     """Return the fault that is none: scenarios that notice it notice our rebuild."""
-    covers = (f"{SCENARIOS.name}/vf_token/test_match.py",)
+    covers = _covers(FOLDER, "vf_token/test_match.py")
     return Mutant(
         CONTROL, kernel, "nothing", covers, (), "nothing is changed: the same modules, rebuilt"
     )
@@ -165,6 +178,19 @@ def _read(path: Path, kernel: str) -> Mutant:
         raise UsageError(
             f"{path} does not say what it breaks", expected="Breaks: and Covers: lines"
         )
-    covers = tuple(f"{SCENARIOS.name}/{place}" for place in head["covers"].split())
+    covers = _covers(path.parents[1], head["covers"])
     patches = (Patch(path.name, text),)
     return Mutant(path.stem, kernel, head["breaks"], covers, patches, head["equivalent"] or "")
+
+
+def _folders() -> list[Path]:
+    return [FOLDER, *(one.folder / FOLDER.name for one in load_extensions())]
+
+
+def _covers(folder: Path, places: str) -> tuple[str, ...]:
+    """Return the scenarios that ought to notice a fault; the project's, for the lab's faults."""
+    root, scenarios = home()
+    if folder == FOLDER and scenarios != SCENARIOS:
+        return runs.all_scenarios()
+    room = scenarios.relative_to(root).as_posix()
+    return tuple(f"{room}/{place}" for place in places.split())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
-import shutil
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vfio_lab.campaign import results
@@ -20,15 +19,15 @@ from vfio_lab.errors import (
     LabError,
     UsageError,
 )
-from vfio_lab.kernels.packaged import Kernel
-from vfio_lab.spec.scenarios import FOLDER, PROJECT
-from vfio_lab.util import host, progress
+from vfio_lab.kernels.packaged import IMAGES, Kernel
+from vfio_lab.spec.scenarios import home
+from vfio_lab.util import host, progress, resources
 from vfio_lab.util.cache import Cache, digest, file_digest
+from vfio_lab.util.extensions import load_extensions
 from vfio_lab.util.process import pipeline
 
 KIND = "verdicts"
 KEPT = 32
-FOLDERS_KEPT = 5
 GUESTS_A_CORE = 2
 MOST_JOBS = 16
 # pytest -v, with workers: `[gw1] [ 42%] PASSED scenarios/...`.
@@ -42,9 +41,14 @@ WORDS = {
     "ERROR": Outcome.ERROR,
 }
 Heard = Callable[[str, Outcome], None]
-SOURCES = ("scenarios", "fixtures", "lab", "images")
 NOTHING_CHOSEN, USAGE = 5, 2
 BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
+
+
+def all_scenarios() -> tuple[str, ...]:
+    """Return the folder of scenarios, relative to the project."""
+    root, scenarios = home()
+    return (scenarios.relative_to(root).as_posix(),)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Choice:
         jobs: guests at a time.
     """
 
-    paths: tuple[str, ...] = (FOLDER.name,)
+    paths: tuple[str, ...] = field(default_factory=all_scenarios)
     expression: str | None = None
     options: tuple[str, ...] = ()
     jobs: int = 2
@@ -69,17 +73,6 @@ class Choice:
         chosen = [] if self.expression is None else ["-k", self.expression]
         spread = ["-n", str(self.jobs)] if self.jobs > 1 else []
         return [*self.paths, *chosen, *spread, *self.options]
-
-
-def folder(artifacts: Path, what: str) -> Path:
-    """Return a new folder for the evidence of some runs; the oldest of its kind go."""
-    artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
-    old = sorted(path for path in artifacts.glob(f"{what}-*") if path.is_dir())
-    for path in old[: max(0, len(old) - FOLDERS_KEPT + 1)]:
-        shutil.rmtree(path, ignore_errors=True)
-    made = artifacts / f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    made.mkdir(mode=0o700)
-    return made
 
 
 def run_scenarios(
@@ -116,7 +109,7 @@ def run_scenarios(
 
         codes = range(256)
         code = pipeline(
-            "run scenarios", command, log=log, on_line=follow, cwd=PROJECT, accepted=codes
+            "run scenarios", command, log=log, on_line=follow, cwd=home()[0], accepted=codes
         )
     found = sorted(where.glob(f"*/{results.RESULTS}"))
     # Told to stop at the first failure, workers call it an interruption.
@@ -149,13 +142,14 @@ def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache:
 
 def sources() -> str:
     """Return a digest of all that decides what a scenario does."""
-    files = [
-        path
-        for name in SOURCES
-        for path in sorted((PROJECT / name).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-    return digest({str(path.relative_to(PROJECT)): file_digest(path) for path in files})
+    root, scenarios = home()
+    plugin = importlib.util.find_spec("vfio_lab_pytest")
+    beside = [IMAGES, scenarios, *(one.folder for one in load_extensions())]
+    packages = [resources.PACKAGE, *map(Path, (plugin and plugin.submodule_search_locations) or ())]
+    files = {root / "conftest.py", root / resources.CONFIGURATION}
+    for folder in (*packages, *beside):
+        files |= {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    return digest({str(path): file_digest(path) for path in sorted(files) if path.is_file()})
 
 
 def jobs() -> int:

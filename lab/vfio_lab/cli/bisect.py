@@ -21,11 +21,12 @@ def bisect(good: str, bad: str, tree: Path, scenario: str) -> None:
     SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. TREE, a git checkout, is
     not touched. Both ends are tried first, and a bad verdict is repeated before it is believed.
     """
-    from vfio_lab.campaign import bisection, runs
+    from vfio_lab.campaign import bisection
+    from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import gittree
     from vfio_lab.util.cache import Cache
 
-    where = runs.folder(Path(".artifacts").absolute(), "bisect")
+    where = new_evidence("bisect")
     found = bisection.find_culprit((good, bad), tree.resolve(), scenario, where, Cache.default())
     if len(found.commits) > 1:
         click.echo("these could not all be judged; the first bad commit is one of:")

@@ -20,11 +20,12 @@ def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> 
     SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. Exits with 0 (good), 1
     (bad, three times), 125 (does not build or boot), 128 (not reproducible: git gives up).
     """
-    from vfio_lab.campaign import bisection, runs
+    from vfio_lab.campaign import bisection
+    from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.util.cache import Cache
     from vfio_lab.util.files import full, no_space
 
-    where = evidence or runs.folder(Path(".artifacts").absolute(), "bisect")
+    where = evidence or new_evidence("bisect")
     found = bisection.judge_commit(
         Path.cwd(), bisection.choice(scenario), where, Cache.default().open()
     )

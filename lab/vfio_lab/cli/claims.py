@@ -13,7 +13,8 @@ import click
 
 from vfio_lab.campaign import results
 from vfio_lab.spec.claims import Claim, Status, area_called, areas, select, threads
-from vfio_lab.spec.scenarios import PROJECT, by_claim
+from vfio_lab.spec.scenarios import by_claim
+from vfio_lab.util.project import evidence_folder
 
 NARROWEST_COLUMNS = 60
 INDENT = " " * 5
@@ -34,14 +35,12 @@ Verdicts = Mapping[str, Mapping[str, results.Outcome]]
 @click.option(
     "--artifacts",
     type=click.Path(path_type=Path, file_okay=False),
-    default=PROJECT / ".artifacts",
-    show_default=".artifacts",
-    help="Where runs left their evidence, and the last verdicts.",
+    help="Where runs left their evidence, and the last verdicts; by default where they leave it.",
 )
-def claims(as_json: bool, thread: str | None, area: str | None, artifacts: Path) -> None:
+def claims(as_json: bool, thread: str | None, area: str | None, artifacts: Path | None) -> None:
     """List the claims about vfio: sentence, thread, kernels, scenarios, last verdicts."""
     chosen = select(thread, area)
-    verdicts = results.last_verdicts(artifacts)
+    verdicts = results.last_verdicts(artifacts or evidence_folder())
     if as_json:
         click.echo(json.dumps([claim_record(claim, verdicts) for claim in chosen], indent=1))
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 
@@ -17,11 +15,12 @@ def coverage(name: str | None, expression: str | None) -> None:
     """
     from vfio_lab.campaign import gcov as counts
     from vfio_lab.campaign import runs
+    from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import packaged
     from vfio_lab.util.cache import Cache
 
     cache = Cache.default().open()
-    where = runs.folder(Path(".artifacts").absolute(), "coverage")
+    where = new_evidence("coverage")
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
     with counts.instrumented(name or packaged.kernel_catalogue().default, cache) as (made, bench):
         runs.run_scenarios(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 
 import click
 
@@ -18,7 +17,7 @@ def debug(topology: str, name: str | None, core: bool) -> None:
 
     It runs until Ctrl-C or the end of input, with --core until it panics.
     """
-    from vfio_lab.campaign import runs
+    from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.hw.topology import find_topology as named
     from vfio_lab.interactive import gdb as debugging
     from vfio_lab.machine.template import GuestFactory
@@ -28,7 +27,7 @@ def debug(topology: str, name: str | None, core: bool) -> None:
     cache = Cache.default().open()
     guest_factory = GuestFactory.open(cache, name)
     out = debugging.symbols_folder(guest_factory.kernel, cache)
-    where = runs.folder(Path(".artifacts").absolute(), "debug")
+    where = new_evidence("debug")
     with debugging.stubbed(guest_factory, chosen, where) as (guest, socket):
         login = guest.login
         words = ["ssh", "-p", str(login.port), "-i", str(login.key), f"{login.user}@{login.host}"]

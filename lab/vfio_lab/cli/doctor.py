@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from vfio_lab.errors import HostError, LabError
-from vfio_lab.hw.topology import TOPOLOGIES
+from vfio_lab.hw.topology import topologies
 from vfio_lab.image import rootfs
 from vfio_lab.kernels import packaged, selector
 from vfio_lab.qemu import accelerator, capabilities
@@ -115,7 +115,7 @@ def _qemu(cache: Cache, built: packaged.Kernel | None) -> Iterator[Finding]:
     yield Finding("qemu", OK, f"{capabilities.dotted(caps.version)} at {caps.binary}")
     lacking = {
         name: missing
-        for name, topology in TOPOLOGIES.items()
+        for name, topology in topologies().items()
         if (missing := caps.missing(topology.qemu_devices))
     }
     for name, missing in lacking.items():
@@ -126,7 +126,7 @@ def _qemu(cache: Cache, built: packaged.Kernel | None) -> Iterator[Finding]:
             capabilities.install_hint(),
         )
     if not lacking:
-        yield Finding("devices", OK, f"all that the {len(TOPOLOGIES)} topologies need")
+        yield Finding("devices", OK, f"all that the {len(topologies())} topologies need")
     chosen = accelerator.choose_accelerator(caps, cache, built.bzimage if built else None)
     yield Finding("accelerator", OK, f"{chosen.name}: {chosen.reason}")
 

@@ -34,6 +34,7 @@ def matrix(
     """
     from vfio_lab.campaign import claim_table as tables
     from vfio_lab.campaign import compare, runs
+    from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import selector
     from vfio_lab.util.cache import Cache
     from vfio_lab.util.files import write_whole
@@ -41,7 +42,7 @@ def matrix(
     cache = Cache.default().open()
     made = [selector.ensure_kernel(name, cache) for name in kernels]
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
-    where = runs.folder(Path(".artifacts").absolute(), "matrix")
+    where = new_evidence("matrix")
     places = [
         name if one.lasting else one.bzimage.parent for name, one in zip(kernels, made, strict=True)
     ]

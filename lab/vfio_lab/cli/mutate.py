@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
@@ -29,13 +28,14 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
 
     Before them a rebuild without a fault, which must pass. Exits with 1 if a fault survived.
     """
-    from vfio_lab.campaign import mutants, runs
+    from vfio_lab.campaign import mutants
+    from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import packaged
     from vfio_lab.util.cache import Cache
     from vfio_lab.util.registry import Registry
 
-    known = kernels or tuple(path.name for path in sorted(mutants.FOLDER.iterdir()))
-    where = runs.folder(Path(".artifacts").absolute(), "mutate")
+    known = kernels or tuple(mutants.kernels_with_faults())
+    where = new_evidence("mutate")
     fates = []
     for one in known:
         packaged.kernel_catalogue().spec(one)

@@ -18,6 +18,9 @@ import click
 )
 def report(runs: tuple[Path, ...], target: Path) -> None:
     """Write the report of RUNS, the folders of runs on one kernel or several."""
+    from vfio_lab.evidence.retention import mark_as_named
     from vfio_lab.report import site
 
+    for run in runs:
+        mark_as_named(run)
     click.echo(site.write(runs, target.absolute()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from vfio_lab.hw import drawing
-from vfio_lab.hw.topology import TOPOLOGIES
 from vfio_lab.hw.topology import find_topology as find
+from vfio_lab.hw.topology import topologies
 
 
 @click.group()
@@ -17,8 +17,8 @@ def topology() -> None:
 @topology.command("list")
 def list_() -> None:
     """List all topologies."""
-    width = max(len(name) for name in TOPOLOGIES)
-    for each in TOPOLOGIES.values():
+    width = max(len(name) for name in topologies())
+    for each in topologies().values():
         click.echo(f"{each.name:{width}}  {each.summary}")
 
 

@@ -36,6 +36,7 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     Exits with 0 if nothing got worse, 1 if something did, 125 if a patch does not apply or compile.
     """
     from vfio_lab.campaign import compare, runs
+    from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import packaged, series, trial
     from vfio_lab.util.cache import Cache
 
@@ -46,7 +47,7 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     base = packaged.ensure_packaged_kernel(chosen, cache)
     made = trial.patched(chosen, found, cache)
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
-    where = runs.folder(Path(".artifacts").absolute(), "try")
+    where = new_evidence("try")
     before = runs.cached(base, chosen, choice, where / "before", cache)
     title = f"Running scenarios on kernel {made.name}"
     after = runs.run_scenarios(made.bzimage.parent, choice, where / "after", title, at_once(before))

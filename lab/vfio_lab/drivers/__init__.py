@@ -18,6 +18,8 @@ from vfio_lab.drivers.e1000 import E1000
 from vfio_lab.drivers.igb import Igb
 from vfio_lab.drivers.intel_nic import IntelNic
 from vfio_lab.hw import models
+from vfio_lab.util.extensions import join, load_extensions
+from vfio_lab.util.project import once_a_project
 from vfio_lab.vfio.device import Device
 
 
@@ -36,6 +38,20 @@ NICS: Mapping[int, type[IntelNic]] = MappingProxyType(
 )
 
 
+@once_a_project
+def nic_drivers() -> Mapping[str, type[IntelNic]]:
+    """Return the drivers of NICs, of the lab and of extensions, by device ID as sysfs has it.
+
+    Raises:
+        UsageError: two are for one device.
+    """
+    places: list[tuple[object, Mapping[int, type[IntelNic]]]] = [("the lab's own", NICS)]
+    for each in load_extensions():
+        places.append((each.folder / "drivers.py", each.value("drivers", "NICS", {})))
+    named = [(place, {f"{key:#06x}": one for key, one in nics.items()}) for place, nics in places]
+    return join("driver of device", named)
+
+
 def nic_driver(function: PciFunction, device: Device) -> IntelNic:
     """Return the driver of an open Intel NIC; one that has no file here has plain registers.
 
@@ -43,4 +59,4 @@ def nic_driver(function: PciFunction, device: Device) -> IntelNic:
         function: the NIC, which says what it is.
         device: the NIC, open.
     """
-    return NICS.get(int(function.read("device"), 16), IntelNic)(device)
+    return nic_drivers().get(function.read("device").strip(), IntelNic)(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -45,6 +45,8 @@ from vfio_lab.hw.tree import (
     grouped,
     numbered,
 )
+from vfio_lab.util.extensions import join, load_extensions
+from vfio_lab.util.project import once_a_project
 
 # What boot parameters of the topology `acs` say of its ports: the bits of the ACS control register.
 ROOT_PORT_TOLD_OTHERWISE = replace(ROOT_PORT, acs=False)
@@ -341,15 +343,32 @@ _ALL = (
 TOPOLOGIES: Mapping[str, Topology] = MappingProxyType({value.name: value for value in _ALL})
 
 
+@once_a_project
+def topologies() -> Mapping[str, Topology]:
+    """Return the topologies of the lab and of extensions, by name.
+
+    Raises:
+        UsageError: two have one name.
+    """
+    none: Iterable[Topology] = ()
+    others = [
+        (each.folder / "topologies.py", {value.name: value})
+        for each in load_extensions()
+        for value in each.value("topologies", "TOPOLOGIES", none)
+    ]
+    return join("topology", [("the lab's own", TOPOLOGIES), *others])
+
+
 def find_topology(name: str) -> Topology:
     """Return the topology of that name.
 
     Raises:
         UsageError: there is none; names those that are close.
     """
-    if name not in TOPOLOGIES:
-        raise _unknown("there is no topology", name, TOPOLOGIES)
-    return TOPOLOGIES[name]
+    known = topologies()
+    if name not in known:
+        raise _unknown("there is no topology", name, known)
+    return known[name]
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> UsageError:

@@ -22,11 +22,13 @@ from vfio_lab.arch import X86_64
 from vfio_lab.errors import HostError, UsageError
 from vfio_lab.util import apt, host, progress, resources
 from vfio_lab.util.cache import Cache, digest, file_digest
+from vfio_lab.util.extensions import join, load_extensions
 from vfio_lab.util.process import environment, pipeline
 
 IMAGES = resources.root() / "images"
 KIND = "image"
 BASE = "base"
+CATALOGUE = "rootfs.toml"
 SQUASHFS = "root.squashfs"
 FACTS = "image.json"
 SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
@@ -125,16 +127,40 @@ class Image:
         return dict(facts["packages"])
 
 
-def recipes(folder: Path = IMAGES) -> dict[str, Recipe]:
-    """Read all recipes.
+def recipes(folder: Path = IMAGES) -> Mapping[str, Recipe]:
+    """Read all recipes, the lab's and those of extensions.
 
     Args:
         folder: the folder of rootfs.toml and the files it names.
+
+    Raises:
+        UsageError: two recipes have one name.
     """
-    data = tomllib.loads((folder / "rootfs.toml").read_text())
-    others: dict[str, dict[str, Any]] = data.pop("images")
-    merged = {name: {**data, **other, **_both(data, other)} for name, other in others.items()}
-    return {name: _recipe(name, each, folder) for name, each in {BASE: data, **merged}.items()}
+    data = tomllib.loads((folder / CATALOGUE).read_text())
+    own: dict[str, dict[str, Any]] = data.pop("images")
+    places = [
+        (folder, {BASE: _recipe(BASE, data, folder)}),
+        (folder, _images(data, own, folder, folder)),
+    ]
+    for place in (each.folder / IMAGES.name for each in load_extensions()):
+        if (path := place / CATALOGUE).is_file():
+            others = tomllib.loads(path.read_text("utf-8"))["images"]
+            places.append((place, _images(data, others, place, folder)))
+    return join("image", places)
+
+
+def _images(
+    base: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], place: Path, folder: Path
+) -> dict[str, Recipe]:
+    """Return the recipes of a table `images` in `place`, on top of the base of `folder`."""
+    made = {}
+    for name, other in others.items():
+        files = {
+            os.path.relpath(place / file, folder): to for file, to in other.get("files", {}).items()
+        }
+        merged = {**base, **other, **_both(base, {**other, "files": files})}
+        made[name] = _recipe(name, merged, folder)
+    return made
 
 
 def _both(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, dict[str, str]]:

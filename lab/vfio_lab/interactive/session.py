@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vfio_lab.campaign import runs
 from vfio_lab.client.call import Refusal
 from vfio_lab.errors import LabError, UsageError
+from vfio_lab.evidence import retention
 from vfio_lab.hw.topology import Topology
 from vfio_lab.hw.topology import find_topology as named_topology
 from vfio_lab.interactive import terminal
@@ -52,7 +52,9 @@ def pristine_guest(topology_name: str, kernel_name: str | None) -> Iterator[Gues
     wanted = named_topology(topology_name)
     guest_factory = GuestFactory.open(Cache.default(), kernel_name)
     machine = (guest_factory.template if wanted.freezable else guest_factory.machine)(wanted)
-    folder = runs.folder(guest_factory.cache.root / VISITS, wanted.name)
+    visits = guest_factory.cache.root / VISITS
+    retention.delete_old_runs(visits)
+    folder = retention.new_run_folder(visits, wanted.name)
     start = Guest.clone if wanted.freezable else Guest.boot
     failed = False
     try:

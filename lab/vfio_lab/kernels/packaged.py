@@ -25,6 +25,7 @@ from vfio_lab.util.cache import (
     digest,
     file_digest,
 )
+from vfio_lab.util.extensions import join, load_extensions
 
 IMAGES = resources.root() / "images"
 KIND = "kernel"
@@ -34,6 +35,7 @@ INITRAMFS = "early.cpio"
 # Part of every product's key: raise it when the product is laid out or made differently.
 RECIPE = 1
 PLAIN = "plain"
+CATALOGUE = "kernels.toml"
 
 
 @dataclass(frozen=True)
@@ -169,22 +171,37 @@ class Catalogue:
 
 
 def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
-    """Read the catalogue and the fragments it names.
+    """Read the catalogue and the fragments it names, and the kernels of extensions.
 
     Args:
         folder: the folder of kernels.toml.
 
     Raises:
         BuildError: a fragment is malformed.
+        UsageError: two kernels have one name.
     """
-    data = tomllib.loads((folder / "kernels.toml").read_text())
+    data = tomllib.loads((folder / CATALOGUE).read_text())
     base = tuple(option for name in data["fragments"] for option in _fragment(folder, name))
     flavours = {PLAIN: ("", ())} | {
         name: (entry["about"], _fragment(folder, entry["fragment"]))
         for name, entry in data["flavours"].items()
     }
+    places = {folder: data["kernels"]}
+    for path in (each.folder / IMAGES.name / CATALOGUE for each in load_extensions()):
+        if path.is_file():
+            places[path.parent] = tomllib.loads(path.read_text("utf-8"))["kernels"]
+    specs = ((place, _specs(kernels, flavours, base)) for place, kernels in places.items())
+    return Catalogue(data["default"], join("kernel", specs))
+
+
+def _specs(
+    kernels: Mapping[str, Mapping[str, Any]],
+    flavours: Mapping[str, tuple[str, tuple[kconfig.Option, ...]]],
+    options: tuple[kconfig.Option, ...],
+) -> dict[str, Spec]:
+    """Return the kernels of a catalogue's table, each in every flavour."""
     specs = {}
-    for series, entry in data["kernels"].items():
+    for series, entry in kernels.items():
         for flavour, (about, extra) in flavours.items():
             name = series if flavour == PLAIN else f"{series}:{flavour}"
             specs[name] = Spec(
@@ -192,11 +209,11 @@ def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
                 about=about or entry["about"],
                 series=kconfig.series(series),
                 source=ksource.Wanted(entry["package"], tuple(entry["suites"])),
-                steps=entry["steps"][flavour],
-                options=base,
+                steps=entry["steps"].get(flavour, entry["steps"][PLAIN]),
+                options=options,
                 extra=extra,
             )
-    return Catalogue(data["default"], specs)
+    return specs
 
 
 def find_packaged_kernel(name: str, cache: Cache) -> Kernel | None:

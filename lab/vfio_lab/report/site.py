@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vfio_lab.campaign.results import RESULTS, Results, read_results
 from vfio_lab.errors import UsageError
-from vfio_lab.hw.topology import TOPOLOGIES
+from vfio_lab.hw.topology import topologies
 from vfio_lab.machine.state import read_state as load_snapshot
 from vfio_lab.report.pages import plain, render, text
 from vfio_lab.report.picture import picture
@@ -120,9 +120,9 @@ def _page(one: ScenarioView, target: Path) -> dict[str, object]:
 def _picture(one: ScenarioView, target: Path) -> str:
     """Draw the guest at the end of a scenario, once for all that look alike; return its path."""
     seen = load_snapshot(one.evidence / "snapshot.json") if one.evidence else None
-    if seen is None or one.record.topology not in TOPOLOGIES:
+    if seen is None or one.record.topology not in topologies():
         return ""
-    drawn = picture(TOPOLOGIES[one.record.topology], seen).svg()
+    drawn = picture(topologies()[one.record.topology], seen).svg()
     path = target / "pictures" / f"{digest(drawn)[:DIGITS]}.svg"
     path.write_text(drawn)
     return path.relative_to(target).as_posix()

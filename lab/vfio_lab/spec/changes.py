@@ -6,18 +6,16 @@ version when its mainline release or the backport to that version's own series i
 
 from __future__ import annotations
 
-import functools
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 
 from vfio_lab.errors import UsageError
+from vfio_lab.spec.tables import read_table
+from vfio_lab.util.project import once_a_project
 from vfio_lab.util.registry import Registry
 
 Version = tuple[int, ...]
-DATA = "changes.toml"
 PATTERN = re.compile(r"\d+(\.\d+)+")
 # "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)"
 DEBIAN = re.compile(r"\bDebian (\d+\.\d+\.\d+)")
@@ -93,13 +91,10 @@ class Change:
         return f'{self.id} ("{self.subject}", {self.first_release()})'
 
 
-@functools.cache
+@once_a_project
 def load_changes() -> Registry[Change]:
-    """Return the changes of `lab/vfio_lab/spec/data/changes.toml`."""
-    entries = tomllib.loads((resources.files("vfio_lab.spec") / "data" / DATA).read_text())[
-        "change"
-    ]
-    return Registry("change", {entry["id"]: _change(entry) for entry in entries})
+    """Return the changes of `lab/vfio_lab/spec/data/changes.toml` and of extensions."""
+    return read_table("change", "id", _change)
 
 
 def _reached(releases: Iterable[Version], version: Version) -> bool:

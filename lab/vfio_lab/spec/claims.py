@@ -1,22 +1,25 @@
 """Claims: sentences about behaviour, each with a source and the kernels it holds on.
 
-They are data (`spec/data/claims-*.toml`, `areas.toml`, `threads.toml`), so that a scenario cites an
-ID and says nothing twice.
+They are data (`spec/data/claims-*.toml`, `areas.toml`, `threads.toml`, and files of extensions), so
+that a scenario cites an ID and says nothing twice.
 """
 
 from __future__ import annotations
 
 import enum
-import functools
-import tomllib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
+from vfio_lab.errors import UsageError
 from vfio_lab.spec import changes
 from vfio_lab.spec.changes import Change
+from vfio_lab.spec.tables import read_table
+from vfio_lab.util.project import once_a_project
 from vfio_lab.util.registry import Registry
+
+ID = re.compile(r"(?P<area>[A-Z]+)(?P<number>\d+)")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Area:
     """A subject that claims are about.
 
     Args:
-        letter: the first letter of its claims' IDs.
+        letter: the letter, or the letters, that its claims' IDs begin with.
         word: its name, as scenario folders are named.
         title: what it is about.
     """
@@ -66,7 +69,7 @@ class Claim:
     """One claim.
 
     Args:
-        id: area letter and number, `A02`.
+        id: the area's letter and a number, `A02`.
         sentence: what it says.
         thread: the ID of the thread that it comes from.
         source: kernel file:function that decides it.
@@ -94,7 +97,7 @@ class Claim:
     @property
     def area(self) -> str:
         """Its area's letter."""
-        return self.id[0]
+        return order(self.id)[0]
 
     @property
     def shown(self) -> bool:
@@ -158,30 +161,43 @@ def expectation(claim: Claim, has: Callable[[Change], bool]) -> Expectation:
 
 
 def order(claim_id: str) -> tuple[str, int]:
-    """Return what claims are sorted by: area, then number."""
-    return claim_id[0], int(claim_id[1:])
+    """Return what claims are sorted by: area, then number.
+
+    Raises:
+        UsageError: this is no claim's ID.
+    """
+    match = ID.fullmatch(claim_id)
+    if match is None:
+        raise UsageError(
+            f"{claim_id} is no claim's ID", expected="letters of an area, and a number"
+        )
+    return match["area"], int(match["number"])
 
 
-@functools.cache
+@once_a_project
 def areas() -> Registry[Area]:
-    """Return the areas of `areas.toml` by their words."""
-    return Registry("area", {one["word"]: Area(**one) for one in _entries("area")})
+    """Return the areas by their words."""
+    return read_table("area", "word", lambda entry: Area(**entry))
 
 
-@functools.cache
+@once_a_project
 def threads() -> Registry[Thread]:
-    """Return the threads of `threads.toml` by their IDs."""
-    return Registry("thread", {one["id"]: Thread(**one) for one in _entries("thread")})
+    """Return the threads by their IDs."""
+    return read_table("thread", "id", lambda entry: Thread(**entry))
 
 
-@functools.cache
+@once_a_project
 def load_claims() -> Registry[Claim]:
-    """Return the claims of the data files, in order of their IDs."""
-    found: dict[str, Claim] = {}
-    for area in areas().values():
-        for entry in _entries("claim", f"claims-{area.letter.lower()}"):
-            found[entry["id"]] = _claim(entry)
-    return Registry("claim", found)
+    """Return the claims, in order of areas and of their IDs.
+
+    Raises:
+        UsageError: a claim's area or thread is unknown, or two claims have one ID.
+    """
+    found = read_table("claim", "id", _claim)
+    letters = [area.letter for area in areas().values()]
+    _ = [area_called(claim.area) for claim in found.values()]
+    ids = sorted(found, key=lambda one: (letters.index(found[one].area), order(one)))
+    return Registry("claim", {one: found[one] for one in ids})
 
 
 def area_called(name: str) -> Area:
@@ -214,12 +230,6 @@ def select(thread: str | None = None, area: str | None = None) -> list[Claim]:
         for claim in load_claims().values()
         if thread in (None, claim.thread) and letter in (None, claim.area)
     ]
-
-
-def _entries(kind: str, file: str = "") -> list[dict[str, Any]]:
-    path = resources.files("vfio_lab.spec") / "data" / f"{file or kind + 's'}.toml"
-    entries: list[dict[str, Any]] = tomllib.loads(path.read_text())[kind]
-    return entries
 
 
 def _claim(entry: Mapping[str, Any]) -> Claim:

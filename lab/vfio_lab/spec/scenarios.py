@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 
 from vfio_lab.errors import HostError
 from vfio_lab.util import resources
+from vfio_lab.util.extensions import join
+from vfio_lab.util.project import current_project, once_a_project
 
 PROJECT = resources.root()
 FOLDER = PROJECT / "scenarios"
@@ -31,39 +32,50 @@ class Scenario:
     claims: tuple[str, ...]
 
 
-@functools.cache
-def scenario_catalogue(folder: Path = FOLDER) -> Mapping[str, Scenario]:
-    """Return all scenarios by node ID.
+def home() -> tuple[Path, Path]:
+    """Return the project whose scenarios commands run, and their folder; the lab's outside of any.
 
-    Args:
-        folder: the scenarios' folder.
+    Node IDs are relative to the first.
+    """
+    project = current_project()
+    return (PROJECT, FOLDER) if project is None else (project.root, project.scenarios)
+
+
+@once_a_project
+def scenario_catalogue() -> Mapping[str, Scenario]:
+    """Return the lab's scenarios and the project's, by node ID.
 
     Raises:
-        HostError: the scenarios are not beside the library.
+        HostError: the lab's scenarios are not there.
+        UsageError: two scenarios have one node ID.
     """
-    if not folder.is_dir():
+    if not FOLDER.is_dir():
         raise HostError(
-            f"there are no scenarios in {folder}",
+            f"there are no scenarios in {FOLDER}",
             expected="test_*.py",
             hint="install the lab with `make setup`",
         )
+    places = dict.fromkeys([(PROJECT, FOLDER), home()])
+    return join("scenario", [(folder, _scenarios(root, folder)) for root, folder in places])
+
+
+def _scenarios(root: Path, folder: Path) -> dict[str, Scenario]:
     found = {}
     for path in sorted(folder.rglob("test_*.py")):
-        tree = ast.parse(path.read_text(), str(path))
-        place = path.relative_to(folder.parent).as_posix()
+        tree = ast.parse(path.read_text("utf-8"), str(path))
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
                 sentence, *_ = (ast.get_docstring(node) or node.name).splitlines()
-                nodeid = f"{place}::{node.name}"
+                nodeid = f"{path.relative_to(root).as_posix()}::{node.name}"
                 found[nodeid] = Scenario(nodeid, sentence, tuple(cited_claims(node)))
     return found
 
 
-@functools.cache
-def by_claim(folder: Path = FOLDER) -> Mapping[str, tuple[str, ...]]:
-    """Return the node IDs of the scenarios that cite each claim; raises as `catalogue` does."""
+@once_a_project
+def by_claim() -> Mapping[str, tuple[str, ...]]:
+    """Return the node IDs of the scenarios that cite each claim; raises as the catalogue does."""
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for scenario in scenario_catalogue(folder).values():
+    for scenario in scenario_catalogue().values():
         for claim in scenario.claims:
             found[claim].append(scenario.nodeid)
     return {claim: tuple(nodeids) for claim, nodeids in found.items()}

@@ -1,0 +1,118 @@
+"""What others add to the lab: topologies, claims, kernels, images and device drivers.
+
+An extension is a package. A project names its own in `[tool.vfio-lab]`; an installed distribution
+names its package in the entry point group `vfio_lab`. What it adds, it has in known places:
+
+    topologies.py      TOPOLOGIES, the topologies
+    drivers.py         NICS, the driver classes by PCI device ID
+    spec/*.toml        claims, areas, threads and changes
+    images/            rootfs.toml, kernels.toml and what they name
+    faults/KERNEL/     patches for `vfio-lab mutate`
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vfio_lab.errors import UsageError
+from vfio_lab.util.project import current_project, once_a_project
+from vfio_lab.util.registry import Registry
+
+T = TypeVar("T")
+GROUP = "vfio_lab"
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A package that adds to the lab.
+
+    Args:
+        package: its name.
+        folder: where it is.
+    """
+
+    package: str
+    folder: Path
+
+    def value(self, module: str, name: str, default: T) -> T:
+        """Return a value of one of its modules.
+
+        Args:
+            module: the module's name, without the package's.
+            name: the value's name.
+            default: what to return if there is no such module.
+
+        Raises:
+            UsageError: the module has no value of that name.
+        """
+        if not (self.folder / f"{module}.py").is_file():
+            return default
+        found: Any = importlib.import_module(f"{self.package}.{module}")
+        if not hasattr(found, name):
+            raise UsageError(f"{self.folder / module}.py has no {name}", hint="docs/project.md")
+        made: T = getattr(found, name)
+        return made
+
+
+@once_a_project
+def load_extensions() -> tuple[Extension, ...]:
+    """Return the extensions: the project's, then those that are installed.
+
+    Raises:
+        UsageError: a package that should be one cannot be imported.
+    """
+    project = current_project()
+    named: dict[str, str] = {}
+    if project is not None:
+        if project.extensions and str(project.root) not in sys.path:
+            sys.path.insert(0, str(project.root))
+        named = dict.fromkeys(project.extensions, f"[tool.vfio-lab] of {project.root}")
+    for point in importlib.metadata.entry_points(group=GROUP):
+        named.setdefault(point.value, f"the entry point {point.name} of an installed package")
+    return tuple(_extension(package, by) for package, by in named.items())
+
+
+def join(what: str, parts: Iterable[tuple[object, Mapping[str, T]]]) -> Registry[T]:
+    """Join what several places bring into one mapping.
+
+    Args:
+        what: what one of the values is called, for errors.
+        parts: places, each with its values by name.
+
+    Raises:
+        UsageError: two places bring the same name.
+    """
+    found: dict[str, T] = {}
+    places: dict[str, object] = {}
+    for place, values in parts:
+        for name, value in values.items():
+            if name in found:
+                raise UsageError(
+                    f"{what} {name} is there twice",
+                    seen=f"{places[name]} and {place}",
+                    hint="rename one of them: a name means one thing",
+                )
+            found[name], places[name] = value, place
+    return Registry(what, found)
+
+
+def _extension(package: str, named_by: str) -> Extension:
+    try:
+        spec = importlib.util.find_spec(package)
+    except ImportError:
+        spec = None
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    if not places:
+        raise UsageError(
+            f"the extension {package} is no package that can be imported",
+            seen=f"named by {named_by}",
+            hint="an extension is a folder with __init__.py; docs/project.md describes it",
+        )
+    return Extension(package, Path(places[0]))
