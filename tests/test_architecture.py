@@ -244,6 +244,19 @@ def test_a_claim_is_shown_when_a_scenario_cites_it_and_only_then():
     assert shown - in_scenarios == set(), "marked as shown, but cited by no scenario"
 
 
+def test_a_public_name_means_one_thing():
+    """Commands are called as they are typed; the lease is a program of its own."""
+    apart = ("lab/vfio_lab/cli", "lab/vfio_lab/agent")
+    homes = {}
+    for path in modules("lab"):
+        if not where(path).startswith(apart):
+            for node in tree(path).body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+                    homes.setdefault(node.name, []).append(where(path))
+    homes.pop("main", None)  # of programs that are started with -m
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 def test_a_plugins_fixture_is_no_other_plugins():
     homes = {}
     for path in modules("fixtures"):

@@ -117,7 +117,7 @@ def test_what_is_cached_is_fetched_from_nowhere(archive, cache):
     kernel = selector.ensure_kernel(NAME, cache)
     archive.asked.clear()
     assert selector.ensure_kernel(NAME, cache) == selector.find_kernel(NAME, cache) == kernel
-    assert selector.remove_kernel(NAME, cache) == 1
+    assert selector.remove_named_kernel(NAME, cache) == 1
     assert selector.find_kernel(NAME, cache) is None
     assert selector.ensure_kernel(NAME, cache) == kernel  # its packages were kept
     assert archive.asked == []

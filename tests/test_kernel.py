@@ -1,4 +1,3 @@
-import contextlib
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.processes import running
 
 from vfio_lab.cli.kernel import kernel as command
 from vfio_lab.errors import (
@@ -220,15 +220,6 @@ def test_a_failing_compiler_is_quoted_and_nothing_half_made_stays(cache: Cache, 
     assert refusal.value.where is not None
     assert "no such luck" in refusal.value.where.read_text()
     assert leftovers(cache) == []
-
-
-def running(word: str) -> bool:
-    """Return whether a process has a word in its command line."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # gone meanwhile
-            if word.encode() in path.read_bytes().split(b"\0"):
-                return True
-    return False
 
 
 def test_an_interrupt_ends_the_build_and_leaves_nothing(

@@ -98,7 +98,7 @@ def _packaged(name: str, cache: Cache) -> dict[str, str]:
 def remove(name: str, source: bool) -> None:
     """Delete every build of a kernel, outdated ones too."""
     cache = Cache.default().open()
-    count = selector.remove_kernel(name, cache)
+    count = selector.remove_named_kernel(name, cache)
     click.echo(f"{name}: {count} build{'s' if count != 1 else ''} deleted")
     if source:
         ksource.drop(cache, selector.catalogue_entry(name).source)

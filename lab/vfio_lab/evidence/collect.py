@@ -27,7 +27,7 @@ from pathlib import Path
 
 from vfio_lab.errors import LabError
 from vfio_lab.evidence.calls import call_records, transcript
-from vfio_lab.evidence.stacks import stacks
+from vfio_lab.evidence.stacks import kernel_stacks
 from vfio_lab.evidence.timeline import timeline
 from vfio_lab.machine.base import TestMachine
 from vfio_lab.machine.state import Snapshot
@@ -128,7 +128,7 @@ def _ask(guest: TestMachine) -> EndState:
     with contextlib.suppress(LabError):  # functions that come and go cannot be looked at
         snapshot = guest.snapshot()
     with contextlib.suppress(LabError):
-        sleeping = stacks(guest, snapshot.held if snapshot else ())
+        sleeping = kernel_stacks(guest, snapshot.held if snapshot else ())
     return EndState(records, snapshot, sleeping)
 
 

@@ -22,7 +22,7 @@ UNINTERRUPTIBLE = "D"
 
 
 @dataclass(frozen=True)
-class Task:
+class KernelTask:
     """A process of the machine.
 
     Args:
@@ -38,7 +38,7 @@ class Task:
     parent: int
 
 
-def unanswered(entries: Iterable[Entry]) -> list[Entry]:
+def unfinished_calls(entries: Iterable[Entry]) -> list[Entry]:
     """Return the calls that have not returned, and the kills that have not ended their user."""
     return [
         entry
@@ -49,7 +49,7 @@ def unanswered(entries: Iterable[Entry]) -> list[Entry]:
     ]
 
 
-def stacks(guest: TestMachine, held: Sequence[OpenFile]) -> str:
+def kernel_stacks(guest: TestMachine, held: Sequence[OpenFile]) -> str:
     """Return where each user that is still in a call is, and everyone else who cannot be woken.
 
     Args:
@@ -59,7 +59,7 @@ def stacks(guest: TestMachine, held: Sequence[OpenFile]) -> str:
     Raises:
         LabError: the machine does not answer any more.
     """
-    waiting = {entry.pid: entry for entry in unanswered(guest.transcript)}
+    waiting = {entry.pid: entry for entry in unfinished_calls(guest.transcript)}
     if not waiting:
         return ""
     observer = start_user(guest.channel, "observer")  # root may be among those who sleep
@@ -72,24 +72,26 @@ def stacks(guest: TestMachine, held: Sequence[OpenFile]) -> str:
     return "\n".join(told)
 
 
-def _tasks(observer: User) -> Iterator[Task]:
+def _tasks(observer: User) -> Iterator[KernelTask]:
     for pid in filter(str.isdecimal, observer.listdir("/proc")):
         line = _read(observer, f"/proc/{pid}/stat")
         head, _, rest = line.rpartition(") ")
         if rest:
             state, parent, *_ = rest.split()
-            yield Task(int(pid), head.partition("(")[2], state, int(parent))
+            yield KernelTask(int(pid), head.partition("(")[2], state, int(parent))
 
 
-def _started_by(task: Task, users: Mapping[int, Entry], tasks: Mapping[int, Task]) -> bool:
+def _started_by(
+    task: KernelTask, users: Mapping[int, Entry], tasks: Mapping[int, KernelTask]
+) -> bool:
     """Return whether a task is one of the users or a child of one, at any remove."""
-    seen: Task | None = task
+    seen: KernelTask | None = task
     while seen is not None and seen.pid not in users:
         seen = tasks.get(seen.parent)
     return seen is not None
 
 
-def _told(observer: User, task: Task, entry: Entry | None, held: Sequence[OpenFile]) -> str:
+def _told(observer: User, task: KernelTask, entry: Entry | None, held: Sequence[OpenFile]) -> str:
     who = f"{entry.user if entry else task.name} (pid {task.pid})"
     lines = [f"{who}: {task.state} ({STATES.get(task.state, 'see ps(1)')})"]
     if entry is not None:

@@ -37,7 +37,8 @@ class Distribution:
     def key(self, packages: tuple[apt.Package, ...]) -> str:
         """Return the cache key of the kernel made from certain packages."""
         sums = [each.sha256 for each in packages]
-        return digest({"recipe": foreign.recipe(), "name": self.name, "packages": sums})[:16]
+        inputs = {"recipe": foreign.packing_digest(), "name": self.name, "packages": sums}
+        return digest(inputs)[:16]
 
 
 def distribution_catalogue(path: Path = foreign.CATALOGUE) -> Mapping[str, Distribution]:
@@ -89,7 +90,9 @@ def ensure_distribution_kernel(name: str, cache: Cache) -> Kernel:
             built = installed.find_installed(root, name)
             foreign.pack(built, scratch, log)
             facts = {"package": packages[0].name, "package_version": packages[0].version}
-            foreign.write_facts(built, scratch, {"name": name, "suite": packages[0].suite, **facts})
+            foreign.write_foreign_facts(
+                built, scratch, {"name": name, "suite": packages[0].suite, **facts}
+            )
             shutil.rmtree(root)
 
     return kernels.read_kernel(cache.obtain(KIND, one.key(packages), build))

@@ -24,7 +24,7 @@ WORD_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Entry:
+class BootEntry:
     """One entry of an initramfs.
 
     Args:
@@ -49,14 +49,14 @@ def initramfs(init: bytes, modules: Sequence[Module]) -> bytes:
     """
     order = "".join(f"/lib/{each.place.name}\n" for each in modules)
     entries = [
-        Entry("dev", stat.S_IFDIR | 0o755),
+        BootEntry("dev", stat.S_IFDIR | 0o755),
         # Until devtmpfs is mounted the first process would have nobody to tell what is wrong.
-        Entry("dev/console", stat.S_IFCHR | 0o600, device=CONSOLE),
-        Entry("lib", stat.S_IFDIR | 0o755),
-        *(Entry(f"lib/{each.place.name}", stat.S_IFREG | 0o644, each.data) for each in modules),
-        Entry("modules", stat.S_IFREG | 0o644, order.encode()),
-        Entry("init", stat.S_IFREG | 0o755, init),
-        Entry(TRAILER, 0),
+        BootEntry("dev/console", stat.S_IFCHR | 0o600, device=CONSOLE),
+        BootEntry("lib", stat.S_IFDIR | 0o755),
+        *(BootEntry(f"lib/{each.place.name}", stat.S_IFREG | 0o644, each.data) for each in modules),
+        BootEntry("modules", stat.S_IFREG | 0o644, order.encode()),
+        BootEntry("init", stat.S_IFREG | 0o755, init),
+        BootEntry(TRAILER, 0),
     ]
     return b"".join(part for number, each in enumerate(entries, 1) for part in _newc(each, number))
 
@@ -78,7 +78,7 @@ def compiled(scratch: Path, log: Path) -> bytes:
     return program
 
 
-def _newc(entry: Entry, number: int) -> Iterator[bytes]:
+def _newc(entry: BootEntry, number: int) -> Iterator[bytes]:
     """Yield an entry in cpio's format newc.
 
     Source: Documentation/driver-api/early-userspace/buffer-format.rst

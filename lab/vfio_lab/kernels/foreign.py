@@ -95,7 +95,7 @@ class Built:
         Raises:
             UsageError: a module is damaged, for another kernel, or needs one that is missing.
         """
-        return self.modules.with_needs(guest() if self.early else self._places)
+        return self.modules.with_needs(loadable_modules() if self.early else self._places)
 
     @property
     def _places(self) -> Iterable[str]:
@@ -108,12 +108,12 @@ def early(path: Path = CATALOGUE) -> list[Early]:
     return [Early(name, one["option"], one["needed"]) for name, one in entries.items()]
 
 
-def guest(path: Path = CATALOGUE) -> list[str]:
+def loadable_modules(path: Path = CATALOGUE) -> list[str]:
     """Return the modules that scenarios may load."""
     return list(tomllib.loads(path.read_text())["guest"])
 
 
-def recipe() -> str:
+def packing_digest() -> str:
     """Return the digest of all that decides how a kernel is packed, but for the kernel."""
     files = [file_digest(path) for path in (CATALOGUE, earlyboot.SOURCE)]
     return digest({"recipe": RECIPE, "files": files})
@@ -127,7 +127,7 @@ def ensure_foreign_kernel(built: Built, cache: Cache) -> Kernel:
         HostError: a tool or disk space is missing.
     """
     inputs = {
-        "recipe": recipe(),
+        "recipe": packing_digest(),
         "name": built.name,
         "files": [file_digest(path) for path in (built.image.path, built.config)],
         "modules": [_sum(each) for each in (*built.early, *built.chosen)],
@@ -138,7 +138,7 @@ def ensure_foreign_kernel(built: Built, cache: Cache) -> Kernel:
     def build(scratch: Path) -> None:
         with progress.task(f"Packing kernel {label}"):
             pack(built, scratch, cache.root / "logs" / f"kernel-{label}-pack.log")
-        write_facts(built, scratch, {"name": label, "lasting": False})
+        write_foreign_facts(built, scratch, {"name": label, "lasting": False})
 
     entry = cache.obtain(KIND, key, build)
     cache.prune(KIND, KEPT, IDLE_S)
@@ -173,7 +173,7 @@ def pack(built: Built, scratch: Path, log: Path) -> None:
             (scratch / kernels.VMLINUX).write_bytes(vmlinux)
 
 
-def write_facts(built: Built, scratch: Path, facts: Mapping[str, object]) -> None:
+def write_foreign_facts(built: Built, scratch: Path, facts: Mapping[str, object]) -> None:
     """Write down what a kernel is, beside it.
 
     Args:

@@ -54,12 +54,12 @@ class Module:
     @property
     def name(self) -> str:
         """Its name as the kernel writes it, with underscores."""
-        return name_of(self.place.name)
+        return module_name(self.place.name)
 
     @property
     def depends(self) -> list[str]:
         """The names of the modules whose symbols it uses."""
-        return [name_of(each) for each in info(self.data, "depends").split(",") if each]
+        return [module_name(each) for each in info(self.data, "depends").split(",") if each]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ModuleSet:
     @cached_property
     def places(self) -> Mapping[str, Path]:
         """Where each module is, by its name."""
-        return {name_of(each.name): each for each in self.files if SUFFIX.search(each.name)}
+        return {module_name(each.name): each for each in self.files if SUFFIX.search(each.name)}
 
     @property
     def lists(self) -> Mapping[Path, Path]:
@@ -118,7 +118,7 @@ class ModuleSet:
             UsageError: a module is damaged, or for another kernel, or needs one that is missing.
         """
         done: dict[str, Module] = {}
-        for name in map(name_of, names):
+        for name in map(module_name, names):
             if name in self.places:
                 self._add(name, done, ())
         return list(done.values())
@@ -138,7 +138,7 @@ class ModuleSet:
         done[name] = module
 
 
-def name_of(text: str) -> str:
+def module_name(text: str) -> str:
     """Return a module's name for a file name or for what a user wrote."""
     return SUFFIX.sub("", text).replace("-", "_")
 

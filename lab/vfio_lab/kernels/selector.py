@@ -72,7 +72,7 @@ def find_kernel(name: str, cache: Cache) -> Kernel | None:
     return kernels.find_packaged_kernel(name, cache)
 
 
-def remove_kernel(name: str, cache: Cache) -> int:
+def remove_named_kernel(name: str, cache: Cache) -> int:
     """Delete every product of a named kernel, outdated ones too, and return how many there were.
 
     Raises:
