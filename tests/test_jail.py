@@ -21,7 +21,7 @@ all:
 	echo mine >> $(CURDIR)/Makefile || echo "the tree is closed"
 	python3 -c "import socket; socket.create_connection(('127.0.0.1', $(PORT)))" \\
 		|| echo "no network"
-	setsid sh -c 'sleep 61; :' >/dev/null 2>&1 & echo $$! > lab-out/outlived
+	setsid sh -c 'sleep $(PORT); :' >/dev/null 2>&1 & echo $$! > lab-out/outlived
 	env | grep SSH_AUTH_SOCK || echo "no agent"
 	echo built > lab-out/result
 """
@@ -74,7 +74,7 @@ def test_a_build_gets_its_result_and_nothing_else(bench, home, port):
 
 def test_a_build_leaves_no_process(bench, port):
     make(bench, port)
-    assert not running("sleep 61; :")
+    assert not running(f"sleep {port}; :")
 
 
 def test_without_a_jail_the_same_build_does_all_of_it(bench, home, port, monkeypatch):
