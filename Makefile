@@ -20,8 +20,9 @@ check: setup ## lint, types, the lab's own tests, scenarios on the default kerne
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache >.artifacts/imports.log || { cat .artifacts/imports.log; exit 1; }
-	$(PYTEST) tests/ --ignore tests/real --ignore tests/guests -n $(JOBS)
+	$(PYTEST) tests/ --ignore tests/real --ignore tests/guests --ignore tests/package -n $(JOBS)
 	$(PYTEST) scenarios/ tests/guests -n $(JOBS) --lab-require
+	$(PYTEST) tests/package
 
 matrix: setup ## the scenarios on all three kernels, and what is made of kernels: try, bisect, mutate
 	$(PYTEST) tests/real

@@ -23,6 +23,7 @@ TERMINATED = 143
 FAILED = 1
 # The help is written here too, so that `--help` imports none of them.
 COMMANDS = {
+    "init": "Make a project of your own: topology, claim, scenario, CI job.",
     "doctor": "Say what this host can do, and how to get what it lacks.",
     "shell": "Give a prompt in a pristine guest.",
     "run": "Run a command in a pristine guest, for scripts.",

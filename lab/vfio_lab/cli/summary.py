@@ -18,7 +18,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 def summary(run: Path, thread: str | None, base: Path | None) -> None:
     """Sum up RUN, a run's folder in .artifacts: kernel, verdicts by claim, failures."""
     from vfio_lab.campaign import results
+    from vfio_lab.evidence.retention import mark_as_named
     from vfio_lab.report.summary import summarize as summed_up
 
+    mark_as_named(run)
     against = results.read_results(base) if base else None
     click.echo(summed_up(results.read_results(run), thread, against))
