@@ -34,7 +34,7 @@ def test_a_wait_in_vain_says_for_what_and_what_it_saw_last():
     looks = itertools.count()
     with pytest.raises(DeadlineExceeded) as late:
         wait_until("seven", lambda: 0 if next(looks) else None, Deadline.after(0.02))
-    assert "waited in vain for seven" in str(late.value)
+    assert "timed out waiting for seven" in str(late.value)
     assert late.value.seen == "0"
     assert next(looks) > 2
 

@@ -138,7 +138,7 @@ def test_faults_are_covered_by_the_projects_scenarios(project):
 )
 def test_a_name_that_the_lab_has_is_refused_with_both_places(project, read):
     with standing_in(project.parent):
-        with pytest.raises(UsageError, match=r"is there twice") as error:
+        with pytest.raises(UsageError, match=r"is defined twice") as error:
             read()
         assert str(project) in error.value.seen
         assert " and " in error.value.seen
@@ -187,11 +187,11 @@ def test_the_labs_checkout_is_a_project_of_its_own():
 @pytest.mark.parametrize("line", ['extension = ["x"]', "extensions = 1", "scenarios = []"])
 def test_a_table_that_is_not_understood_is_refused(tmp_path, line):
     (tmp_path / "pyproject.toml").write_text(f"[tool.vfio-lab]\n{line}\n")
-    with standing_in(tmp_path), pytest.raises(UsageError, match="is not understood"):
+    with standing_in(tmp_path), pytest.raises(UsageError, match="is invalid"):
         current_project()
 
 
 def test_a_package_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.vfio-lab]\nextensions = ["not_there"]\n')
-    with standing_in(tmp_path), pytest.raises(UsageError, match="not_there is no package"):
+    with standing_in(tmp_path), pytest.raises(UsageError, match="cannot import the extension not_there"):
         topologies()

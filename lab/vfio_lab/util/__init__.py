@@ -1,1 +1,1 @@
-"""Plumbing that knows nothing of guests: cache, deadlines, processes, progress, packages."""
+"""Utilities that do not depend on guests: cache, deadlines, processes, progress, packages."""

@@ -1,7 +1,7 @@
-"""Debian packages without root: an apt of the lab's own, on the mirror that the host already uses.
+"""Debian packages without root: a private apt that uses the host's mirror.
 
-The host's apt tells where its packages come from and how to get there (proxies, certificates);
-lists, state and downloads are the lab's. Signatures and sums are checked by apt, always.
+The host's apt configuration supplies the sources and how to reach them (proxies, certificates).
+The lab keeps its own lists, state and downloads. apt always checks signatures and checksums.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SUITES = frozenset(
 POCKETS = ("-updates", "-backports", "-proposed-updates")
 SECURITY = "-security"
 SECURITY_LABEL = "Debian-Security"
-ROLLING = frozenset(("sid", "unstable"))  # fixes arrive there by themselves
+ROLLING = frozenset(("sid", "unstable"))  # these have no separate security suite
 NO_SUCH_SUITE = ("does not have a Release file", "no longer has a Release file")
 PERCENT = re.compile(r"dlstatus:\d+:(\d+(?:\.\d+)?):")
 FETCH_HINT = "check the network, and that the host's own `apt-get update` works"
@@ -66,9 +66,9 @@ class Mirror:
     """Where Debian's packages come from.
 
     Args:
-        uri: the archive, as apt's sources name it.
-        keyring: what its signatures are checked with; None leaves that to apt's own keys.
-        security: the archive of security updates, empty if none is known.
+        uri: the archive's URI, as written in apt's sources.
+        keyring: the keyring that checks its signatures; None uses apt's own keys.
+        security: the URI of the security updates, empty if unknown.
     """
 
     uri: str
@@ -78,14 +78,14 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Package:
-    """One version of a package, as a signed list names it.
+    """One version of a package, as recorded in a signed package list.
 
     Args:
-        name: of the package.
-        version: Debian's, with its revision.
-        suite: whose list names it.
-        sha256: of the file.
-        size_bytes: of the file.
+        name: the package's name.
+        version: Debian's version, with the revision.
+        suite: the suite whose list contains it.
+        sha256: the checksum of the file.
+        size_bytes: the size of the file.
     """
 
     name: str
@@ -101,7 +101,7 @@ def mirror() -> Mirror:
     Raises:
         HostError: the host has no Debian source.
     """
-    # Without release files apt hides the targets, unless told not to look for them.
+    # Without release files apt lists no targets, unless it is called with --no-release-info.
     listings = [_targets("--release-info"), _targets("--no-release-info")]
     uri = next((uri for uri in map(choose_mirror, listings) if uri is not None), None)
     if uri is None:
@@ -117,10 +117,10 @@ def mirror() -> Mirror:
 
 
 def security(listings: Iterable[str], uri: str) -> str:
-    """Return the archive of security updates: the host's, else where it is beside the main one.
+    """Return the URI of the security updates: the host's source, else a guess from the main URI.
 
     Args:
-        listings: as for `choose`.
+        listings: apt's index targets, each as for `choose_mirror`.
         uri: the main archive.
     """
     for line in "\n".join(listings).splitlines():
@@ -132,13 +132,13 @@ def security(listings: Iterable[str], uri: str) -> str:
 
 
 def choose_mirror(listing: str) -> str | None:
-    """Return the URI of Debian's main archive among apt's index targets, if it is there.
+    """Return the URI of Debian's main archive from apt's index targets, None if it is not there.
 
-    Before the first update apt knows the suite's name but nothing that the archive says of
-    itself, and third parties name their suites like Debian's. Then the address must tell.
+    Before the first `apt-get update` apt knows the suite's name but not the archive's origin and
+    label, and third parties use Debian's suite names. The URI's path decides in that case.
 
     Args:
-        listing: lines of `FIELDS`, separated by bars.
+        listing: lines with the values of `FIELDS`, separated by bars.
     """
     ranked = []
     for position, line in enumerate(listing.splitlines()):
@@ -160,12 +160,12 @@ def choose_mirror(listing: str) -> str | None:
 
 @dataclass(frozen=True)
 class Apt:
-    """An apt whose lists, state and downloads are in a folder of its own.
+    """An apt that keeps its lists, state and downloads in a private folder.
 
     Args:
         folder: the folder.
         source: the mirror.
-        log: file for what apt says.
+        log: the file that receives apt's output.
     """
 
     folder: Path
@@ -173,17 +173,24 @@ class Apt:
     log: Path
 
     def prepare(self) -> None:
-        """Lay out the folder, which is empty."""
+        """Create apt's folders and configuration in the empty folder."""
         for name in ("state/lists/partial", "cache/archives/partial"):
             (self.folder / name).mkdir(parents=True)
         config = CONFIG.format(folder=self.folder, user=_user_name())
         (self.folder / "apt.conf").write_text(config)
 
     def update(self, suite: str, on_percent: Callable[[float], None] = lambda _done: None) -> bool:
-        """Fetch the list of a suite, security updates included; return False if there is none.
+        """Fetch the package list of a suite and its security updates.
+
+        Args:
+            suite: the suite.
+            on_percent: called with the percentage that is done.
+
+        Returns:
+            False if the mirror does not have the suite.
 
         Raises:
-            HostError: the list could not be had, or its signature is wrong.
+            HostError: the list cannot be fetched, or its signature is wrong.
         """
         main = (self.source.uri, suite)
         fixes = (self.source.security, suite + SECURITY)
@@ -204,7 +211,7 @@ class Apt:
         (self.folder / "sources.list").write_text("".join(lines))
 
     def candidate(self, name: str, suite: str) -> Package | None:
-        """Return the newest version of a package in the suite that was updated last."""
+        """Return the newest version of a package in the most recently updated suite."""
         shown = self._cache("show", "--no-all-versions", name)
         fields = dict(re.findall(r"^([\w-]+): (.*)$", shown, re.MULTILINE))
         if fields.get("Package") != name:
@@ -218,7 +225,7 @@ class Apt:
         return Package(name, version, where, fields["SHA256"], int(fields["Size"]))
 
     def needs(self, name: str) -> list[str]:
-        """Return the names that a package depends on, directly or not, alternatives too."""
+        """Return the names of a package's recursive dependencies, alternatives included."""
         shown = self._cache("depends", "--recurse", "--important", name)
         return [line for line in shown.splitlines() if line.strip() == line and line != name]
 
@@ -226,10 +233,10 @@ class Apt:
         return bool(self.source.security) and suite in SUITES - ROLLING
 
     def _cache(self, *words: str) -> str:
-        return _said("apt-cache", *self._options, *words).stdout
+        return _run_quietly("apt-cache", *self._options, *words).stdout
 
     def names(self, pattern: str) -> list[str]:
-        """Return the names in the suite that was updated last which match a pattern."""
+        """Return the package names in the most recently updated suite that match a pattern."""
         shown = self._cache("pkgnames").split()
         return sorted(name for name in shown if re.fullmatch(pattern, name))
 
@@ -243,11 +250,11 @@ class Apt:
 
         Args:
             package: the package and the version to fetch.
-            folder: where the file goes.
+            folder: the folder for the file.
             on_percent: called with the percentage that is done.
 
         Raises:
-            HostError: it could not be had, or is not what the signed list says.
+            HostError: the file cannot be fetched, or differs from the signed list.
         """
         self._run(
             f"fetch {package.name} {package.version}",
@@ -293,10 +300,10 @@ class Apt:
 
 @contextlib.contextmanager
 def session(cache: Cache, source: Mirror | None = None) -> Iterator[Apt]:
-    """Yield an apt that works inside the cache; its lists are dropped at the end.
+    """Yield an apt that works inside the cache; delete its lists at the end.
 
     Args:
-        cache: where it works.
+        cache: the cache that holds apt's folder.
         source: the mirror, by default the host's.
 
     Raises:
@@ -306,7 +313,7 @@ def session(cache: Cache, source: Mirror | None = None) -> Iterator[Apt]:
     root = cache.open().root
     folder = root / "apt"
     with cache.lock("apt", "lists"):
-        shutil.rmtree(folder, ignore_errors=True)  # we hold the lock: its owner was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed run: we hold the lock
         folder.mkdir(mode=0o700)
         try:
             tool = Apt(folder, source, root / "logs" / "apt.log")
@@ -319,15 +326,15 @@ def session(cache: Cache, source: Mirror | None = None) -> Iterator[Apt]:
 def _targets(option: str) -> str:
     template = "|".join(f"$({field})" for field in FIELDS)
     options = [option, "--format", template]
-    return _said("apt-get", "indextargets", *options, "Created-By: Packages").stdout
+    return _run_quietly("apt-get", "indextargets", *options, "Created-By: Packages").stdout
 
 
-def _said(*command: str) -> subprocess.CompletedProcess[str]:
+def _run_quietly(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, env=environment())
 
 
 def _user_name() -> str:
-    # Without root apt drops to nobody anyway; as root its own user cannot enter the cache.
+    # Without root apt cannot switch users. As root, the user `_apt` cannot read the cache.
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

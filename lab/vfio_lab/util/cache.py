@@ -1,11 +1,12 @@
-"""Content-addressed entries that are either whole and verified, or absent.
+"""Content-addressed cache whose entries are either complete and verified, or absent.
 
-An entry is a folder `KIND/KEY` with a `manifest.json` of its files' sizes and SHA-256 sums. It
-is built in a scratch folder under a lock and renamed into place, so that no run ever sees half
-of one. Hashing a template on every use would cost more than cloning it: a successful check
-leaves a *seal* with each file's inode, size, mtime and ctime, and only a broken seal is checked
-by content again. No user program can set a ctime; but one tick of the kernel's clock stamps all
-that happens within it alike, so what changed a moment ago gets no seal yet.
+An entry is a folder `KIND/KEY` with a `manifest.json` that lists the sizes and SHA-256 sums of its
+files. It is built in a scratch folder under a lock and renamed into place, so that no run sees an
+incomplete entry. Hashing a template on every use would cost more than cloning it. A successful
+check therefore writes a *seal* with the inode, size, mtime and ctime of each file, and the contents
+are hashed again only if the seal does not match. User programs cannot set a ctime, but changes
+within one tick of the kernel's clock get the same time stamp. An entry that changed a moment ago is
+therefore not sealed yet.
 """
 
 from __future__ import annotations
@@ -44,15 +45,15 @@ def digest(value: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content; holes are skipped but count by their place."""
+    """Return the SHA-256 of a file's content; holes are not read, but their offsets count."""
     total = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         fd = file.fileno()
         size = os.fstat(fd).st_size
         position = _data_from(fd, 0, size)
         while position < size:
-            # Aligned to the file, not to the hole before, so that a copy that fills or digs
-            # holes (rsync, tar) keeps the digest.
+            # Chunks are aligned to the start of the file, not to the preceding hole, so that a
+            # copy with fewer or more holes (rsync, tar) has the same digest.
             offset = position - position % CHUNK_BYTES
             chunk = os.pread(fd, CHUNK_BYTES, offset)
             if chunk != ZEROS[: len(chunk)]:
@@ -64,7 +65,7 @@ def file_digest(path: Path) -> str:
 
 
 def _data_from(fd: int, position: int, size: int) -> int:
-    """Return where the next data is, `size` if there is none."""
+    """Return the offset of the next data, `size` if there is none."""
     try:
         return os.lseek(fd, position, os.SEEK_DATA)
     except OSError as error:
@@ -75,10 +76,10 @@ def _data_from(fd: int, position: int, size: int) -> int:
 
 @dataclass(frozen=True)
 class Cache:
-    """The lab's folder of built things.
+    """The folder of everything that the lab builds.
 
     Args:
-        root: the folder; made on first use, mode 0700.
+        root: the folder; created on first use, mode 0700.
     """
 
     root: Path
@@ -89,10 +90,10 @@ class Cache:
         return cls(platformdirs.user_cache_path("vfio-lab"))
 
     def open(self) -> Cache:
-        """Make the root if needed and check that it is ours.
+        """Create the root if needed and check that it belongs to this user.
 
         Raises:
-            UsageError: the root belongs to another user or is no folder.
+            UsageError: the root belongs to another user or is not a folder.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -114,22 +115,22 @@ class Cache:
         return self
 
     def path(self, kind: str, key: str) -> Path:
-        """Return where the entry lives, whether or not it is there."""
+        """Return the path of the entry, whether or not it exists."""
         return self.root / kind / key
 
     def lock(self, kind: str, key: str) -> filelock.FileLock:
-        """Return the lock that guards the entry between runs."""
+        """Return the lock that protects the entry from other runs."""
         folder = self.open().root / "locks"
         folder.mkdir(mode=0o700, exist_ok=True)
         return filelock.FileLock(folder / f"{kind}-{key}.lock", mode=0o600)
 
     def find(self, kind: str, key: str) -> Path | None:
-        """Return the entry if it is whole, else None."""
+        """Return the entry if it is complete and undamaged, else None."""
         entry, seal = self.path(kind, key), self._seal(kind, key)
         if not _whole(entry, seal):
             return None
         with contextlib.suppress(OSError):
-            os.utime(seal)  # its time says when the entry was last used, see `prune`
+            os.utime(seal)  # `prune` reads the seal's mtime as the time of last use
         return entry
 
     def obtain(
@@ -140,18 +141,18 @@ class Cache:
         *,
         on_wait: Callable[[], None] = lambda: None,
     ) -> Path:
-        """Return the entry, building it first if it is missing or damaged.
+        """Return the entry; build it first if it is missing or damaged.
 
         Args:
             kind: `kernel`, `image`, `template`, ...
             key: digest of all inputs.
-            build: fills the empty scratch folder it is given.
-            on_wait: called once when another run holds the entry's lock.
+            build: called with an empty scratch folder, which it fills.
+            on_wait: called once if another run holds the entry's lock.
 
         Raises:
             UsageError: the cache belongs to another user.
             HostError: the disk is full.
-            LabError: whatever `build` raises; nothing is left behind.
+            LabError: `build` failed; the scratch folder is deleted.
         """
         if (entry := self.open().find(kind, key)) is not None:
             return entry
@@ -161,17 +162,17 @@ class Cache:
         return entry
 
     def prune(self, kind: str, keep: int, idle_s: float = 0.0) -> None:
-        """Delete the least recently used entries of a kind beyond the `keep` latest.
+        """Delete the least recently used entries of a kind.
 
         Args:
-            kind: which entries.
-            keep: how many stay.
-            idle_s: those used within the last so many seconds stay too.
+            kind: the kind of entries.
+            keep: how many of the most recently used entries to keep.
+            idle_s: entries used within this time are kept as well, in seconds.
         """
 
         def last_use(key: str) -> float:
             for path in (self._seal(kind, key), self.path(kind, key)):
-                with contextlib.suppress(OSError):  # just built, it may have no seal yet
+                with contextlib.suppress(OSError):  # a new entry may have no seal yet
                     return path.stat().st_mtime
             return 0.0
 
@@ -180,14 +181,14 @@ class Cache:
                 self.remove(kind, key)
 
     def remove(self, kind: str, key: str) -> None:
-        """Delete the entry, if it is there."""
+        """Delete the entry if it exists."""
         with self.lock(kind, key):
             self._discard(kind, key)
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of all entries of a kind that have a manifest."""
         names = (path.parent.name for path in (self.root / kind).glob(f"*/{MANIFEST}"))
-        return sorted(name for name in names if not name.startswith("."))  # those are being built
+        return sorted(name for name in names if not name.startswith("."))  # dot: being built
 
     def _seal(self, kind: str, key: str) -> Path:
         return self.root / kind / f"{key}.seal"
@@ -227,7 +228,7 @@ class Cache:
         self._discard(kind, key)
         parent = self.root / kind
         parent.mkdir(mode=0o700, exist_ok=True)
-        for stale in parent.glob(f".{key}.*"):  # we hold the lock: its builder was killed
+        for stale in parent.glob(f".{key}.*"):  # left by a killed run: we hold the lock
             shutil.rmtree(stale, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=parent))
         entry = self.path(kind, key)
@@ -275,11 +276,11 @@ def _stamp(entry: Path) -> Stamp:
 
 
 def _write_seal(stamp: Stamp, seal: Path) -> None:
-    """Seal an entry as of `stamp`; a missing seal only costs a re-hash on the next use."""
-    changed_ns = max((each[-1] for name, each in stamp.items() if name != MANIFEST), default=0)
+    """Write the seal of an entry; a missing seal only costs a re-hash on the next use."""
+    changed_ns = max((times[-1] for name, times in stamp.items() if name != MANIFEST), default=0)
     if changed_ns > time.time_ns() - SETTLED_NS:
         return
-    with contextlib.suppress(OSError):  # a full disk, say
+    with contextlib.suppress(OSError):  # for example a full disk
         write_whole(seal, json.dumps(stamp))
 
 
@@ -291,7 +292,7 @@ def _sealed(seal: Path) -> object:
 
 def _whole(entry: Path, seal: Path) -> bool:
     try:
-        # Taken before the content is read: an edit in between breaks the seal that follows.
+        # Taken before the contents are read, so that an edit in between invalidates the new seal.
         stamp = _stamp(entry)
         if _sealed(seal) == stamp:
             return True

@@ -1,4 +1,4 @@
-"""One monotonic deadline, made at the edge and passed down to every wait below it."""
+"""A monotonic deadline, created by the outermost caller and passed to every wait below it."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether no time is left."""
+        """Whether the deadline has passed."""
         return self.remaining_s == 0.0
 
 
 def wait_until(what: str, probe: Callable[[], T], deadline: Deadline) -> T:
-    """Call `probe` until it returns something true, and return that.
+    """Call `probe` until it returns a true value, and return that value.
 
-    Only for states that announce themselves by no event.
+    Use it only for states that no event announces.
 
     Args:
         what: the awaited state, for the error.
-        probe: a cheap look at the state.
+        probe: reads the state; it must be cheap.
         deadline: when to give up.
 
     Raises:
@@ -55,6 +55,6 @@ def wait_until(what: str, probe: Callable[[], T], deadline: Deadline) -> T:
         if seen:
             return seen
         if deadline.passed:
-            raise DeadlineExceeded(f"waited in vain for {what}", seen=repr(seen))
+            raise DeadlineExceeded(f"timed out waiting for {what}", seen=repr(seen))
         time.sleep(min(pause_s, deadline.remaining_s))
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

@@ -1,12 +1,12 @@
-"""What others add to the lab: topologies, claims, kernels, images and device drivers.
+"""Extensions of the lab: topologies, claims, kernels, images and device drivers.
 
-An extension is a package. A project names its own in `[tool.vfio-lab]`; an installed distribution
-names its package in the entry point group `vfio_lab`. What it adds, it has in known places:
+An extension is a package. A project lists its extensions in `[tool.vfio-lab]`; an installed
+distribution lists its package in the entry point group `vfio_lab`. The lab reads these files of it:
 
     topologies.py      TOPOLOGIES, the topologies
     drivers.py         NICS, the driver classes by PCI device ID
     spec/*.toml        claims, areas, threads and changes
-    images/            rootfs.toml, kernels.toml and what they name
+    images/            rootfs.toml, kernels.toml and the files they refer to
     faults/KERNEL/     patches for `vfio-lab mutate`
 """
 
@@ -34,20 +34,20 @@ class Extension:
     """A package that adds to the lab.
 
     Args:
-        package: its name.
-        folder: where it is.
+        package: the package's name.
+        folder: the package's folder.
     """
 
     package: str
     folder: Path
 
     def value(self, module: str, name: str, default: T) -> T:
-        """Return a value of one of its modules.
+        """Return a value from a module of the package.
 
         Args:
             module: the module's name, without the package's.
             name: the value's name.
-            default: what to return if there is no such module.
+            default: the result if there is no such module.
 
         Raises:
             UsageError: the module has no value of that name.
@@ -63,10 +63,10 @@ class Extension:
 
 @once_a_project
 def load_extensions() -> tuple[Extension, ...]:
-    """Return the extensions: the project's, then those that are installed.
+    """Return the extensions: the project's, then the installed ones.
 
     Raises:
-        UsageError: a package that should be one cannot be imported.
+        UsageError: a package listed as an extension cannot be imported.
     """
     project = current_project()
     named: dict[str, str] = {}
@@ -80,14 +80,14 @@ def load_extensions() -> tuple[Extension, ...]:
 
 
 def join(what: str, parts: Iterable[tuple[object, Mapping[str, T]]]) -> Registry[T]:
-    """Join what several places bring into one mapping.
+    """Merge the values of several places into one mapping.
 
     Args:
-        what: what one of the values is called, for errors.
-        parts: places, each with its values by name.
+        what: the noun for a value, for errors.
+        parts: pairs of a place and its values by name.
 
     Raises:
-        UsageError: two places bring the same name.
+        UsageError: two places define the same name.
     """
     found: dict[str, T] = {}
     places: dict[str, object] = {}
@@ -95,9 +95,9 @@ def join(what: str, parts: Iterable[tuple[object, Mapping[str, T]]]) -> Registry
         for name, value in values.items():
             if name in found:
                 raise UsageError(
-                    f"{what} {name} is there twice",
+                    f"{what} {name} is defined twice",
                     seen=f"{places[name]} and {place}",
-                    hint="rename one of them: a name means one thing",
+                    hint="rename one of them: names must be unique",
                 )
             found[name], places[name] = value, place
     return Registry(what, found)
@@ -111,8 +111,8 @@ def _extension(package: str, named_by: str) -> Extension:
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not places:
         raise UsageError(
-            f"the extension {package} is no package that can be imported",
-            seen=f"named by {named_by}",
+            f"cannot import the extension {package}",
+            seen=f"no package of that name; it is listed by {named_by}",
             hint="an extension is a folder with __init__.py; docs/project.md describes it",
         )
     return Extension(package, Path(places[0]))

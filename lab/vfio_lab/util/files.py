@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what to do on a full disk."""
+"""Atomic writes of files, and the error for a full disk."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
-    """Write a file so that a reader sees the old content or the new; return its path.
+    """Write a file atomically and return its path; readers see the old content or the new.
 
     Args:
-        path: the file; its folder exists.
-        content: all of it.
+        path: the file; its folder must exist.
+        content: the complete new content.
         mode: permission bits.
 
     Raises:
-        OSError: it could not be written; the file is as it was.
+        OSError: the write failed; the file is unchanged.
     """
     data = content.encode() if isinstance(content, str) else content
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -37,22 +37,22 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
 
 
 def append_whole(path: Path, text: str) -> None:
-    """Append to a file that need not exist, whole or not at all."""
+    """Append to a file atomically; create it if it does not exist."""
     before = path.read_bytes() if path.exists() else b""
     write_whole(path, before + text.encode())
 
 
 def full(error: OSError) -> bool:
-    """Return whether an error says that the disk or the quota is used up."""
+    """Return whether an error means that the disk is full or the quota is exceeded."""
     return error.errno in NO_SPACE
 
 
 def no_space(error: OSError) -> HostError:
-    """Return the lab's own error for a full disk."""
+    """Return the `HostError` for a full disk."""
     where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
     return HostError(
         "the disk filled up",
         seen=os.strerror(error.errno or 0),
         where=where,
-        hint="free some space there, or have it written elsewhere",
+        hint="free some space there, or write to another disk",
     )

@@ -1,4 +1,4 @@
-"""What this machine has: tools, disk space, memory and cores."""
+"""Facts about the host: tools, disk space, memory and cores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ INCLUDE = Path("/usr/include")
 
 @dataclass(frozen=True)
 class Tool:
-    """Something of the host's that the lab calls.
+    """A command or header of the host that the lab uses.
 
     Args:
         name: a command, or a header below /usr/include.
-        package: the Debian package that brings it.
-        purpose: `run`, `kernel`, `distribution` for kernels that are packed and not built,
-            `image`, `selftests`, `tree`: git, for sources brought along; or `jail`: for builds of
-            code that others wrote.
+        package: the Debian package that contains it.
+        purpose: `run`; `kernel`; `distribution`, for packaged kernels, which are not built;
+            `image`; `selftests`; `report`; `tree`, for users' own source trees; or `jail`, for
+            builds of untrusted code.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Tool:
 
     @property
     def there(self) -> bool:
-        """Whether this host has it."""
+        """Whether the tool is installed on this host."""
         if self.name.endswith(".h"):
             return (INCLUDE / self.name).exists() or any(INCLUDE.glob(f"*/{self.name}"))
         return which(self.name) is not None
@@ -82,43 +82,43 @@ TOOLS = (
 
 
 def which(name: str) -> Path | None:
-    """Return where a command is, the administrator's folders included."""
+    """Return the path of a command, found on the PATH or in the sbin folders."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}")
     return None if found is None else Path(found)
 
 
 def missing(purpose: str) -> list[Tool]:
-    """Return the tools of a purpose that this host lacks."""
+    """Return the tools for a purpose that are not installed on this host."""
     return [tool for tool in TOOLS if tool.purpose == purpose and not tool.there]
 
 
 def install_command(packages: Iterable[str]) -> str:
-    """Return the command line that installs packages, as this user would type it."""
+    """Return the command line that installs packages, with `sudo` for users other than root."""
     sudo = "" if os.geteuid() == 0 else "sudo "
     return f"{sudo}apt-get install --no-install-recommends {' '.join(sorted(set(packages)))}"
 
 
 def need(purpose: str) -> None:
-    """Check that every tool of a purpose is there.
+    """Check that every tool for a purpose is installed.
 
     Raises:
-        HostError: naming all that are missing and the command that installs them.
+        HostError: tools are missing; names all of them and the command that installs them.
     """
-    if lacking := missing(purpose):
+    if absent := missing(purpose):
         raise HostError(
             f"this host lacks tools for: {purpose}",
-            seen=f"no {', '.join(tool.name for tool in lacking)}",
-            hint=install_command(tool.package for tool in lacking),
+            seen=f"no {', '.join(tool.name for tool in absent)}",
+            hint=install_command(tool.package for tool in absent),
         )
 
 
 def need_space(folder: Path, size_bytes: int, what: str) -> None:
-    """Check that a folder's disk has room.
+    """Check that a folder's disk has enough free space.
 
     Args:
         folder: a folder on the disk, which may not exist yet.
-        size_bytes: the room needed, in bytes.
-        what: what the room is for, for the error.
+        size_bytes: the space needed, in bytes.
+        what: what the space is for, for the error.
 
     Raises:
         HostError: there is less than `size_bytes` free.
@@ -129,30 +129,30 @@ def need_space(folder: Path, size_bytes: int, what: str) -> None:
             f"not enough disk space for {what}",
             expected=f"{megabytes(size_bytes)} free",
             seen=f"{megabytes(free)} free in {folder}",
-            hint="`vfio-lab cache show` says what the cache holds; XDG_CACHE_HOME can move it",
+            hint="`vfio-lab cache show` lists the cache; set XDG_CACHE_HOME to move it",
         )
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the room on the disk of a folder that may not exist yet."""
+    """Return the free space on the disk of a folder, which may not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def megabytes(size_bytes: int) -> str:
-    """Return a size as people read it."""
+    """Return a size in words: `12 MB`, `1.5 GB`."""
     mega = size_bytes / (1 << 20)
     return f"{mega:.0f} MB" if mega < 1 << 10 else f"{mega / (1 << 10):.1f} GB"
 
 
 def memory_bytes() -> tuple[int, int]:
-    """Return this machine's memory and how much of it programs could still take."""
+    """Return the host's total and available memory, in bytes."""
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     sizes = {fields[0].rstrip(":"): int(fields[1]) << 10 for fields in lines}
     return sizes["MemTotal"], sizes["MemAvailable"]
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,7 +1,7 @@
-"""A jail for code that others wrote: a build sees no home folder, no network, and writes little.
+"""A jail for untrusted code: a build has no home folders, no network and few writable folders.
 
 A Makefile, a Kconfig `$(shell)` or a script in a patch series runs with the rights of the user who
-builds it. bubblewrap runs it in namespaces of its own, with the file system read-only.
+builds it. bubblewrap runs it in separate namespaces, with a read-only file system.
 
 Source: bwrap(1), prlimit(1), user_namespaces(7).
 """
@@ -21,7 +21,7 @@ from vfio_lab.util import host
 BWRAP, PRLIMIT = "bwrap", "prlimit"
 # Set by --no-jail; runs that a command starts inherit it.
 OFF = "VFIO_LAB_NO_JAIL"
-# What people and services keep their own things in.
+# Folders with private files of users and services.
 HIDDEN = ("/home", "/root", "/run", "/tmp", "/var/tmp", "/mnt", "/media", "/srv", "/etc/ssh")  # noqa: S108 - hidden, not used
 PRIVATE = ("SSH_", "DBUS_", "XDG_RUNTIME", "GPG_")
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
@@ -32,11 +32,11 @@ PROCESSES = 8192
 
 @dataclass(frozen=True)
 class Jail:
-    """What a build may see and do.
+    """The folders that a build may write and read.
 
     Args:
-        writable: folders it may write to; they must exist.
-        visible: folders that it may read although a hidden one holds them.
+        writable: folders that the build may write to; they must exist.
+        visible: folders inside hidden ones that the build may still read.
     """
 
     writable: tuple[Path, ...]
@@ -65,15 +65,15 @@ class Jail:
 
 
 def confine(command: Sequence[str], jail: Jail, *, foreign: bool) -> list[str]:
-    """Return the command line that runs a build, in a jail where this host has one.
+    """Return the command line that runs a build, in a jail if this host supports one.
 
     Args:
         command: the build.
-        jail: what it may see and do.
-        foreign: whether others wrote it; the lab's own sources are built without a jail too.
+        jail: the folders that the build may write and read.
+        foreign: whether the code is untrusted; only trusted code may be built without a jail.
 
     Raises:
-        HostError: others wrote it, and this host cannot jail it.
+        HostError: the code is untrusted, and this host does not support a jail.
     """
     if os.environ.get(OFF):
         return list(command)
@@ -81,8 +81,8 @@ def confine(command: Sequence[str], jail: Jail, *, foreign: bool) -> list[str]:
         return jail.wrap(command)
     if foreign:
         raise HostError(
-            "code that others wrote is built in a jail only, and this host has none",
-            expected="bubblewrap that can make namespaces",
+            "untrusted code is built in a jail only, and this host does not support one",
+            expected="bubblewrap that can create namespaces",
             seen=obstacle,
             hint=f"{host.install_command(['bubblewrap'])}; --no-jail builds it without one",
         )
@@ -91,7 +91,7 @@ def confine(command: Sequence[str], jail: Jail, *, foreign: bool) -> list[str]:
 
 @functools.cache
 def why_not() -> str | None:
-    """Return why this host cannot jail a process, None if it can; asked once a process."""
+    """Return why this host cannot jail a process, None if it can; the result is cached."""
     if host.which(BWRAP) is None or host.which(PRLIMIT) is None:
         return f"no {BWRAP} or no {PRLIMIT}"
     done = subprocess.run(Jail(()).wrap(["true"]), capture_output=True, text=True, check=False)

@@ -1,7 +1,7 @@
-"""Run the tools that build things: everything they say goes to a log, nothing of them stays.
+"""Run build tools: log their output, and leave no process behind.
 
-They die with us (PR_SET_PDEATHSIG), and Ctrl-C reaches them through us, so that they are gone
-before the half-built thing is deleted.
+Tools are killed when this process dies (PR_SET_PDEATHSIG). They are in sessions of their own, and
+on Ctrl-C this process ends them, so that they are gone before the incomplete result is deleted.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return an environment in which tools speak English and administrator's tools are found.
+    """Return an environment in which messages are English and the sbin folders are on the PATH.
 
-    Whoever is run by git, as hook or by a bisection, inherits which repository git was looking at.
+    Variables named GIT_* are removed: a process started by git, as a hook or by `git bisect run`,
+    inherits the repository that git works on.
     """
     path = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}"
     ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -49,19 +50,19 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
     cwd: Path | None = None,
     accepted: Container[int] = (0,),
 ) -> int:
-    """Run commands, each one's output the next one's input, and return the last one's exit code.
+    """Run commands as a pipeline and return the exit code of the last one.
 
     Args:
         what: the attempt, for the error.
-        stages: argument lists.
-        log: file for what they write to stderr, and the last one to stdout.
-        on_line: called with each line of the log as it comes.
+        stages: argument lists of the commands.
+        log: the file for the stderr of all commands and the stdout of the last one.
+        on_line: called with each line of the log as it arrives.
         env: environment, by default `environment()`.
         cwd: folder to run in.
-        accepted: exit codes that are no failure.
+        accepted: exit codes that are not failures.
 
     Raises:
-        BuildError: a command failed; names the first that did, and those it took along.
+        BuildError: a command failed; names the failed commands in the order they ended.
         HostError: a command is not installed.
     """
     env = environment() if env is None else env
@@ -72,24 +73,24 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
             )
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     children: list[subprocess.Popen[bytes]] = []
-    said, saying = os.pipe()
+    output_read, output_write = os.pipe()
     try:
         try:
-            _start(stages, saying, children, env, cwd)
+            _start(stages, output_write, children, env, cwd)
         finally:
-            os.close(saying)
-        tail, order = _drain(said, log, on_line, children)
+            os.close(output_write)
+        tail, order = _drain(output_read, log, on_line, children)
         codes = [child.wait() for child in children]
     except BaseException:
         _end(children)
-        _await_silence(said, Deadline.after(LAST_WORDS_S))
+        _await_end_of_output(output_read, Deadline.after(LAST_WORDS_S))
         raise
     finally:
-        os.close(said)
+        os.close(output_read)
     failed = [
-        f"{stages[one][0]} {how_it_ended(codes[one])}"
-        for one in order
-        if codes[one] not in accepted
+        f"{stages[index][0]} {how_it_ended(codes[index])}"
+        for index in order
+        if codes[index] not in accepted
     ]
     if failed:
         where = _keep_log(log)
@@ -98,13 +99,13 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
 
 
 def how_it_ended(code: int) -> str:
-    """Return a process's exit code in words."""
+    """Return the description of a process's exit code."""
     return f"exited with code {code}" if code >= 0 else f"was killed by signal {-code}"
 
 
 def _start(
     stages: Sequence[Sequence[str]],
-    saying: int,
+    output_write: int,
     children: list[subprocess.Popen[bytes]],
     env: Mapping[str, str],
     cwd: Path | None,
@@ -115,24 +116,24 @@ def _start(
         child = subprocess.Popen(
             [*GUARD, *stage],
             stdin=before,
-            stdout=saying if last else subprocess.PIPE,
-            stderr=saying,
+            stdout=output_write if last else subprocess.PIPE,
+            stderr=output_write,
             env=env,
             cwd=cwd,
             start_new_session=True,
         )
         children.append(child)
         if not isinstance(before, int) and before is not None:
-            before.close()  # else the reader's death would never reach the writer
+            before.close()  # otherwise the writer gets no SIGPIPE when the reader dies
 
 
 def _drain(
-    said: int,
+    output_read: int,
     log: Path,
     on_line: Callable[[str], None],
     children: Sequence[subprocess.Popen[bytes]],
 ) -> tuple[str, list[int]]:
-    """Return the last lines, and the children's indices in the order in which they ended."""
+    """Return the last lines of output, and the children's indices in the order they ended."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     order: list[int] = []
     with contextlib.ExitStack() as stack:
@@ -141,21 +142,21 @@ def _drain(
             fd = os.pidfd_open(child.pid)
             stack.callback(os.close, fd)
             ready.register(fd, selectors.EVENT_READ, index)
-        ready.register(said, selectors.EVENT_READ)
+        ready.register(output_read, selectors.EVENT_READ)
         write = stack.enter_context(_log_writer(log))
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         partial, open_ = "", True
         while open_ or len(order) < len(children):
             for key, _ in ready.select():
-                if key.fd != said:
+                if key.fd != output_read:
                     order.append(key.data)
                     ready.unregister(key.fd)
                     continue
-                data = os.read(said, CHUNK_BYTES)
+                data = os.read(output_read, CHUNK_BYTES)
                 *lines, partial = (partial + decoder.decode(data, final=not data)).split("\n")
                 if not data:
                     open_ = False
-                    ready.unregister(said)
+                    ready.unregister(output_read)
                     lines += [partial] if partial else []
                 for line in lines:
                     write(f"{line}\n")
@@ -166,7 +167,7 @@ def _drain(
 
 @contextlib.contextmanager
 def _log_writer(log: Path) -> Iterator[Callable[[str], None]]:
-    """Give what adds text to a log; on a full disk the log ends early, and the tools run on."""
+    """Yield a function that appends to a log; on a full disk it drops the text."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(log.open("wb", buffering=0))
@@ -186,7 +187,7 @@ def _log_writer(log: Path) -> Iterator[Callable[[str], None]]:
 
 
 def _keep_log(log: Path) -> Path:
-    """Move the log of a failure to where the next attempt does not write; the oldest go."""
+    """Rename the log of a failure, so that the next attempt keeps it; delete the oldest ones."""
     if not log.exists():
         return log
     kept = log.with_name(f"{log.stem}.failed-{time.strftime('%Y%m%d-%H%M%S')}{log.suffix}")
@@ -196,11 +197,11 @@ def _keep_log(log: Path) -> Path:
     return log.rename(kept)
 
 
-def _await_silence(said: int, deadline: Deadline) -> None:
-    # Killed grandchildren are not ours to wait for, but the last of them closes the log.
+def _await_end_of_output(output_read: int, deadline: Deadline) -> None:
+    # We cannot wait for killed grandchildren, but the pipe closes when the last of them ends.
     with selectors.DefaultSelector() as ready:
-        ready.register(said, selectors.EVENT_READ)
-        while ready.select(deadline.remaining_s) and os.read(said, CHUNK_BYTES):
+        ready.register(output_read, selectors.EVENT_READ)
+        while ready.select(deadline.remaining_s) and os.read(output_read, CHUNK_BYTES):
             pass
 
 
@@ -208,7 +209,7 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
     patience = Deadline.after(LAST_WORDS_S)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for child in children:
-            # Gone already, or what is left of it runs as another user of its own namespace.
+            # The group has ended, or its remaining processes run as another user of a namespace.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, number)
         for child in children:

@@ -1,7 +1,7 @@
-"""What takes long says so on stderr: what, how far, how long.
+"""Progress of long steps on stderr: the title, the fraction done and the time.
 
-A bar for people at a terminal, one line now and then for logs. A step that ends within
-`QUIET_S` says nothing at all, so a warm cache stays silent.
+On a terminal a step is a bar; in a log it is a line every `LINE_EVERY_S`. A step that ends within
+`QUIET_S` prints nothing, so a run from a warm cache is silent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REDRAWS_A_SECOND = 5
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them: `4.2 s`, `1 min 07 s`, `2 h 03 min`."""
+    """Return seconds in words: `4.2 s`, `1 min 07 s`, `2 h 03 min`."""
     if seconds < MINUTE_S - 0.05:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
 
 
 class Task:
-    """One step: how far it is, and since when."""
+    """A step with its progress and start time."""
 
     def __init__(self, title: str, total: float | None) -> None:
         """Start the clock."""
@@ -53,12 +53,12 @@ class Task:
         self._started_at = time.monotonic()
 
     def update(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Record how far the step is; cheap enough for every line of a compiler's output.
+        """Record the progress; cheap enough to call for every line of a compiler's output.
 
         Args:
             done: work done so far, in the caller's own unit.
-            total: all the work, if that is better known now.
-            note: what is being done right now.
+            total: a better estimate of the total work, if there is one.
+            note: the current activity.
         """
         self.done = done
         self.note = note
@@ -72,12 +72,12 @@ class Task:
 
     @property
     def fraction(self) -> float | None:
-        """How far the step is, 0 to 1; None while nobody can tell."""
+        """The fraction done, 0 to 1; None if the total is unknown."""
         return min(1.0, self.done / self.total) if self.total else None
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds left at the pace so far; None while it is too early to say."""
+        """Estimated seconds left; None while there is too little progress for an estimate."""
         fraction = self.fraction
         if fraction is None or fraction < LEAST_FRACTION:
             return None
@@ -85,19 +85,19 @@ class Task:
 
 
 class Display(Protocol):
-    """Where steps are shown once they have lasted `QUIET_S`."""
+    """An output for steps that have lasted `QUIET_S`."""
 
     def begin(self, task: Task) -> None:
-        """Show that a step runs."""
+        """Show that a step is running."""
 
     def tick(self, task: Task) -> None:
-        """Show how far it is; called every `LINE_EVERY_S`."""
+        """Show its progress; called every `LINE_EVERY_S`."""
 
     def end(self, task: Task, outcome: str) -> None:
-        """Show how it ended and how long it took."""
+        """Show the outcome and the duration."""
 
     def say(self, line: Text) -> None:
-        """Show a line that stays."""
+        """Show a permanent line."""
 
 
 class Lines:
@@ -112,7 +112,7 @@ class Lines:
         self._print(f"{task.title} ...")
 
     def tick(self, task: Task) -> None:
-        """Print how far and how long."""
+        """Print the progress and the elapsed time."""
         parts = [] if task.fraction is None else [f"{task.fraction:.0%}"]
         parts.append(f"{duration(task.elapsed_s)} so far")
         if task.remaining_s is not None:
@@ -126,18 +126,18 @@ class Lines:
         self._print(f"{task.title}: {outcome} {duration(task.elapsed_s)}")
 
     def say(self, line: Text) -> None:
-        """Print it."""
+        """Print the line without styles."""
         self._print(line.plain)
 
     def _print(self, line: str) -> None:
-        # A log that has gone away is no reason to lose the build it told about.
+        # A closed or failing log must not abort the build.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(f"{line}\n")
             self._stream.flush()
 
 
 class Nowhere:
-    """No display, for a process beside the one whose terminal it is."""
+    """No display, for worker processes that do not own the terminal."""
 
     def begin(self, task: Task) -> None:
         """Do nothing."""
@@ -153,7 +153,7 @@ class Nowhere:
 
 
 class Bars:
-    """Live bars, for a terminal; steps inside steps share one display."""
+    """Live bars on a terminal; nested steps share one display."""
 
     def __init__(self, stream: TextIO) -> None:
         """Draw on `stream`, a terminal."""
@@ -170,27 +170,27 @@ class Bars:
             self._draw()
 
     def show(self, foot: RenderableType) -> None:
-        """Draw something below the bars until `hide`, again and again."""
+        """Draw `foot` below the bars, and redraw it until `hide` is called."""
         with self._lock:
             self._foot = foot
             self._draw()
 
     def hide(self) -> None:
-        """Draw bars only."""
+        """Stop drawing what `show` was given."""
         with self._lock:
             self._foot = None
             self._draw()
 
     def say(self, line: Text) -> None:
-        """Print a line that stays, above what is drawn."""
+        """Print a permanent line above the bars."""
         with self._lock:
             self._console.print(line, soft_wrap=True)
 
     def tick(self, task: Task) -> None:
-        """Do nothing: the live display reads the tasks by itself."""
+        """Do nothing: the live display reads the tasks at each redraw."""
 
     def end(self, task: Task, outcome: str) -> None:
-        """Replace the bar by a line that stays."""
+        """Replace the bar with a permanent line."""
         with self._lock:
             self._tasks = [other for other in self._tasks if other is not task]
             line = Text(f"{task.title}: {outcome} {duration(task.elapsed_s)}")
@@ -240,13 +240,13 @@ _adopted: Display | None = None
 
 
 def adopt(display: Display | None) -> None:
-    """Have every step shown there, whatever stderr is; None: on stderr again."""
-    global _adopted  # noqa: PLW0603 - one terminal a process, one display of it
+    """Show every step on `display` instead of on stderr; None restores stderr."""
+    global _adopted  # noqa: PLW0603 - a process has one terminal, with one display
     _adopted = display
 
 
 def display() -> Display:
-    """Return the display of what is stderr just now; one live display a stream."""
+    """Return the display of the current stderr; each stream has one live display."""
     stream = sys.stderr
     with _displays_lock:
         if _adopted is not None:
@@ -259,17 +259,17 @@ def display() -> Display:
 
 @contextlib.contextmanager
 def task(title: str, total: float | None = None) -> Iterator[Task]:
-    """Show a step while the body runs, from `QUIET_S` on.
+    """Show a step while the body runs, if the body takes longer than `QUIET_S`.
 
     Args:
-        title: what is being done, as a sentence without a full stop.
-        total: all the work in the caller's own unit, if known.
+        title: what the step does, as a sentence without a full stop.
+        total: the total work in the caller's own unit, if known.
     """
     step = Task(title, total)
     shown = display()
     over = threading.Event()
-    teller = threading.Thread(target=_tell, args=(step, shown, over), daemon=True)
-    teller.start()
+    reporter = threading.Thread(target=_report, args=(step, shown, over), daemon=True)
+    reporter.start()
     outcome = "failed after"
     try:
         yield step
@@ -279,12 +279,12 @@ def task(title: str, total: float | None = None) -> Iterator[Task]:
         raise
     finally:
         over.set()
-        teller.join()
+        reporter.join()
         if step.shown:
             shown.end(step, outcome)
 
 
-def _tell(step: Task, shown: Display, over: threading.Event) -> None:
+def _report(step: Task, shown: Display, over: threading.Event) -> None:
     if over.wait(QUIET_S):
         return
     step.shown = True

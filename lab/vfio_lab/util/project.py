@@ -1,6 +1,6 @@
-"""The project that people stand in: a folder whose pyproject.toml has a table `[tool.vfio-lab]`.
+"""The current project: a folder whose pyproject.toml has a table `[tool.vfio-lab]`.
 
-Its scenarios are what commands run, its evidence is kept below it, and its extensions join the
+Commands run the project's scenarios and keep evidence below its folder. Its extensions add to the
 lab's own topologies, claims, kernels and images (see `vfio_lab.util.extensions`).
 """
 
@@ -30,11 +30,11 @@ _entered: list[Path] = []
 
 @dataclass(frozen=True)
 class Project:
-    """A project of people's own, or the lab's checkout.
+    """A user's project, or the lab's checkout.
 
     Args:
-        root: the folder of its pyproject.toml.
-        scenarios: the folder of its scenarios.
+        root: the folder with its pyproject.toml.
+        scenarios: the folder with its scenarios.
         extensions: packages that add to the lab, importable from `root`.
     """
 
@@ -44,25 +44,25 @@ class Project:
 
     @property
     def is_the_lab(self) -> bool:
-        """Whether it is the lab itself."""
+        """Whether this is the lab's own checkout."""
         return self.root == resources.root()
 
 
 def current_project() -> Project | None:
-    """Return the project of the folder that people stand in, None outside of any.
+    """Return the project of the current folder, None outside of a project.
 
-    A pytest run stands in its rootdir. The environment variable VFIO_LAB_PROJECT names a folder to
-    stand in instead of the current one.
+    In a pytest run the rootdir counts as the current folder. The environment variable
+    VFIO_LAB_PROJECT names a folder to use instead of the current one.
 
     Raises:
-        UsageError: the project's table cannot be understood.
+        UsageError: the project's table is invalid.
     """
     return find_project(_entered[-1] if _entered else Path(os.environ.get(VARIABLE) or Path.cwd()))
 
 
 @contextlib.contextmanager
 def standing_in(folder: Path) -> Iterator[None]:
-    """Stand in a folder for a while, whatever the current one is."""
+    """Treat a folder as the current one while the body runs."""
     _entered.append(folder)
     try:
         yield
@@ -71,18 +71,18 @@ def standing_in(folder: Path) -> Iterator[None]:
 
 
 def find_project(start: Path) -> Project | None:
-    """Return the project that a folder belongs to: its own, or that of the nearest one above.
+    """Return the project that a folder belongs to: the folder itself or its nearest parent.
 
     Raises:
-        UsageError: the project's table cannot be understood.
+        UsageError: the project's table is invalid.
     """
     start = start.resolve()
     found = (_read(folder) for folder in (start, *start.parents))
-    return next((one for one in found if one is not None), None)
+    return next((project for project in found if project is not None), None)
 
 
 def once_a_project(make: Callable[[], T]) -> Callable[[], T]:
-    """Remember what a function returns for each project."""
+    """Cache the result of a function separately for each project."""
     kept: dict[Project | None, T] = {}
 
     @functools.wraps(make)
@@ -96,7 +96,7 @@ def once_a_project(make: Callable[[], T]) -> Callable[[], T]:
 
 
 def evidence_folder() -> Path:
-    """Return where evidence is kept: below the project, outside of any in the state folder."""
+    """Return the folder for evidence: in the project, or else in the user's state folder."""
     project = current_project()
     if project is None:
         return platformdirs.user_state_path("vfio-lab", appauthor=False) / "evidence"
@@ -107,7 +107,7 @@ def evidence_folder() -> Path:
 def _read(folder: Path) -> Project | None:
     path = folder / resources.CONFIGURATION
     if folder == resources.PACKAGE or not path.is_file():
-        return None  # what a wheel carries is no project: nothing is written there
+        return None  # the package folder of a wheel is not a project: nothing is written there
     try:
         table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get(TABLE)
     except (OSError, ValueError) as error:
@@ -120,14 +120,14 @@ def _project(folder: Path, table: Any) -> Project:
     scenarios = table.get("scenarios", "scenarios") if isinstance(table, dict) else None
     understood = (
         isinstance(extensions, list)
-        and all(isinstance(one, str) for one in extensions)
+        and all(isinstance(name, str) for name in extensions)
         and isinstance(scenarios, str)
         and set(table) <= KEYS
     )
     if not understood:
         raise UsageError(
-            f"the table [tool.{TABLE}] of {folder / resources.CONFIGURATION} is not understood",
-            expected="extensions = [package, ...] and scenarios = folder, or neither",
+            f"the table [tool.{TABLE}] of {folder / resources.CONFIGURATION} is invalid",
+            expected="no keys but `extensions = [package, ...]` and `scenarios = folder`",
             seen=str(table),
             hint="docs/project.md describes it",
         )

@@ -1,4 +1,4 @@
-"""Values looked up by name, where a wrong name is the caller's mistake."""
+"""A mapping that answers an unknown name with a `UsageError`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Registry(Mapping[str, T]):
     """Values by name.
 
     Args:
-        what: what one of them is called, for the error.
+        what: the noun for a value, for the error.
         values: the values.
     """
 
     def __init__(self, what: str, values: Mapping[str, T]) -> None:
-        """Hold `values` in their order."""
+        """Keep `values` in their order."""
         self._what = what
         self._values = dict(values)
 
@@ -32,7 +32,7 @@ class Registry(Mapping[str, T]):
         """Return the value of that name.
 
         Raises:
-            UsageError: there is none; names those that resemble it, or all of a few.
+            UsageError: there is none; suggests similar names, or the known ones.
         """
         if key in self._values:
             return self._values[key]
@@ -65,7 +65,7 @@ class Registry(Mapping[str, T]):
 
 
 def _likeness(wrong: str, name: str) -> tuple[float, int]:
-    """Return how alike two names are, and how far they start alike, which settles ties."""
-    one, other = wrong.casefold(), name.casefold()
-    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
-    return difflib.SequenceMatcher(None, one, other).ratio(), len(list(alike))
+    """Return how similar two names are, and the length of their common prefix for ties."""
+    left, right = wrong.casefold(), name.casefold()
+    prefix = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    return difflib.SequenceMatcher(None, left, right).ratio(), len(list(prefix))

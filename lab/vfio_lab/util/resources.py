@@ -1,6 +1,6 @@
-"""What the library reads beside its own code: images, scenarios, mutants, configuration.
+"""Files that the library reads besides its code: images, scenarios, mutants, configuration.
 
-In a checkout these are folders at the top; a wheel carries them inside the package.
+In a checkout they are at the top level; a wheel contains them inside the package.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A guard against a fault of CPython before 3.13: `ast.parse` in two threads at once.
+"""A workaround for a bug of CPython before 3.13: `ast.parse` in two threads at once.
 
-All threads share one counter of the recursion depth. A garbage collection in the middle runs a
-finalizer, another thread gets its turn and parses too (3.11 does for the carets of a traceback),
-and the first thread ends in `SystemError: AST constructor recursion depth mismatch`.
+All threads share one recursion depth counter. If a garbage collection during `ast.parse` runs a
+finalizer, another thread may be scheduled and parse as well (3.11 does so for the carets of a
+traceback). The first thread then raises `SystemError: AST constructor recursion depth mismatch`.
 
 Source: CPython issue gh-106905; Python/Python-ast.c, PyAST_mod2obj().
 """
@@ -17,13 +17,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-MENDED_IN = (3, 13)
+FIXED_IN = (3, 13)
 _lock = threading.RLock()
 
 
 def guard_parsing() -> None:
-    """Have `ast.parse` run for one thread at a time, without garbage collection; idempotent."""
-    if sys.version_info < MENDED_IN and not hasattr(ast.parse, "__wrapped__"):
+    """Make `ast.parse` run in one thread at a time, without garbage collection; idempotent."""
+    if sys.version_info < FIXED_IN and not hasattr(ast.parse, "__wrapped__"):
         ast.parse = _guarded(ast.parse)
 
 
