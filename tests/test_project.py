@@ -193,5 +193,5 @@ def test_a_table_that_is_not_understood_is_refused(tmp_path, line):
 
 def test_a_package_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.vfio-lab]\nextensions = ["not_there"]\n')
-    with standing_in(tmp_path), pytest.raises(UsageError, match="cannot import the extension not_there"):
+    with standing_in(tmp_path), pytest.raises(UsageError, match=r"cannot import .* not_there"):
         topologies()

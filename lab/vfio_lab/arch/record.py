@@ -1,4 +1,4 @@
-"""What differs from one architecture to the next."""
+"""The record of an architecture: everything that differs between architectures."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ class Architecture:
     """An architecture of guests.
 
     Args:
-        name: as `uname -m` says it.
+        name: as printed by `uname -m`.
         debian: Debian's name.
         kernel: the kernel's name, a folder below its `arch/`.
-        boot_image: what QEMU boots, by its path in a built kernel tree.
+        boot_image: the image that QEMU boots, as a path in a built kernel tree.
         qemu: QEMU's binary.
-        qemu_package: the Debian package that brings it.
-        machine: QEMU's machine type, with what every guest sets on it.
+        qemu_package: the Debian package that contains the binary.
+        machine: QEMU's machine type, with the properties that every guest sets.
         machine_globals: further defaults of the machine's devices, for `-global`.
-        split_irqchip: the machine option with which KVM leaves the I/O APIC to QEMU, if needed.
+        split_irqchip: the machine option that makes KVM leave the I/O APIC to QEMU, if needed.
         cpu: the CPU model without KVM.
-        console: the serial console as the kernel names it.
-        boot_words: what the kernel's command line says on every machine of it.
+        console: the kernel's name of the serial console.
+        boot_words: kernel command line words for every guest of the architecture.
         multiarch: folder of shared libraries below /usr/lib.
         loader: file name of the dynamic loader.
-        syscalls: system call numbers by name, those that users make.
+        syscalls: numbers of the system calls that users make, by name.
     """
 
     name: str

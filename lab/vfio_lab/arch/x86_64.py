@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from vfio_lab.arch.record import Architecture
 
-# What q35 has and no guest needs.
+# Parts of q35 that no guest needs.
 UNUSED = ("sata", "smbus", "smm", "usb", "vmport")
 # Source: arch/x86/entry/syscalls/syscall_64.tbl.
 SYSCALLS = MappingProxyType(
@@ -43,16 +43,17 @@ X86_64 = Architecture(
     qemu="qemu-system-x86_64",
     qemu_package="qemu-system-x86",
     machine=("q35", *(f"{name}=off" for name in UNUSED)),
-    # ACPI hotplug leaves link and presence of root ports unset: no reset below them works.
+    # With ACPI hotplug, root ports do not set link and presence bits, and no reset below works.
     machine_globals=("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",),
     split_irqchip="kernel-irqchip=split",
     cpu="max",
     console="ttyS0",
     boot_words=(
-        # On a busy host no tick may come while the kernel looks for one, and it panics: "timer
-        # doesn't work through Interrupt-remapped IO-APIC".
+        # On a busy host the timer check may see no tick, and the kernel panics: "timer doesn't
+        # work through Interrupt-remapped IO-APIC".
         "no_timer_check",
-        "tsc=reliable",  # nor may its clocks agree, and it falls back to one that is slow to read
+        # On a busy host the clocks may disagree, and the kernel falls back to a slow clock source.
+        "tsc=reliable",
     ),
     multiarch="x86_64-linux-gnu",
     loader="ld-linux-x86-64.so.2",
