@@ -1,1 +1,1 @@
-"""The kernel's user API as values: numbers, structs and names, spelt as in its headers."""
+"""The kernel's user API as values: numbers, structs and names, spelled as in its headers."""

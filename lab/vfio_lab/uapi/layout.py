@@ -1,4 +1,4 @@
-"""C structs as typed Python classes: one annotated line a field, laid out by ctypes.
+"""C structs as typed Python classes: one annotation per field, laid out by ctypes.
 
     @kernel_struct
     class vfio_group_status(ctypes.Structure):
@@ -28,7 +28,7 @@ AS_HEX = frozenset(
 
 
 def kernel_struct(cls: type[S]) -> type[S]:
-    """Give a class the fields that its annotations name, in their order."""
+    """Set `_fields_` of a class from its annotations, in their order."""
     hints = get_type_hints(cls, include_extras=True)
     cls._fields_ = [(name, _c_type(hints[name])) for name in cls.__annotations__]
     return cls

@@ -14,7 +14,7 @@ from vfio_lab.uapi import iommufd, vfio, vfio_type1
 
 
 class Kind(enum.Enum):
-    """What a file descriptor of a user stands for."""
+    """The kind of file that a user's descriptor refers to."""
 
     CONTAINER = "container"
     GROUP = "group"
@@ -36,7 +36,7 @@ NAMES: Mapping[Kind, Mapping[int, str]] = MappingProxyType(
         Kind.CONTAINER: MappingProxyType(_CONTAINER),
         Kind.GROUP: MappingProxyType(_table(vfio, "VFIO_GROUP_")),
         Kind.DEVICE: MappingProxyType(_table(vfio, "VFIO_DEVICE_")),
-        # /dev/iommu also answers a container's ioctls; its own numbers start above them.
+        # /dev/iommu also accepts a container's ioctls; its own numbers start above them.
         Kind.IOMMUFD: MappingProxyType(_CONTAINER | _table(iommufd, "IOMMU_")),
     }
 )

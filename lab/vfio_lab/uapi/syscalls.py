@@ -1,4 +1,4 @@
-"""Flags of system calls, and capabilities, the same on every architecture that guests have.
+"""Flags of system calls, and capabilities; they are the same on every supported architecture.
 
 Source: include/uapi/asm-generic/{fcntl,mman-common}.h, include/uapi/linux/capability.h.
 """

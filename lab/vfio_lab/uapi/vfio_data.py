@@ -1,5 +1,5 @@
 # ruff: noqa: N801 - structs keep their kernel names
-"""What <linux/vfio.h> puts behind a fixed struct: capabilities, and the data of features.
+"""Data that follows a fixed struct in <linux/vfio.h>: capabilities, and the data of features.
 
 Source: include/uapi/linux/vfio.h.
 """

@@ -1,5 +1,5 @@
 # ruff: noqa: N801 - structs keep their kernel names
-"""The part of <linux/vfio.h> that a container with a type1 IOMMU speaks, by kernel names.
+"""The part of <linux/vfio.h> for containers with a type1 IOMMU, by kernel names.
 
 Source: include/uapi/linux/vfio.h.
 """
@@ -85,7 +85,7 @@ class vfio_iommu_type1_dma_map(ctypes.Structure):
 
 @kernel_struct
 class vfio_bitmap(ctypes.Structure):
-    """Where a dirty bitmap goes; `data` is an address."""
+    """The destination of a dirty bitmap; `data` is an address."""
 
     pgsize: u64
     size: u64
