@@ -1,8 +1,8 @@
-"""The client: what a user holds of vfio and iommufd, as objects that act at call and close.
+"""The client: a user's vfio and iommufd files as objects; a method call is a system call.
 
-Every object opens in its constructor, so a refusal is raised where the user acts, and closes
-with `close()` or at the end of a `with` block. Methods carry the kernel's names; `argsz`,
-`flags` and `pointer` bend an argument for those who ask what the kernel makes of it.
+The constructor opens the file, so a refusal is raised where the user acts. `close()` or the end of
+a `with` block closes it. Methods have the kernel's names. The arguments `argsz`, `flags` and
+`pointer` pass deliberately wrong values, to see how the kernel responds.
 """
 
 from vfio_lab.vfio.capabilities import Capability

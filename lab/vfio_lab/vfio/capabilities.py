@@ -14,9 +14,9 @@ class Capability:
     """One capability.
 
     Args:
-        id: which one, in the numbering of its INFO ioctl.
-        version: its version.
-        data: all bytes from its header to the next capability or the end.
+        id: the capability's ID, as numbered by its INFO ioctl.
+        version: the capability's version.
+        data: all bytes from its header to the next capability or the end of the buffer.
     """
 
     id: int
@@ -28,11 +28,11 @@ def capabilities(info: bytes, first: int) -> tuple[Capability, ...]:
     """Walk the chain of an INFO buffer.
 
     Args:
-        info: the whole buffer, struct included.
+        info: the whole buffer, including the struct.
         first: the struct's `cap_offset`; 0 means there is none.
 
     Raises:
-        AgentError: the chain leaves the buffer or loops.
+        AgentError: the chain points outside the buffer or loops.
     """
     found: list[Capability] = []
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""A device opened by its character device, which an iommufd makes usable."""
+"""A device opened by its character device, which is usable once it is bound to an iommufd."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Cdev(Device):
     """An open character device.
 
     Args:
-        user: who opens it.
+        user: the user that opens it.
         node: the name of its node (`vfio0`, `noiommu-vfio0`), or its path.
-        label: its BDF, for messages.
+        label: the device's BDF, for messages.
     """
 
     def __init__(self, user: User, node: str, label: str = "") -> None:
-        """Open it; only BIND works until it is bound."""
+        """Open the node; until the device is bound, only BIND works."""
         path = node if node.startswith("/") else f"{CDEV_FOLDER}/{node}"
         super().__init__(user, user.open_path(path), label or path)
         self.devid: int | None = None
@@ -37,10 +37,10 @@ class Cdev(Device):
 
     @property
     def iommufd(self) -> Iommufd:
-        """The iommufd it is bound to.
+        """The iommufd that the device is bound to.
 
         Raises:
-            UsageError: it is bound to none, or to a bare descriptor.
+            UsageError: the device is not bound, or is bound to a bare descriptor.
         """
         if self.context is None:
             raise UsageError(
@@ -63,18 +63,18 @@ class Cdev(Device):
     ) -> int:
         """VFIO_DEVICE_BIND_IOMMUFD; return the devid.
 
-        Without a token the struct is the 16 bytes that every kernel with this ioctl knows.
+        Without a token the struct has the 16 bytes that every kernel with this ioctl accepts.
 
         Args:
             iommufd: the context, or any descriptor.
-            token: the token, 16 raw bytes if not a UUID.
-            argsz: the size told to the kernel instead of the true one.
-            flags: instead of VFIO_DEVICE_BIND_FLAG_TOKEN when there is a token, else 0.
-            token_pointer: the address passed instead of the token's.
-            tail: bytes after the struct, for kernels that must refuse what they do not know.
+            token: the token, as a UUID or 16 raw bytes.
+            argsz: the size passed to the kernel instead of the struct's, in bytes.
+            flags: the flags; by default VFIO_DEVICE_BIND_FLAG_TOKEN with a token, else 0.
+            token_pointer: the address to pass instead of the token's.
+            tail: bytes after the struct, which the kernel must refuse if it does not know them.
 
         Raises:
-            Refusal: the kernel says no.
+            Refusal: the kernel refuses the call.
         """
         raw = token.bytes if isinstance(token, uuid.UUID) else token
         carries = raw is not None or token_pointer is not None
@@ -145,5 +145,5 @@ class Cdev(Device):
 
 
 def _before_pasid(struct: type[ctypes.Structure], flags: int) -> int:
-    """Return the size that carries a PASID only when the flags announce one."""
+    """Return the struct's size: without the PASID field, unless the flags announce a PASID."""
     return ctypes.sizeof(struct) if flags else offset_of(struct, "pasid")

@@ -24,14 +24,14 @@ class Container(Handle):
     """An open container.
 
     Args:
-        user: who opens it.
-        path: its node; /dev/iommu is iommufd standing in for one.
+        user: the user that opens it.
+        path: the node; /dev/iommu is iommufd's compatible replacement.
     """
 
     kind = Kind.CONTAINER
 
     def __init__(self, user: User, path: str = VFIO_PATH) -> None:
-        """Open it."""
+        """Open the node."""
         super().__init__(user, user.open_path(path), path)
 
     def get_api_version(self) -> int:
@@ -56,12 +56,12 @@ class Container(Handle):
         return capabilities(bytes(info) + tail, info.cap_offset)
 
     def dma_avail(self) -> int:
-        """Return how many more mappings it takes, as VFIO_IOMMU_GET_INFO says."""
+        """Return how many more mappings are allowed, as reported by VFIO_IOMMU_GET_INFO."""
         data = self._capability(vfio_type1.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
         return vfio_type1.vfio_iommu_type1_info_dma_avail.from_buffer_copy(data).avail
 
     def iova_ranges(self) -> list[tuple[int, int]]:
-        """Return the allowed ranges of VFIO_IOMMU_GET_INFO, last address included."""
+        """Return the allowed ranges of VFIO_IOMMU_GET_INFO; the last address is inclusive."""
         data = self._capability(vfio_type1.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)
         fixed = vfio_type1.vfio_iommu_type1_info_cap_iova_range
         count = fixed.from_buffer_copy(data).nr_iovas
@@ -70,7 +70,7 @@ class Container(Handle):
             element.from_buffer_copy(data, start + index * ctypes.sizeof(element))
             for index in range(count)
         ]
-        return [(one.start, one.end) for one in found]
+        return [(span.start, span.end) for span in found]
 
     def map_dma(
         self, vaddr: int, iova: int, size: int, flags: int = READ_WRITE, *, argsz: int | None = None
@@ -81,11 +81,11 @@ class Container(Handle):
             vaddr: address of the user's memory, page-aligned (4096 bytes).
             iova: first I/O virtual address, page-aligned (4096 bytes).
             size: bytes, page-aligned (4096 bytes).
-            flags: VFIO_DMA_MAP_FLAG_*: what the device may do.
+            flags: VFIO_DMA_MAP_FLAG_*, the accesses that the device may make.
             argsz: the size passed to the kernel instead of the struct's, in bytes.
         """
         fixed = vfio_type1.vfio_iommu_type1_dma_map(
-            argsz=_told(argsz, vfio_type1.vfio_iommu_type1_dma_map),
+            argsz=_argsz_or_sizeof(argsz, vfio_type1.vfio_iommu_type1_dma_map),
             flags=flags,
             vaddr=vaddr,
             iova=iova,
@@ -99,11 +99,11 @@ class Container(Handle):
         Args:
             iova: first I/O virtual address, page-aligned (4096 bytes).
             size: bytes, page-aligned (4096 bytes).
-            flags: VFIO_DMA_UNMAP_FLAG_*; with _ALL, `iova` and `size` are 0.
+            flags: VFIO_DMA_UNMAP_FLAG_*; with _ALL, `iova` and `size` must be 0.
             argsz: the size passed to the kernel instead of the struct's, in bytes.
         """
         fixed = vfio_type1.vfio_iommu_type1_dma_unmap(
-            argsz=_told(argsz, vfio_type1.vfio_iommu_type1_dma_unmap),
+            argsz=_argsz_or_sizeof(argsz, vfio_type1.vfio_iommu_type1_dma_unmap),
             flags=flags,
             iova=iova,
             size=size,
@@ -115,7 +115,7 @@ class Container(Handle):
 
         Args:
             flags: one of VFIO_IOMMU_DIRTY_PAGES_FLAG_START, _STOP, _GET_BITMAP.
-            data: what follows the header: for GET_BITMAP a vfio_iommu_type1_dirty_bitmap_get.
+            data: bytes after the header; for GET_BITMAP a vfio_iommu_type1_dirty_bitmap_get.
             argsz: the size passed to the kernel instead of header and data, in bytes.
         """
         fixed = vfio_type1.vfio_iommu_type1_dirty_bitmap(argsz=0, flags=flags)
@@ -123,7 +123,7 @@ class Container(Handle):
         self.exchange(vfio_type1.VFIO_IOMMU_DIRTY_PAGES, fixed, data)
 
     def dirty_bitmap(self, iova: int, size: int, pgsize: int, *, room: int | None = None) -> bytes:
-        """VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP; return the bitmap, a bit a page.
+        """VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP; return the bitmap, one bit per page.
 
         Args:
             iova: first I/O virtual address, page-aligned (4096 bytes).
@@ -155,26 +155,26 @@ class Container(Handle):
         return struct_type.from_buffer_copy(reply.out[0]).size, reply.out[1]
 
     def _capability(self, wanted: int) -> bytes:
-        (found,) = (each.data for each in self.capabilities() if each.id == wanted)
+        (found,) = (entry.data for entry in self.capabilities() if entry.id == wanted)
         return found
 
     def _info(self, argsz: int | None) -> tuple[vfio_type1.vfio_iommu_type1_info, bytes]:
         fixed = vfio_type1.vfio_iommu_type1_info(
-            argsz=_told(argsz, vfio_type1.vfio_iommu_type1_info)
+            argsz=_argsz_or_sizeof(argsz, vfio_type1.vfio_iommu_type1_info)
         )
         return self.exchange(vfio_type1.VFIO_IOMMU_GET_INFO, fixed)
 
 
 def _with_bitmap(fields: bytes, size: int, pgsize: int, room: int | None = None) -> Buffer:
-    """Return an argument: its own size, the other fields, and a bitmap of a range's pages."""
+    """Return an argument: the fields, argsz set to its size, and a bitmap for a range's pages."""
     words = -(-(size // pgsize) // (BITS_A_BYTE * BITMAP_ALIGNMENT_BYTES))
     bitmap = Buffer(bytes(max(1, words) * BITMAP_ALIGNMENT_BYTES), out=True)
-    told = len(bitmap.data) if room is None else room
-    raw = bytearray(fields + bytes(vfio_type1.vfio_bitmap(pgsize=pgsize, size=told)))
+    room = len(bitmap.data) if room is None else room
+    raw = bytearray(fields + bytes(vfio_type1.vfio_bitmap(pgsize=pgsize, size=room)))
     struct.pack_into("<I", raw, 0, len(raw))
     data = len(fields) + offset_of(vfio_type1.vfio_bitmap, "data")
     return Buffer(bytes(raw), out=True, pointers=((data, bitmap),))
 
 
-def _told(argsz: int | None, struct_type: type[ctypes.Structure]) -> int:
+def _argsz_or_sizeof(argsz: int | None, struct_type: type[ctypes.Structure]) -> int:
     return ctypes.sizeof(struct_type) if argsz is None else argsz

@@ -1,4 +1,4 @@
-"""A device: its ioctls, its regions, and what a character device adds to them."""
+"""A device: its ioctls and its regions."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ INFO_BYTES = 1024
 
 
 class Device(Handle):
-    """An open device, however it was opened."""
+    """An open device, opened through its group or its character device."""
 
     kind = Kind.DEVICE
     behind: tuple[Handle, ...] = ()
 
     def owning(self, *behind: Handle) -> None:
-        """Close these, the first one first, after the device itself."""
+        """Make `close` also close these handles, in order, after the device."""
         self.behind = behind
 
     def close(self) -> None:
-        """Close the device and what it owns, all of it even when one refuses."""
+        """Close the device and the handles it owns; an error does not stop the others."""
         with contextlib.ExitStack() as rest:
             for handle in reversed(self.behind):
                 rest.callback(handle.close)
@@ -52,7 +52,7 @@ class Device(Handle):
         self, *, argsz: int | None = None, pointer: int | None = None
     ) -> vfio.vfio_device_info:
         """VFIO_DEVICE_GET_INFO."""
-        fixed = vfio.vfio_device_info(argsz=_told(argsz, vfio.vfio_device_info))
+        fixed = vfio.vfio_device_info(argsz=_argsz_or_sizeof(argsz, vfio.vfio_device_info))
         return self.exchange(vfio.VFIO_DEVICE_GET_INFO, fixed, pointer=pointer)[0]
 
     def capabilities(self) -> tuple[Capability, ...]:
@@ -64,7 +64,9 @@ class Device(Handle):
 
     def get_region_info(self, index: int, *, argsz: int | None = None) -> vfio.vfio_region_info:
         """VFIO_DEVICE_GET_REGION_INFO."""
-        fixed = vfio.vfio_region_info(argsz=_told(argsz, vfio.vfio_region_info), index=index)
+        fixed = vfio.vfio_region_info(
+            argsz=_argsz_or_sizeof(argsz, vfio.vfio_region_info), index=index
+        )
         return self.exchange(vfio.VFIO_DEVICE_GET_REGION_INFO, fixed)[0]
 
     def region_capabilities(self, index: int) -> tuple[Capability, ...]:
@@ -75,7 +77,7 @@ class Device(Handle):
 
     def get_irq_info(self, index: int, *, argsz: int | None = None) -> vfio.vfio_irq_info:
         """VFIO_DEVICE_GET_IRQ_INFO."""
-        fixed = vfio.vfio_irq_info(argsz=_told(argsz, vfio.vfio_irq_info), index=index)
+        fixed = vfio.vfio_irq_info(argsz=_argsz_or_sizeof(argsz, vfio.vfio_irq_info), index=index)
         return self.exchange(vfio.VFIO_DEVICE_GET_IRQ_INFO, fixed)[0]
 
     def set_irqs(  # noqa: PLR0913 - the fields of struct vfio_irq_set
@@ -95,8 +97,8 @@ class Device(Handle):
             flags: one VFIO_IRQ_SET_DATA_* or'ed with one VFIO_IRQ_SET_ACTION_*.
             start: the first vector, from 0.
             count: how many vectors; 0 with DATA_NONE and ACTION_TRIGGER disables the index.
-            data: with DATA_BOOL a byte a vector; with DATA_EVENTFD a descriptor of 4 bytes a
-                vector.
+            data: with DATA_BOOL one byte per vector; with DATA_EVENTFD a descriptor of 4 bytes
+                per vector.
             argsz: the size passed to the kernel instead of struct and data, in bytes.
         """
         fixed = vfio.vfio_irq_set(flags=flags, index=index, start=start, count=count)
@@ -106,18 +108,18 @@ class Device(Handle):
         return self.ioctl(vfio.VFIO_DEVICE_SET_IRQS, argument, about=about).value
 
     def set_irq_eventfds(self, index: int, eventfds: Sequence[int], start: int = 0) -> int:
-        """Set the eventfds that vfio signals for the vectors from `start` on.
+        """Set the eventfds that vfio signals for consecutive vectors.
 
         Args:
             index: VFIO_PCI_*_IRQ_INDEX.
-            eventfds: a descriptor a vector; -1 takes the vector's eventfd away.
+            eventfds: one descriptor per vector; -1 removes the vector's eventfd.
             start: the first vector, from 0.
         """
         data = struct.pack(f"<{len(eventfds)}i", *eventfds)
         return self.set_irqs(index, EVENTFD_TRIGGER, start, len(eventfds), data)
 
     def disable_irqs(self, index: int) -> None:
-        """Take an interrupt index down."""
+        """Disable an interrupt index."""
         self.set_irqs(index, TRIGGER)
 
     def mask_irq(self, index: int) -> None:
@@ -129,7 +131,7 @@ class Device(Handle):
         self.set_irqs(index, UNMASK, 0, 1)
 
     def trigger_irqs(self, index: int, start: int = 0, count: int = 1) -> None:
-        """Have vfio signal the eventfds of interrupts, without the hardware.
+        """Make vfio signal the eventfds of interrupts, without the hardware.
 
         Args:
             index: VFIO_PCI_*_IRQ_INDEX.
@@ -167,10 +169,10 @@ class Device(Handle):
         """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO.
 
         Args:
-            argsz: the size told to the kernel instead of room for 32 devices.
-            flags: what stands in the field beforehand.
-            count: what stands in the field beforehand.
-            pointer: the address to pass instead, whatever is there.
+            argsz: the size passed to the kernel, by default that of a buffer for 32 devices.
+            flags: the field's value before the call.
+            count: the field's value before the call.
+            pointer: the address to pass instead of the struct's.
         """
         size = hot_reset_info_bytes() if argsz is None else argsz
         fixed, tail = self.exchange(
@@ -192,9 +194,9 @@ class Device(Handle):
 
         Args:
             fds: groups that prove ownership; none for a device opened by its character device.
-            argsz: the size told to the kernel instead of the true one.
+            argsz: the size passed to the kernel instead of the argument's, in bytes.
             flags: reserved, 0.
-            count: the number of descriptors told to the kernel instead of the true one.
+            count: the number of descriptors passed to the kernel instead of the true number.
         """
         argument, about = _hot_reset(fds, argsz=argsz, flags=flags, count=count)
         self.ioctl(vfio.VFIO_DEVICE_PCI_HOT_RESET, argument, about=about)
@@ -202,30 +204,30 @@ class Device(Handle):
     def feature(
         self, index: int, flags: int, data: bytes = b"", *, argsz: int | None = None
     ) -> bytes:
-        """VFIO_DEVICE_FEATURE; return the data as the kernel left it.
+        """VFIO_DEVICE_FEATURE; return the data after the call.
 
         Args:
-            index: which feature; or'ed into the flags.
+            index: the feature's number; or'ed into the flags.
             flags: VFIO_DEVICE_FEATURE_GET, _SET, _PROBE.
-            data: what follows the header.
-            argsz: the size told to the kernel instead of the true one.
+            data: bytes after the header.
+            argsz: the size passed to the kernel instead of the argument's, in bytes.
         """
         fixed = vfio.vfio_device_feature(flags=flags | index)
         fixed.argsz = ctypes.sizeof(fixed) + len(data) if argsz is None else argsz
         return self.exchange(vfio.VFIO_DEVICE_FEATURE, fixed, data)[1]
 
     def probe_feature(self, index: int, flags: int = 0) -> None:
-        """Ask whether a feature is there (for GET or SET, as in `flags`); refused if not."""
+        """Probe a feature for GET or SET, as in `flags`; the kernel refuses one it lacks."""
         self.feature(index, vfio.VFIO_DEVICE_FEATURE_PROBE | flags)
 
     def set_vf_token(self, token: uuid.UUID) -> None:
-        """VFIO_DEVICE_FEATURE_PCI_VF_TOKEN; the bytes go in the order of the UUID's text."""
+        """VFIO_DEVICE_FEATURE_PCI_VF_TOKEN; the bytes are in the order of the UUID's text."""
         self.feature(
             vfio.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, vfio.VFIO_DEVICE_FEATURE_SET, token.bytes
         )
 
     def enter_low_power(self, wakeup: int | None = None) -> None:
-        """VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, or _ENTRY_WITH_WAKEUP if there is an eventfd."""
+        """VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, or _ENTRY_WITH_WAKEUP with an eventfd."""
         index, data = vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, b""
         if wakeup is not None:
             index = vfio.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
@@ -243,7 +245,7 @@ class Device(Handle):
 
         Args:
             region: the BAR.
-            ranges: (offset, length) of each part of it, in bytes.
+            ranges: (offset, length) of each part of the BAR, in bytes.
             flags: reserved, 0.
         """
         wanted = vfio.vfio_device_feature_dma_buf(
@@ -252,7 +254,7 @@ class Device(Handle):
         fixed = vfio.vfio_device_feature(
             flags=vfio.VFIO_DEVICE_FEATURE_GET | vfio.VFIO_DEVICE_FEATURE_DMA_BUF
         )
-        data = bytes(wanted) + b"".join(struct.pack("<QQ", *one) for one in ranges)
+        data = bytes(wanted) + b"".join(struct.pack("<QQ", *span) for span in ranges)
         fixed.argsz = ctypes.sizeof(fixed) + len(data)
         about = f"DMA_BUF {describe(wanted)} ranges={list(ranges)}"
         argument = Buffer(bytes(fixed) + data)
@@ -266,13 +268,13 @@ class Device(Handle):
         Args:
             region: region index.
             offset: offset in the region, in bytes.
-            data: what to write.
-            fd: the eventfd; -1 takes the rule away.
-            flags: width, VFIO_DEVICE_IOEVENTFD_8 to _64.
-            argsz: the size told to the kernel instead of the true one.
+            data: the value to write.
+            fd: the eventfd; -1 removes the rule.
+            flags: the width, VFIO_DEVICE_IOEVENTFD_8 to _64.
+            argsz: the size passed to the kernel instead of the struct's, in bytes.
         """
         fixed = vfio.vfio_device_ioeventfd(
-            argsz=_told(argsz, vfio.vfio_device_ioeventfd),
+            argsz=_argsz_or_sizeof(argsz, vfio.vfio_device_ioeventfd),
             flags=flags,
             offset=self.region_offset(region) + offset,
             data=data,
@@ -281,11 +283,11 @@ class Device(Handle):
         self.exchange(vfio.VFIO_DEVICE_IOEVENTFD, fixed)
 
     def region_offset(self, index: int) -> int:
-        """Return where a region starts in the device's file, as the kernel reports it."""
+        """Return a region's offset in the device's file, as reported by the kernel."""
         return self.get_region_info(index).offset
 
     def read_region(self, index: int, offset: int, size: int) -> bytes:
-        """Read from a region through the file.
+        """Read from a region with pread(2).
 
         Args:
             index: region index, VFIO_PCI_*_REGION_INDEX.
@@ -295,25 +297,25 @@ class Device(Handle):
         return self.user.pread(self.fd, size, self.region_offset(index) + offset)
 
     def write_region(self, index: int, offset: int, data: bytes) -> int:
-        """Write to a region through the file and return how many bytes were taken.
+        """Write to a region with pwrite(2) and return how many bytes were written.
 
         Args:
             index: region index, VFIO_PCI_*_REGION_INDEX.
             offset: bytes from the start of the region.
-            data: what to write; vfio splits it into aligned accesses of at most 8 bytes.
+            data: the bytes to write; vfio splits them into aligned accesses of at most 8 bytes.
         """
         return self.user.pwrite(self.fd, data, self.region_offset(index) + offset)
 
     def read_config(self, offset: int, size: int) -> bytes:
-        """Read the config space that vfio shows."""
+        """Read the config space as presented by vfio."""
         return self.read_region(vfio.VFIO_PCI_CONFIG_REGION_INDEX, offset, size)
 
     def write_config(self, offset: int, data: bytes) -> int:
-        """Write the config space that vfio shows and return how many bytes were taken."""
+        """Write the config space presented by vfio and return how many bytes were written."""
         return self.write_region(vfio.VFIO_PCI_CONFIG_REGION_INDEX, offset, data)
 
     def mmap_region(self, index: int, size: int, offset: int = 0) -> int:
-        """Map part of a region shared and return the address.
+        """Map part of a region with MAP_SHARED and return the address.
 
         Args:
             index: region index, VFIO_PCI_*_REGION_INDEX.
@@ -323,7 +325,7 @@ class Device(Handle):
         return self.user.mmap(self.fd, size, self.region_offset(index) + offset)
 
 
-def _told(argsz: int | None, struct_type: type[ctypes.Structure]) -> int:
+def _argsz_or_sizeof(argsz: int | None, struct_type: type[ctypes.Structure]) -> int:
     return ctypes.sizeof(struct_type) if argsz is None else argsz
 
 
@@ -334,7 +336,7 @@ def _hot_reset(
     flags: int = 0,
     count: int | None = None,
 ) -> tuple[Buffer, str]:
-    numbers = [descriptor(one) for one in fds]
+    numbers = [descriptor(handle) for handle in fds]
     data = struct.pack(f"<{len(numbers)}i", *numbers)
     fixed = vfio.vfio_pci_hot_reset(flags=flags, count=len(numbers) if count is None else count)
     fixed.argsz = ctypes.sizeof(fixed) + len(data) if argsz is None else argsz

@@ -21,14 +21,14 @@ class Group(Handle):
     """An open group.
 
     Args:
-        user: who opens it.
-        node: its number, or the name of its node (`noiommu-0`).
+        user: the user that opens it.
+        node: the group's number, or the name of its node (`noiommu-0`).
     """
 
     kind = Kind.GROUP
 
     def __init__(self, user: User, node: int | str) -> None:
-        """Open it."""
+        """Open the group's node."""
         path = f"{GROUP_FOLDER}/{node}"
         super().__init__(user, user.open_path(path), path)
         self.noiommu = str(node).startswith(NOIOMMU_PREFIX)
@@ -43,7 +43,7 @@ class Group(Handle):
         return self.exchange(vfio.VFIO_GROUP_GET_STATUS, fixed, pointer=pointer)[0]
 
     def set_container(self, container: Handle | int) -> None:
-        """VFIO_GROUP_SET_CONTAINER, with any descriptor."""
+        """VFIO_GROUP_SET_CONTAINER, with a container or any other descriptor."""
         fd = descriptor(container)
         raw = Buffer(fd.to_bytes(4, "little", signed=True))
         self.ioctl(vfio.VFIO_GROUP_SET_CONTAINER, raw, about=f"[{fd}]")
@@ -55,14 +55,14 @@ class Group(Handle):
         self.container = None
 
     def get_device_fd(self, name: str | bytes, *, pointer: int | None = None) -> GroupDevice:
-        """VFIO_GROUP_GET_DEVICE_FD, with the string as it is.
+        """VFIO_GROUP_GET_DEVICE_FD, with the given string.
 
         Args:
-            name: device name and options, e.g. `0000:01:10.0 vf_token=...`; its NUL is added.
+            name: device name and options, e.g. `0000:01:10.0 vf_token=...`; a NUL is appended.
             pointer: the address to pass instead of the string's.
 
         Raises:
-            Refusal: the kernel says no.
+            Refusal: the kernel refuses the call.
         """
         raw = name.encode() if isinstance(name, str) else name
         shown = raw.decode("ascii", errors="backslashreplace")
@@ -76,23 +76,23 @@ class GroupDevice(Device):
     """A device opened through its group.
 
     Args:
-        user: who holds it.
-        fd: what VFIO_GROUP_GET_DEVICE_FD returned.
-        label: its BDF.
-        group: the group it came from.
+        user: the user that holds it.
+        fd: the descriptor returned by VFIO_GROUP_GET_DEVICE_FD.
+        label: the device's BDF.
+        group: the group that it was opened through.
     """
 
     def __init__(self, user: User, fd: int, label: str, group: Group) -> None:
-        """Take over the descriptor."""
+        """Wrap the open descriptor."""
         super().__init__(user, fd, label)
         self.group = group
 
     @property
     def container(self) -> Container:
-        """The container its group is attached to.
+        """The container that the device's group is attached to.
 
         Raises:
-            UsageError: the group was attached to none, or to a bare descriptor.
+            UsageError: the group is not attached, or is attached to a bare descriptor.
         """
         if self.group.container is None:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""A file descriptor of a user, and how structs travel through it."""
+"""A file descriptor of a user, and ioctls on it with structs as arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vfio_lab.uapi.names import Kind, ioctl_name
 
 S = TypeVar("S", bound=ctypes.Structure)
 CLOSED = -1
-# Enough for any honest argsz; a lying one does not get the memory it asks for.
+# Enough for every correct argsz; an oversized argsz does not make the buffer larger.
 LARGEST_ARGUMENT_BYTES = 1 << 16
 
 
@@ -24,19 +24,19 @@ class Handle:
     Args:
         user: the process that owns the descriptor.
         fd: the descriptor.
-        label: what was opened, for messages.
+        label: the name of the opened file, for messages.
     """
 
     kind: ClassVar[Kind]
 
     def __init__(self, user: User, fd: int, label: str) -> None:
-        """Take over a descriptor that is already open."""
+        """Wrap a descriptor that is already open."""
         self.user = user
         self.fd = fd
         self.label = label
 
     def __repr__(self) -> str:
-        """Return what it is, whose, and under which descriptor."""
+        """Return the label, the user and the descriptor."""
         state = "closed" if self.fd == CLOSED else f"fd {self.fd}"
         return f"{type(self).__name__}({self.label} of {self.user.name}, {state})"
 
@@ -54,29 +54,29 @@ class Handle:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor; closing again does nothing."""
+        """Close the descriptor; idempotent."""
         if self.fd != CLOSED:
             fd, self.fd = self.fd, CLOSED
             self.user.close(fd)
 
     def dup(self) -> Self:
-        """Duplicate the descriptor: one open file description under two numbers."""
+        """Duplicate the descriptor; both refer to the same open file description."""
         return self._under(self.user, self.user.dup(self.fd))
 
     def inherited_by(self, child: User) -> Self:
-        """Return the same descriptor as a forked child of the user holds it."""
+        """Return this descriptor as inherited by a forked child of the user."""
         return self._under(child, self.fd)
 
     def ioctl(self, request: int, arg: int | Buffer = 0, *, about: str = "") -> Reply:
-        """Make any ioctl, recorded under the name it has on this kind of file.
+        """Make an ioctl; the transcript shows its name on this kind of file.
 
         Args:
-            request: its number.
+            request: the ioctl's number.
             arg: a number, an address or a buffer.
-            about: the argument in words.
+            about: the argument in words, for the transcript.
 
         Raises:
-            Refusal: the kernel says no.
+            Refusal: the kernel refuses the call.
         """
         words = f"{self.fd}, {about}" if about else f"{self.fd}"
         return self.user.ioctl(
@@ -92,17 +92,17 @@ class Handle:
         pointer: int | None = None,
         pointers: tuple[tuple[int, Buffer], ...] = (),
     ) -> tuple[S, bytes]:
-        """Make an ioctl whose argument is a struct, and return what the kernel made of it.
+        """Make an ioctl whose argument is a struct, and return the struct after the call.
 
         Args:
             request: the ioctl's number.
-            fixed: the struct; its first field is its size as told to the kernel.
-            tail: what follows it in memory.
-            pointer: the address to pass instead, whatever is there; nothing comes back then.
-            pointers: (offset, buffer whose address goes there), see `Buffer`.
+            fixed: the struct; its first field is the size passed to the kernel.
+            tail: bytes that follow the struct in memory.
+            pointer: the address to pass instead; the arguments are returned unchanged then.
+            pointers: (offset, buffer whose address is stored there), see `Buffer`.
 
         Raises:
-            Refusal: the kernel says no.
+            Refusal: the kernel refuses the call.
         """
         about = describe(fixed) + (f" + {tail.hex()}" if tail else "")
         if pointer is not None:

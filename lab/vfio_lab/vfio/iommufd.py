@@ -20,14 +20,14 @@ class Iommufd(Handle):
     """An open iommufd context.
 
     Args:
-        user: who opens it.
-        path: its node.
+        user: the user that opens it.
+        path: the node.
     """
 
     kind = Kind.IOMMUFD
 
     def __init__(self, user: User, path: str = IOMMU_PATH) -> None:
-        """Open it."""
+        """Open the node."""
         super().__init__(user, user.open_path(path), path)
 
     def destroy(self, object_id: int) -> None:
@@ -56,7 +56,8 @@ class Iommufd(Handle):
                 attached.
             length: bytes, page-aligned (4096 bytes) while a device is attached.
             iova: first I/O virtual address, aligned like `user_va`; None: the kernel chooses.
-            flags: IOMMU_IOAS_MAP_*: what the device may do; FIXED_IOVA is added with an `iova`.
+            flags: IOMMU_IOAS_MAP_*, the accesses that the device may make; FIXED_IOVA is added
+                with an `iova`.
         """
         fixed = iommufd.iommu_ioas_map(
             size=_size(iommufd.iommu_ioas_map),
@@ -73,7 +74,7 @@ class Iommufd(Handle):
 
         Args:
             ioas_id: the address space.
-            fd: a memfd, or a dma-buf that the kernel takes.
+            fd: a memfd, or a dma-buf of a kind that the kernel supports.
             start: bytes from the start of the file, page-aligned (4096 bytes) while a device is
                 attached.
             length: bytes, page-aligned (4096 bytes) while a device is attached.
@@ -104,7 +105,7 @@ class Iommufd(Handle):
         return self.exchange(iommufd.IOMMU_IOAS_UNMAP, fixed)[0].length
 
     def ioas_iova_ranges(self, ioas_id: int) -> list[tuple[int, int]]:
-        """IOMMU_IOAS_IOVA_RANGES; return the allowed ranges, last address included."""
+        """IOMMU_IOAS_IOVA_RANGES; return the allowed ranges; the last address is inclusive."""
         element = ctypes.sizeof(iommufd.iommu_iova_range)
         room = Buffer(bytes(MOST_RANGES * element), out=True)
         fixed = iommufd.iommu_ioas_iova_ranges(
@@ -118,7 +119,7 @@ class Iommufd(Handle):
             iommufd.iommu_iova_range.from_buffer_copy(reply.out[1], index * element)
             for index in range(count)
         ]
-        return [(one.start, one.last) for one in ranges]
+        return [(span.start, span.last) for span in ranges]
 
     def ioas_noiommu_get_pa(
         self, ioas_id: int, iova: int, length: int, flags: int = 0, *, reserved: int = 0
@@ -130,7 +131,7 @@ class Iommufd(Handle):
             iova: an I/O virtual address that is mapped.
             length: the number of bytes wanted.
             flags: reserved, 0.
-            reserved: what is in the reserved field.
+            reserved: the value of the reserved field.
         """
         fixed = iommufd.iommu_ioas_noiommu_get_pa(
             size=_size(iommufd.iommu_ioas_noiommu_get_pa),
@@ -172,5 +173,5 @@ class Iommufd(Handle):
         return self.exchange(iommufd.IOMMU_GET_HW_INFO, fixed)[0]
 
 
-def _size(struct: type[ctypes.Structure], told: int | None = None) -> int:
-    return ctypes.sizeof(struct) if told is None else told
+def _size(struct: type[ctypes.Structure], argsz: int | None = None) -> int:
+    return ctypes.sizeof(struct) if argsz is None else argsz

@@ -1,4 +1,4 @@
-"""The two ways to a device, whole: by group and container, by character device and iommufd."""
+"""The two complete paths to a device: group and container, or character device and iommufd."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def cdev_node(user: User, bdf: Bdf | str) -> str:
 
 
 def with_options(bdf: Bdf | str, token: uuid.UUID | None = None, options: str | None = None) -> str:
-    """Return the string VFIO_GROUP_GET_DEVICE_FD takes.
+    """Return the string for VFIO_GROUP_GET_DEVICE_FD.
 
     Args:
-        bdf: the device's name.
+        bdf: the device's BDF.
         token: appended as `vf_token=`.
-        options: appended as it is, after one space.
+        options: raw text, appended after a space.
 
     Raises:
-        UsageError: `token` is no UUID.
+        UsageError: `token` is not a UUID.
     """
     words = [str(bdf)]
     if checked_token(token) is not None:
@@ -62,10 +62,10 @@ def with_options(bdf: Bdf | str, token: uuid.UUID | None = None, options: str | 
 
 
 def checked_token(token: uuid.UUID | None) -> uuid.UUID | None:
-    """Return the token; strings, right or wrong, are for those who pass them raw.
+    """Return the token if it is a UUID or None; strings are passed as raw options instead.
 
     Raises:
-        UsageError: `token` is no UUID.
+        UsageError: `token` is not a UUID.
     """
     if token is None or isinstance(token, uuid.UUID):
         return token
@@ -84,20 +84,21 @@ def open_group_path(
     token: uuid.UUID | None = None,
     options: str | None = None,
 ) -> GroupDevice:
-    """Open a device as users of groups do: group, container, IOMMU, device.
+    """Open a device through its group: group, container, IOMMU, device.
 
-    Closing the device closes the group and the container; a refused step closes those before.
+    Closing the device closes the group and the container. If a step is refused, everything opened
+    before it is closed.
 
     Args:
-        user: who opens it.
-        bdf: the device's name.
-        group: its group's number or node, looked up in sysfs by the user if not given.
+        user: the user that opens it.
+        bdf: the device's BDF.
+        group: the group's number or node; by default the user looks it up in sysfs.
         token: the VF token to present.
-        options: raw text to present after the name.
+        options: raw text to present after the BDF.
 
     Raises:
-        Refusal: the kernel says no to one of the steps.
-        UsageError: `token` is no UUID.
+        Refusal: the kernel refuses one of the steps.
+        UsageError: `token` is not a UUID.
     """
     name = with_options(bdf, token, options)
     with contextlib.ExitStack() as opened:
@@ -112,10 +113,10 @@ def open_group_path(
 
 
 def open_affected_groups(device: GroupDevice) -> list[Group]:
-    """Return every group that INFO of a device names: its own, and the others opened.
+    """Open every group that a device's hot reset INFO lists; return them with its own group.
 
     Raises:
-        Refusal: INFO fails, or a group is in another's hands.
+        Refusal: INFO fails, or a group is in use by another user.
     """
     named = {group_node(device.user, bdf) for bdf in device.hot_reset_info().bdfs}
     others = sorted(named - {group_node(device.user, device.label)})
@@ -125,19 +126,20 @@ def open_affected_groups(device: GroupDevice) -> list[Group]:
 def open_cdev_path(
     user: User, bdf: Bdf | str, node: str | None = None, token: uuid.UUID | None = None
 ) -> Cdev:
-    """Open a device as users of iommufd do: character device, iommufd, bind.
+    """Open a device through iommufd: character device, iommufd, bind.
 
-    Closing the device closes the iommufd; a refused step closes those before.
+    Closing the device closes the iommufd. If a step is refused, everything opened before it is
+    closed.
 
     Args:
-        user: who opens it.
-        bdf: the device's name.
-        node: its character device, looked up in sysfs by the user if not given.
+        user: the user that opens it.
+        bdf: the device's BDF.
+        node: the character device; by default the user looks it up in sysfs.
         token: the VF token to present.
 
     Raises:
-        Refusal: the kernel says no to one of the steps.
-        UsageError: `token` is no UUID, or the device has no character device.
+        Refusal: the kernel refuses one of the steps.
+        UsageError: `token` is not a UUID, or the device has no character device.
     """
     present = checked_token(token)
     with contextlib.ExitStack() as opened:

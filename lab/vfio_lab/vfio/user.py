@@ -1,4 +1,4 @@
-"""A user that knows vfio: the actor of every thread."""
+"""A user that opens vfio devices."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class VfioUser(User):
         options: str | None = None,
         access: Access = "group",
     ) -> Device:
-        """Open a device, with all that takes on the way.
+        """Open a device and everything that is needed to use it.
 
         Args:
             function: the device.
             token: the VF token to present.
-            options: raw text after the device's name, on the group path.
-            access: by its group and a container, or by its cdev and an iommufd.
+            options: raw text after the device's BDF, on the group path.
+            access: through its group and a container, or through its cdev and an iommufd.
 
         Raises:
-            Refusal: the kernel says no to one of the steps.
+            Refusal: the kernel refuses one of the steps.
         """
         if access == "cdev":
             return open_cdev_path(self, str(function), token=token)
         return open_group_path(self, str(function), token=token, options=options)
 
     def open_group(self, function: PciFunction) -> Group:
-        """Open a device's group and attach it to nothing."""
+        """Open a device's group without attaching it to a container."""
         return Group(self, group_node(self, str(function)))
