@@ -60,7 +60,7 @@ def test_a_killed_qemu_ends_the_scenario_at_once(guest):
 
 def test_two_clones_differ_where_they_must(guest, machine, tmp_path):
     """Random state, clock and MAC are a clone's own, from its first moment on."""
-    twin = Guest.clone("twin", machine, tmp_path / "twin")
+    twin = Guest.start("twin", machine, tmp_path / "twin")
     with contextlib.closing(twin):
         assert identity(guest).isdisjoint(identity(twin))
         assert len(identity(guest) & identity(guest)) == 1  # the MAC; each UUID is drawn anew

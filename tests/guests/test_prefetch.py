@@ -1,6 +1,7 @@
 """Does a guest that was cloned while another scenario ran differ from one that was waited for?"""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -23,13 +24,22 @@ def coming(ahead, machine, tmp_path):
     return ahead.coming.guest
 
 
-def test_it_is_whose_name_it_bears(ahead, coming):
-    """Nobody else gets it, and whom it is for gets it awake."""
-    assert ahead.take("another") is None
-    with contextlib.closing(ahead.take("next")) as guest:
+def test_whom_it_is_for_gets_it_awake(ahead, coming, machine):
+    """Once."""
+    with contextlib.closing(ahead.take("next", machine)) as guest:
         assert guest is coming
         assert guest.taints() == frozenset()
-    assert ahead.take("next") is None
+    assert ahead.take("next", machine) is None
+
+
+@pytest.mark.parametrize("wrong", ["name", "machine"])
+def test_nobody_else_gets_it(ahead, coming, machine, wrong):
+    """One that was cloned for another scenario, or of other hardware, is thrown away."""
+    other = replace(machine, topology=replace(machine.topology, cpus=2))
+    asked = ("another", machine) if wrong == "name" else ("next", other)
+    assert ahead.take(*asked) is None
+    assert coming.qemu.ended
+    assert ahead.take("next", machine) is None
 
 
 def test_nothing_is_left_of_one_that_nobody_takes(ahead, coming):
@@ -39,8 +49,8 @@ def test_nothing_is_left_of_one_that_nobody_takes(ahead, coming):
     assert not coming.folder.exists()
 
 
-def test_one_that_dies_fails_who_takes_it(ahead, coming):
+def test_one_that_dies_fails_who_takes_it(ahead, coming, machine):
     """The error is the one that a scenario waiting for it would have had."""
     coming.qemu.process.kill()
     with pytest.raises(BootError, match="the clone of next never became ready"):
-        ahead.take("next")
+        ahead.take("next", machine)

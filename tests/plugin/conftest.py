@@ -38,7 +38,7 @@ class FakeGuest:
         self.closed = False
         self.awake = None
 
-    boot = clone = classmethod(lambda cls, *args, keepable: cls(*args))
+    start = classmethod(lambda cls, *args, keepable: cls(*args))
 
     def says(self, line):
         with self.console.open("a") as file:
@@ -62,8 +62,7 @@ class FakeGuest:
 @pytest.fixture
 def machine(monkeypatch, guest_factory, topology):
     monkeypatch.setattr(vfio_lab_pytest.guests, "Guest", FakeGuest)
-    files = SimpleNamespace(state=None)
-    return SimpleNamespace(topology=topology, kernel=guest_factory.kernel, files=files)
+    return SimpleNamespace(topology=topology, kernel=guest_factory.kernel, frozen=False)
 
 
 def pytest_configure(config):

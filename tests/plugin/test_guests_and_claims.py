@@ -176,6 +176,7 @@ def test_a_kernel_too_old_for_an_ability_is_not_blamed(run):
 
 
 ENDED, HOLDS = "C03", "A02"  # on 7.3
+CHANGE = "70693f470848"  # 7.3 has it
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,12 @@ def test_an_expected_failure_names_the_change(run):
     result = run(f"@claim('{ENDED}')\ndef test_it(guest):\n    refuse(errno.EINVAL)\n")
     result.stdout.fnmatch_lines([f"XFAIL*test_it - {ENDED} no longer true: since 102c8b26b54e*"])
     result.stdout.no_fnmatch_line("evidence: *")
+
+
+def test_has_asks_the_kernels_history_before_the_version_table(run):
+    without = run.conftest.replace('"digest")', f'"digest", history=(({CHANGE!r}, False),))')
+    result = run(f"def test_it(has):\n    assert not has({CHANGE!r})\n", conftest=without)
+    result.assert_outcomes(passed=1)
 
 
 def test_a_set_up_that_fails_is_no_expected_failure(run):

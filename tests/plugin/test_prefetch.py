@@ -15,14 +15,15 @@ class Launched(FakeGuest):
         print("launched", args[0])
         return cls(*args)
 
-    def become_clone(self):
+    def wake(self):
         self.qemu = SimpleNamespace(kill=lambda: print("killed"))
 
 
 @pytest.fixture(autouse=True)
 def template(monkeypatch, pytestconfig, machine):
     monkeypatch.setattr(vfio_lab.machine.prefetch, "Guest", Launched)
-    pytestconfig.stash[TEMPLATES] = {("igb", BASE): machine}
+    machine.frozen = True
+    pytestconfig.stash.setdefault(TEMPLATES, {})[machine.topology, BASE] = machine
 """
 IN_A_ROW = """
 @claim("A02")
@@ -58,4 +59,42 @@ def test_a_guest_that_nobody_came_for_is_thrown_away(run):
 STOPS = """
 def pytest_runtest_teardown(item):
     item.session.shouldstop = "enough"
+"""
+
+
+def test_a_fixture_of_the_files_own_is_cloned_for_too_and_no_other_gets_it(run):
+    result = run(ANOTHER_SINCE_A_FIXTURE_SAYS_SO, "-s", conftest=run.conftest + CLONING)
+    result.assert_outcomes(passed=4)
+    launched = [
+        "*launched test_it.py-TestOwn-test_it-1*",
+        "*killed*",
+        "*launched*TestOwn-test_it-2*",
+    ]
+    result.stdout.fnmatch_lines(launched)
+    assert str(result.stdout).count("launched") == 3
+    assert str(result.stdout).count("killed") == 1
+
+
+ANOTHER_SINCE_A_FIXTURE_SAYS_SO = """
+from vfio_lab.hw.topology import find_topology
+
+@claim("A02")
+def test_it(guest):
+    '''It is so.'''
+
+class TestOwn:
+    @pytest.fixture
+    def topology(self):
+        return find_topology("igb-pair")
+
+    @claim("A02")
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_it(self, guest, number):
+        '''It is so.'''
+        assert guest.machine.topology.name == "igb-pair"
+
+@claim("A02")
+def test_another(guest):
+    '''It is so.'''
+    assert guest.machine.topology.name == "igb"
 """

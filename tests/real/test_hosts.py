@@ -97,7 +97,7 @@ def copy(config: Path, name: str, source: Path, target: str) -> None:
 
 def test_two_hosts_share_the_scenarios_and_a_copied_cache(hosts: Path, tmp_path: Path) -> None:
     cache = Cache.default().open()
-    files = GuestFactory.open(cache, KERNEL).template(find_topology("igb")).files
+    files = GuestFactory.open(cache, KERNEL).boot_spec(find_topology("igb")).files
     entries = [
         path.parent for path in (files.kernel, files.image, files.payload, files.ram) if path
     ]

@@ -81,15 +81,14 @@ def measure(
 @contextmanager
 def _guests(guest_factory: GuestFactory) -> Iterator[Callable[[bool], Guest]]:
     """Give a function that starts a guest (cold or cloned) in a scratch folder."""
-    frozen = guest_factory.template(find_topology(TOPOLOGY))
-    cold = guest_factory.machine(find_topology(TOPOLOGY))
+    topology = find_topology(TOPOLOGY)
+    specs = {cold: guest_factory.boot_spec(topology, cold=cold) for cold in (False, True)}
     names = (f"bench-{number}" for number in itertools.count())
     with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as scratch:
 
         def start(boots: bool) -> Guest:
             name = next(names)
-            make = Guest.boot if boots else Guest.clone
-            return make(name, cold if boots else frozen, Path(scratch) / name)
+            return Guest.start(name, specs[boots], Path(scratch) / name)
 
         yield start
 

@@ -36,13 +36,9 @@ def stubbed(
         topology: its hardware.
         folder: for its console and logs.
     """
-    machine = (
-        guest_factory.template(topology) if topology.freezable else guest_factory.machine(topology)
-    )
-    start = Guest.clone if machine.files.state else Guest.boot
     with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a socket's path is limited
         socket = Path(short) / "gdb"
-        guest = start("debug", machine, folder)
+        guest = guest_factory.start("debug", topology, folder)
         try:
             command = f"gdbserver unix:{socket},server=on,wait=off"
             deadline = Deadline.after(QMP_TIMEOUT_S)

@@ -42,7 +42,7 @@ def pristine_guest(topology_name: str, kernel_name: str | None) -> Iterator[Gues
 
     Args:
         topology_name: its hardware.
-        kernel_name: as for `Workshop.open`.
+        kernel_name: as for `GuestFactory.open`.
 
     Raises:
         UsageError: there is no such topology or kernel.
@@ -51,14 +51,12 @@ def pristine_guest(topology_name: str, kernel_name: str | None) -> Iterator[Gues
     """
     wanted = named_topology(topology_name)
     guest_factory = GuestFactory.open(Cache.default(), kernel_name)
-    machine = (guest_factory.template if wanted.freezable else guest_factory.machine)(wanted)
     visits = guest_factory.cache.root / VISITS
     retention.delete_old_runs(visits)
     folder = retention.new_run_folder(visits, wanted.name)
-    start = Guest.clone if wanted.freezable else Guest.boot
     failed = False
     try:
-        with contextlib.closing(start(folder.name, machine, folder)) as made:
+        with contextlib.closing(guest_factory.start(folder.name, wanted, folder)) as made:
             yield made
     except LabError:
         failed = True

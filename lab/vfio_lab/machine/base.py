@@ -61,6 +61,8 @@ class TestMachine:
         awake: when it became the scenario's.
     """
 
+    __test__ = False  # where a test imports it, pytest would look for tests in it
+
     name: str
     machine: Hardware
     folder: Path

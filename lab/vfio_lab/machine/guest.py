@@ -59,6 +59,11 @@ class BootSpec:
     files: BootFiles
     keys: Path
 
+    @property
+    def frozen(self) -> bool:
+        """Whether a guest of it is a template's clone; if not, it boots from power-on."""
+        return self.files.state is not None
+
 
 @dataclass
 class Guest(TestMachine):
@@ -115,8 +120,14 @@ class Guest(TestMachine):
         return guest
 
     @classmethod
-    def clone(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
-        """Return an awake clone of a template.
+    def start(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
+        """Return a guest that is awake: a clone where there is a template's state, else booted.
+
+        Args:
+            name: unique in the run.
+            machine: what it is started from.
+            folder: where console, logs and transcript go.
+            keepable: whether it may outlive this process.
 
         Args:
             name: the guest's name, unique in the run; it also names its evidence.
@@ -125,40 +136,26 @@ class Guest(TestMachine):
             keepable: whether the guest may outlive this process, see `keep`.
 
         Raises:
-            BootError: the clone did not wake; carries what QEMU said.
+            LaunchError: QEMU cannot be executed.
+            BootError: its agent did not answer; carries the console's tail and what QEMU said.
         """
         guest = cls.launch(name, machine, folder, keepable=keepable)
-        guest.become_clone()
+        guest.wake()
         return guest
 
-    @classmethod
-    def boot(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
-        """Return a guest booted from power-on, as soon as its agent answers.
-
-        Args:
-            name: the guest's name, unique in the run; it also names its evidence.
-            machine: what to start: the hardware, and the files of kernel, image or template.
-            folder: where console, logs and transcript go; made if it is missing.
-            keepable: whether the guest may outlive this process, see `keep`.
+    def wake(self) -> None:
+        """Wait until a launched guest has booted, or is a clone of its template.
 
         Raises:
-            BootError: the agent did not announce itself; carries the console's tail.
+            BootError: its agent did not answer; carries the console's tail and what QEMU said.
         """
-        guest = cls.launch(name, machine, folder, keepable=keepable)
-        with guest._delivery("boot"):
-            guest.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * machine.kernel.slowness))
-            guest._wake(Deadline.after(WAKE_TIMEOUT_S * machine.kernel.slowness))
-        return guest
-
-    def become_clone(self) -> None:
-        """Make a launched guest a clone of its template, and wake it.
-
-        Raises:
-            BootError: it did not wake; carries what QEMU said.
-        """
-        with self._delivery("clone"):
-            self._load(Deadline.after(WAKE_TIMEOUT_S))
-            self._wake(Deadline.after(WAKE_TIMEOUT_S * self.machine.kernel.slowness))
+        slowness = self.machine.kernel.slowness
+        with self._delivery("clone" if self.machine.frozen else "boot"):
+            if self.machine.frozen:
+                self._load(Deadline.after(WAKE_TIMEOUT_S))
+            else:
+                self.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * slowness))
+            self._wake(Deadline.after(WAKE_TIMEOUT_S * slowness))
 
     @cached_property
     def qmp(self) -> Qmp:

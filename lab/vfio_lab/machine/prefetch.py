@@ -45,22 +45,30 @@ class ClonePrefetcher:
         """Begin to clone a guest; one that was not taken is thrown away.
 
         Args:
-            name: the guest's name; it is taken under the same name.
+            name: what the guest is called.
             template: what it is cloned from.
             folder: its evidence folder.
             keepable: whether it may outlive the run.
         """
         self.discard()
         guest = Guest.launch(name, template, folder, keepable=keepable)
-        self.coming = PendingClone(guest, self._thread.submit(guest.become_clone))
+        self.coming = PendingClone(guest, self._thread.submit(guest.wake))
 
-    def take(self, name: str) -> Guest | None:
-        """Return the guest that was cloned for that name, once it is awake.
+    def take(self, name: str, machine: BootSpec) -> Guest | None:
+        """Return the guest that was cloned for this, once it is awake; throw any other away.
+
+        Args:
+            name: what the guest must be called.
+            machine: what it must have been started from.
 
         Raises:
             BootError: it did not wake.
         """
-        if self.coming is None or self.coming.guest.name != name:
+        if self.coming is None:
+            return None
+        guest = self.coming.guest
+        if (guest.name, guest.machine) != (name, machine):
+            self.discard()
             return None
         self.coming.awake.result()
         coming, self.coming = self.coming, None

@@ -16,7 +16,7 @@ from vfio_lab.client.channel import Channel
 from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import AgentError, HostError, LabError
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import Topology
+from vfio_lab.hw.topology import Topology, find_topology
 from vfio_lab.hw.tree import Function, Model, Sriov
 from vfio_lab.image import rootfs
 from vfio_lab.kernels.packaged import Kernel
@@ -145,7 +145,8 @@ class RemoteHost:
         missing = sorted(role for role in roles if role != PF)
         if missing:
             return ", ".join(missing)
-        return "" if topology.name == TOPOLOGY else f"hardware like topology {topology.name}"
+        same = topology == find_topology(TOPOLOGY)
+        return "" if same else f"hardware like topology {topology.name}"
 
 
 @dataclass

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -75,13 +75,13 @@ class GuestFactory:
     kernel: Kernel
     caps: QemuCaps
     accelerator: Accelerator
-    _loads: dict[str, Disks] = field(default_factory=dict, repr=False)
+    _disks: dict[str, Disks] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
         cls, cache: Cache, kernel_name: str | None = None, modules: Path | None = None
     ) -> GuestFactory:
-        """Return the workshop for a kernel, building what the cache lacks.
+        """Return the factory for a kernel, building what the cache lacks.
 
         Args:
             cache: where everything built lives.
@@ -101,62 +101,90 @@ class GuestFactory:
         if replacing:
             built = kmodules.replaced(built, replacing, cache)
         guest_factory = cls(cache, built, caps, choose_accelerator(caps, cache, built.bzimage))
-        guest_factory.load(rootfs.BASE)
+        guest_factory.disks(rootfs.BASE)
         return guest_factory
 
-    def load(self, image_name: str) -> Disks:
+    def disks(self, image_name: str) -> Disks:
         """Return the disks of guests with that root file system, building what is missing.
 
         Raises:
             UsageError: there is no image of that name.
             HostError: this host cannot build it.
         """
-        if image_name not in self._loads:
+        if image_name not in self._disks:
             root_fs = rootfs.ensure_image(self.cache, image_name)
-            content = payload.payload_files(self.cache) | self._cargo(root_fs)
+            content = payload.payload_files(self.cache) | self._extras(root_fs)
             key = payload.payload_digest(content)[:16]
             folder = self.cache.obtain(
                 "payload", key, lambda scratch: payload.pack_tar(content, scratch / "payload.tar")
             )
-            self._loads[image_name] = Disks(root_fs, folder / "payload.tar")
-        return self._loads[image_name]
+            self._disks[image_name] = Disks(root_fs, folder / "payload.tar")
+        return self._disks[image_name]
 
-    def machine(self, topology: Topology, image_name: str = rootfs.BASE) -> BootSpec:
-        """Return what a guest with that hardware and root file system boots from, cold."""
-        load = self.load(image_name)
+    def start(self, name: str, topology: Topology, folder: Path) -> Guest:
+        """Return a guest that is awake, with the lab's usual root file system.
+
+        Args:
+            name: what the guest is called.
+            topology: its hardware.
+            folder: where console, logs and transcript go.
+
+        Raises:
+            BuildError: its template could not be frozen.
+            BootError: it did not become ready.
+        """
+        return Guest.start(name, self.boot_spec(topology), folder)
+
+    def boot_spec(
+        self, topology: Topology, image_name: str = rootfs.BASE, *, cold: bool = False
+    ) -> BootSpec:
+        """Return what a guest is started from: a template, where one can be frozen.
+
+        Args:
+            topology: its hardware.
+            image_name: its root file system.
+            cold: have it boot from power-on all the same.
+
+        Raises:
+            BuildError: the template could not be frozen, or is not what the topology says.
+            BootError: it did not boot.
+        """
+        spec = self._cold(topology, image_name)
+        if cold or not topology.freezable:
+            return spec
+        return self._template(spec, self.disks(image_name).image)
+
+    def _cold(self, topology: Topology, image_name: str) -> BootSpec:
+        disks = self.disks(image_name)
         files = BootFiles(
             kernel=self.kernel.vmlinux or self.kernel.bzimage,
-            image=load.image.path,
-            fstype=load.image.fstype,
+            image=disks.image.path,
+            fstype=disks.image.fstype,
             modules=self.kernel.modules,
-            payload=load.payload,
+            payload=disks.payload,
             initramfs=self.kernel.initramfs,
             kernel_args=FOREIGN_ARGS if self.kernel.initramfs else (),
         )
         keys = payload.keys(self.cache)
         return BootSpec(topology, self.kernel, self.caps, self.accelerator, files, keys)
 
-    def template(self, topology: Topology, image_name: str = rootfs.BASE) -> BootSpec:
-        """Return what a clone with that hardware and image starts from, freezing it if need be.
-
-        Raises:
-            BuildError: the guest could not be frozen, or is not what the topology says.
-            BootError: it did not boot.
-        """
-        cold = self.machine(topology, image_name)
-        title = f"Freezing template {topology.name} on kernel {self.kernel.name}"
+    def _template(self, cold: BootSpec, image: Image) -> BootSpec:
+        """Return what a clone of such a guest starts from, freezing it if need be."""
+        key = self._key(cold, image)
+        log = self.cache.root / "logs" / f"template-{key}"
+        title = f"Freezing template {cold.topology.name} on kernel {self.kernel.name}"
         kind, kept, idle_s = LASTING if self.kernel.lasting else PASSING
         entry = self.cache.obtain(
             kind,
-            self._key(cold, self.load(image_name).image),
-            lambda scratch: _freeze(cold, scratch, self.cache.root / "logs", title),
+            key,
+            lambda scratch: _freeze(cold, scratch, log, title),
             on_wait=lambda: click.echo(f"{title}: another run is at it; waiting", err=True),
         )
         self.cache.prune(kind, kept, idle_s)
         files = replace(cold.files, ram=entry / "ram", state=entry / "state")
         return replace(cold, files=files)
 
-    def _cargo(self, root_fs: Image) -> dict[str, bytes]:
+    def _extras(self, root_fs: Image) -> dict[str, bytes]:
         """Return what an image's recipe wants carried along, by names in the payload."""
         found: dict[str, bytes] = {}
         if "kernel" in root_fs.extras:
@@ -167,16 +195,20 @@ class GuestFactory:
             found |= selftests.selftest_files(selftests.ensure_selftests(self.cache))
         return found
 
-    def _key(self, cold: BootSpec, root_fs: Image) -> str:
-        """Return the digest of all that goes into a template."""
+    def _key(self, cold: BootSpec, image: Image) -> str:
+        """Return the digest of all that goes into a template.
+
+        QEMU's command line alone would not do: a model's expected IDs and groups are not in it.
+        """
         nowhere = RunFiles(Path("/run"), "guest", qmp_fd=3, agent_fd=4)
         command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
         inputs = {
             "recipe": RECIPE,
+            "topology": repr(astuple(replace(cold.topology, summary=""))),
             "argv": wherever(self.cache.root, command),
             "qemu": self.caps.digest,
             "kernel": self.kernel.digest,
-            "image": root_fs.digest,
+            "image": image.digest,
             "payload": cold.files.payload.parent.name,
         }
         return f"{cold.topology.name}-{digest(inputs)[:16]}"
@@ -187,12 +219,12 @@ def wherever(root: Path, command: Sequence[str]) -> list[str]:
     return [word.replace(os.fspath(root), "") for word in command]
 
 
-def _freeze(cold: BootSpec, scratch: Path, logs: Path, title: str) -> None:
+def _freeze(cold: BootSpec, scratch: Path, log: Path, title: str) -> None:
     ram, state = scratch / "ram", scratch / "state"
     booting = replace(cold, files=replace(cold.files, ram=ram))
     with progress.task(title):
         name = f"template-{cold.topology.name}-{re.sub('[:/]', '-', cold.kernel.name)}"
-        guest = Guest.boot(name, booting, logs / name)
+        guest = Guest.start(name, booting, log)
         try:
             guest.wait_boot_complete(Deadline.after(SETTLE_TIMEOUT_S * cold.kernel.slowness))
             verify_hardware(guest)
@@ -201,8 +233,7 @@ def _freeze(cold: BootSpec, scratch: Path, logs: Path, title: str) -> None:
             _save(guest, state)
         finally:
             guest.close()
-    if not cold.kernel.lasting:
-        shutil.rmtree(logs / name, ignore_errors=True)
+    shutil.rmtree(log, ignore_errors=True)
     facts = {"topology": cold.topology.name, "kernel": cold.kernel.name}
     (scratch / "template.json").write_text(json.dumps(facts))
 

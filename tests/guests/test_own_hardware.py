@@ -1,0 +1,79 @@
+"""Does a scenario get the hardware that it asked for, whatever was asked for before and after?"""
+
+from dataclasses import replace
+
+import pytest
+
+from vfio_lab.hw.models import E1000E
+from vfio_lab.hw.topology import MEMORY_MIB, find_topology
+from vfio_lab.hw.tree import Endpoint, RootPort
+
+PLAIN = find_topology("igb")
+TWO_CPUS = replace(PLAIN, cpus=2)  # of the same name
+MORE_MEMORY = replace(PLAIN, memory_mib=2 * MEMORY_MIB)
+BOOT_WORDS = replace(PLAIN, boot_words=("vfio_lab_test=1",))
+SUBSYSTEM = replace(E1000E, options=(*E1000E.options, "subsys=0x4711"))
+OWN_DEVICE = replace(
+    PLAIN, name="own", children=(RootPort("port0", (Endpoint("nic0", SUBSYSTEM),), hotplug=False),)
+)
+
+
+def cpus(root):
+    return int(root.run("nproc").stdout)
+
+
+def memory_mib(root):
+    """Return what the kernel was given, rounded up to a quarter of a GiB."""
+    words = root.read_file("/proc/meminfo").split()
+    return -(-int(words[1]) // (256 * 1024)) * 256
+
+
+def test_the_plain_one(root):
+    """What a mark or its absence says, before anything else."""
+    assert (cpus(root), memory_mib(root)) == (1, MEMORY_MIB)
+
+
+class TestFixtureOfItsOwn:
+    """Scenarios that override the fixture `topology`."""
+
+    @pytest.fixture
+    def topology(self):
+        """Two CPUs."""
+        return TWO_CPUS
+
+    def test_after_another(self, root):
+        """The one before has the plain topology, and no mark says that this one has not."""
+        assert cpus(root) == 2
+
+    def test_after_one_alike(self, root):
+        """Its clone may have been made ahead."""
+        assert cpus(root) == 2
+
+
+def test_the_plain_one_after_another_of_its_name(root):
+    """A topology of the same name has left nothing behind."""
+    assert cpus(root) == 1
+
+
+@pytest.mark.topology(TWO_CPUS)
+def test_a_mark_takes_a_value(root):
+    """CPUs."""
+    assert cpus(root) == 2
+
+
+@pytest.mark.parametrize("topology", [MORE_MEMORY, "igb"], indirect=True)
+def test_a_parameter_takes_a_value(root, topology):
+    """Memory."""
+    assert memory_mib(root) == topology.memory_mib
+
+
+@pytest.mark.topology(BOOT_WORDS)
+def test_boot_words_of_its_own(root):
+    """A word on the kernel's command line."""
+    assert "vfio_lab_test=1" in root.read_file("/proc/cmdline").split()
+
+
+@pytest.mark.topology(OWN_DEVICE)
+def test_a_device_with_an_option_of_its_own(guest):
+    """Below a port of its own, too."""
+    assert guest.function("nic0").read("subsystem_device") == "0x4711"
