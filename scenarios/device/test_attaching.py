@@ -16,7 +16,7 @@ from vfio_lab.uapi.vfio import (
     vfio_device_detach_iommufd_pt,
 )
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 MESSAGE = bytes(range(64))
 NOTHING = UNTOUCHED * len(MESSAGE)
@@ -39,7 +39,7 @@ def test_a_malformed_attach_is_refused(ioas_copier):
     """A malformed attach is refused and leaves the device where it was."""
     device = ioas_copier.device
     attach = functools.partial(device.attach_iommufd_pt, device.iommufd.ioas_alloc())
-    refused_every_way(EINVAL, attach, MALFORMED_ATTACHES)
+    all_refused(EINVAL, attach, MALFORMED_ATTACHES)
     with refused(EFAULT):
         attach(pointer=NOWHERE)
     assert ioas_copier.copy(MESSAGE) == MESSAGE
@@ -51,7 +51,7 @@ def test_a_malformed_attach_is_refused(ioas_copier):
 def test_a_malformed_detach_is_refused(ioas_copier):
     """A malformed detach is refused and leaves the device where it was."""
     detach = ioas_copier.device.detach_iommufd_pt
-    refused_every_way(EINVAL, detach, MALFORMED_DETACHES)
+    all_refused(EINVAL, detach, MALFORMED_DETACHES)
     with refused(EFAULT):
         detach(pointer=NOWHERE)
     assert ioas_copier.copy(MESSAGE) == MESSAGE

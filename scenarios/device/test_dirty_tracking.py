@@ -12,7 +12,7 @@ from vfio_lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_START as START
 from vfio_lab.uapi.vfio_type1 import VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP as STOP
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.dma import IOVA
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 SIZE = 4 * PAGE_BYTES
 LAST_PAGE = (1 << 64) - PAGE_BYTES
@@ -94,8 +94,8 @@ def test_a_malformed_question_for_dirty_pages_is_invalid(container, memory):
     """A malformed request for dirty pages fails with EINVAL."""
     container.map_dma(memory, IOVA, SIZE)
     container.dirty_pages(START)
-    refused_every_way(EINVAL, container.dirty_bitmap, MALFORMED)
-    refused_every_way(EINVAL, container.dirty_pages, FLAGS)
+    all_refused(EINVAL, container.dirty_bitmap, MALFORMED)
+    all_refused(EINVAL, container.dirty_pages, FLAGS)
     with refused(EINVAL):
         container.dirty_pages(STOP, argsz=7)
     assert bits(container.dirty_bitmap(**RANGE)) == 0b1111

@@ -15,7 +15,7 @@ from vfio_lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_ALL as ALL
 from vfio_lab.uapi.vfio_type1 import VFIO_DMA_UNMAP_FLAG_VADDR as NO_ADDRESS
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.dma import locked_bytes
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 MESSAGE = bytes(range(64))
 WHERE = {"iova": TARGET, "size": PAGE_BYTES, "flags": NEW_ADDRESS}
@@ -44,7 +44,7 @@ def test_an_address_is_given_to_a_mapping_that_lacks_one(copier, mappings):
     mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
     with refused(EINVAL):
         mappings.unmap_dma(0, 0, ALL | NO_ADDRESS)
-    refused_every_way(EINVAL, lambda **way: mappings.map_dma(copier.target.address, **way), WRONG)
+    all_refused(EINVAL, lambda **way: mappings.map_dma(copier.target.address, **way), WRONG)
     with refused(ENOENT):
         mappings.map_dma(copier.target.address, **{**WHERE, "iova": 0})
     mappings.map_dma(copier.target.address, **WHERE)

@@ -19,7 +19,7 @@ from vfio_lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
 from vfio_lab.vfio import Container, Group
 from vfio_lab.vfio.iommufd import IOMMU_PATH
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.verdicts import all_refused, refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 IOVA = 0x40_0000
 SIZE = 4 * PAGE_BYTES
@@ -83,13 +83,13 @@ def test_an_address_space_is_as_wide_as_its_devices_allow(bound_device, ioas):
 def test_a_malformed_mapping_of_an_address_space_is_refused(user, attached, ioas):
     """An IOAS refuses malformed, overlapping and wrapping mappings and maps none of them."""
     map_it = functools.partial(attached.iommufd.ioas_map, ioas, user.allocate(2 * SIZE))
-    refused_every_way(EINVAL, map_it, MALFORMED)
+    all_refused(EINVAL, map_it, MALFORMED)
     with refused(EOVERFLOW):
         map_it(iova=LAST_PAGE, length=2 * PAGE_BYTES)
     with refused(EFAULT):
         attached.iommufd.ioas_map(ioas, PAGE_BYTES, PAGE_BYTES, IOVA)
     assert map_it(iova=IOVA, length=SIZE) == IOVA
-    refused_every_way(EEXIST, map_it, OVERLAPPING)
+    all_refused(EEXIST, map_it, OVERLAPPING)
     assert attached.iommufd.ioas_unmap(ioas, 0, EVERYTHING) == SIZE
 
 

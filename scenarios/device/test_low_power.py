@@ -22,7 +22,7 @@ from vfio_lab.uapi.vfio import VFIO_DEVICE_FEATURE_SET as SET
 from vfio_lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.power import AWAKE, falls_asleep, power
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 DISABLE_IDLE_D3 = "/sys/module/vfio_pci/parameters/disable_idle_d3"
 INTEL = 0x8086
@@ -84,8 +84,8 @@ def test_a_probe_sends_nothing_to_sleep(function, device):
     device.probe_feature(ENTRY_WITH_WAKEUP, SET)
     device.probe_feature(EXIT, SET)
     ways = {name: {"index": index} for name, index in (("in", ENTRY), ("out", EXIT))}
-    refused_every_way(EINVAL, lambda index: device.feature(index, GET), ways)
-    refused_every_way(EINVAL, lambda index: device.feature(index, GET | PROBE), ways)
+    all_refused(EINVAL, lambda index: device.feature(index, GET), ways)
+    all_refused(EINVAL, lambda index: device.feature(index, GET | PROBE), ways)
     assert power(function) == AWAKE
 
 
@@ -144,7 +144,7 @@ WAKERS = {
 def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, irq_fd):
     """A low-power entry with an invalid eventfd fails and leaves the device awake."""
     ways = {name: {"flags": SET, **way} for name, way in NO_WAKEUP.items()}
-    refused_every_way(EINVAL, lambda **way: device.feature(ENTRY_WITH_WAKEUP, **way), ways)
+    all_refused(EINVAL, lambda **way: device.feature(ENTRY_WITH_WAKEUP, **way), ways)
     with refused(EBADF):
         device.enter_low_power(wakeup=999)
     assert power(function) == AWAKE

@@ -13,7 +13,7 @@ from vfio_lab.uapi.names import NAMES, Kind
 from vfio_lab.uapi.vfio import io
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.tokens import TOKEN
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 EVERY_CAPABILITY = range(41)
 TWO_VFS = Buffer(pack("<III", 12, 0, 2))  # argsz, flags, and what such an ioctl would take
@@ -88,5 +88,5 @@ def test_a_user_who_owns_the_pf_makes_no_vfs(guest, root, pf):
 def test_no_ioctl_of_a_pf_makes_vfs(pf_user, pf):
     """No ioctl enables VFs: every ioctl number that vfio does not know fails with ENOTTY."""
     pf_fd = pf_user.open(pf, TOKEN)
-    refused_every_way(ENOTTY, pf_fd.ioctl, UNKNOWN_IOCTLS)
+    all_refused(ENOTTY, pf_fd.ioctl, UNKNOWN_IOCTLS)
     assert (pf.numvfs, pf.vfs()) == (0, [])

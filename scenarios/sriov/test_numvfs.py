@@ -9,7 +9,7 @@ import pytest
 
 from vfio_lab.client.sysfs import ENABLE_SRIOV
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 NONSENSE = {
     text: {"attribute": "sriov_numvfs", "value": text}
@@ -20,7 +20,7 @@ NONSENSE = {
 @claim("B06")
 def test_what_is_no_number_of_16_bits_is_invalid(pf):
     """A value that is not a 16-bit number fails with EINVAL; hexadecimal is accepted."""
-    refused_every_way(EINVAL, pf.write, NONSENSE)
+    all_refused(EINVAL, pf.write, NONSENSE)
     assert pf.numvfs == 0
     pf.write("sriov_numvfs", "0x2")
     assert pf.numvfs == 2

@@ -15,7 +15,7 @@ from vfio_lab.uapi.vfio import VFIO_DEVICE_BIND_FLAG_TOKEN
 from vfio_lab.vfio import Cdev, Iommufd
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.tokens import OTHER, TOKEN
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 NO_FD = 999  # a descriptor that no user has open
 NO_POINTER = {"token": None, "token_pointer": NOWHERE}
@@ -100,12 +100,12 @@ def test_the_token_flag_is_unknown(cdev, iommufd):
 def test_malformed_binds_are_refused(cdev, iommufd):
     """Each malformed argument has its own errno and does not affect the next bind."""
     bind = functools.partial(cdev.bind_iommufd, iommufd=iommufd, token=TOKEN)
-    refused_every_way(EINVAL, bind, INVALID_BINDS)
+    all_refused(EINVAL, bind, INVALID_BINDS)
     with refused(E2BIG):
         bind(tail=b"\1" * 8)
     with refused(EBADF):
         bind(iommufd=NO_FD)
-    refused_every_way(EFAULT, bind, {"no pointer": {"argsz": 16}, "pointer to nowhere": NO_POINTER})
+    all_refused(EFAULT, bind, {"no pointer": {"argsz": 16}, "pointer to nowhere": NO_POINTER})
     assert cdev.bind_iommufd(iommufd, TOKEN) > 0
 
 
@@ -114,7 +114,7 @@ def test_a_malformed_bind_of_a_pf_sets_no_token(pf_user, vf_user, pf, vf):
     """A bind with a malformed struct does not set the token in it."""
     pf_user.open(pf, TOKEN).close()
     bind = functools.partial(Cdev(pf_user, pf.cdev).bind_iommufd, iommufd=NO_FD, token=OTHER)
-    refused_every_way(EINVAL, bind, INVALID_BINDS)
+    all_refused(EINVAL, bind, INVALID_BINDS)
     vf_user.open(vf, TOKEN).close()
     pf_user.open(pf, OTHER, access="cdev")
     assert vf_user.open(vf, OTHER)

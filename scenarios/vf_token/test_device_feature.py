@@ -21,7 +21,7 @@ from vfio_lab.uapi.vfio import (
 )
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.tokens import OTHER, TOKEN
-from vfio_lab_pytest.verdicts import refused, refused_every_way
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 GET, SET, PROBE = VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_SET, VFIO_DEVICE_FEATURE_PROBE
 FEATURE = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN
@@ -84,7 +84,7 @@ def test_nobody_reads_a_token(pf_user, pf):
     """GET of the token feature is refused, even for the user who set the token."""
     feature = functools.partial(pf_user.open(pf, TOKEN).feature, FEATURE, data=bytes(16))
     ways = {"GET": GET, "probed": GET | PROBE, "with SET": GET | SET | PROBE}
-    refused_every_way(EINVAL, feature, {way: {"flags": flags} for way, flags in ways.items()})
+    all_refused(EINVAL, feature, {way: {"flags": flags} for way, flags in ways.items()})
     assert feature(flags=SET, data=TOKEN.bytes) == TOKEN.bytes
 
 
@@ -112,7 +112,7 @@ def test_a_vf_has_no_token_feature(pf_user, vf_user, pf, vf):
     """A VF has no token feature."""
     pf_fd = pf_user.open(pf, TOKEN)
     feature = functools.partial(vf_user.open(vf, TOKEN).feature, FEATURE, data=TOKEN.bytes)
-    refused_every_way(ENOTTY, feature, EVERY_FLAG)
+    all_refused(ENOTTY, feature, EVERY_FLAG)
     pf_fd.probe_feature(FEATURE, SET)
 
 
@@ -121,7 +121,7 @@ def test_a_vf_has_no_token_feature(pf_user, vf_user, pf, vf):
 def test_a_device_without_sriov_has_no_token_feature(pf_user, pf, nic):
     """A NIC that is neither PF nor VF has no token feature."""
     feature = functools.partial(pf_user.open(nic).feature, FEATURE, data=TOKEN.bytes)
-    refused_every_way(ENOTTY, feature, EVERY_FLAG)
+    all_refused(ENOTTY, feature, EVERY_FLAG)
     pf_user.open(pf).probe_feature(FEATURE, SET)
 
 
@@ -129,9 +129,7 @@ def test_a_device_without_sriov_has_no_token_feature(pf_user, pf, nic):
 def test_malformed_features_are_invalid(pf_user, vf_user, pf, vf):
     """A malformed SET fails with EINVAL and does not set a token."""
     pf_fd = pf_user.open(pf, OTHER)
-    refused_every_way(
-        EINVAL, functools.partial(pf_fd.feature, FEATURE, data=TOKEN.bytes), MALFORMED
-    )
+    all_refused(EINVAL, functools.partial(pf_fd.feature, FEATURE, data=TOKEN.bytes), MALFORMED)
     assert vf_user.open(vf, OTHER)
 
 

@@ -11,7 +11,7 @@ import pytest
 from vfio_lab.client.memory import NOWHERE, PAGE_BYTES
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.tokens import OTHER, TOKEN
-from vfio_lab_pytest.verdicts import each_refused, refused
+from vfio_lab_pytest.verdicts import all_refused, refused
 
 T = str(TOKEN)
 
@@ -33,7 +33,7 @@ def ask(shared_group):
 def test_a_name_with_anything_glued_to_it_is_another_device(ask, vf):
     """Only a space or the end may follow a device name, and nothing may precede it."""
     glued = [f"{vf}x", f"{vf}\t", f"{vf}\n", f" {vf}", f"{vf},vf_token={T}", f"{vf}\tvf_token={T}"]
-    each_refused(ENODEV, ask, glued)
+    all_refused(ENODEV, ask, glued)
     assert ask(f"{vf} vf_token={T}")
 
 
@@ -49,7 +49,7 @@ def test_a_name_ends_at_its_nul(ask, vf):
 def test_a_name_that_is_nearly_right_is_another_device(ask, vf):
     """Device names are compared up to their last character."""
     name = str(vf)
-    each_refused(ENODEV, ask, ["", " ", name[:1], name[:-1], f"{name[:-1]}7", f"{name[:-1]}7 "])
+    all_refused(ENODEV, ask, ["", " ", name[:1], name[:-1], f"{name[:-1]}7", f"{name[:-1]}7 "])
     assert ask(f"{vf} vf_token={T}")
 
 
@@ -59,23 +59,21 @@ def test_an_unknown_option_is_invalid(ask, vf):
     misspelt = ["VF_TOKEN=", "Vf_token=", "vf_token:", "vf_tokens=", "token=", "=", ""]
     strangers = [f"vf_token={T} foo=bar", f"foo=bar vf_token={T}", f"vf_token={T} x"]
     options = ["foo=bar", "vf_token", *(key + T for key in misspelt), *strangers]
-    each_refused(EINVAL, ask, [f"{vf} {one}" for one in options])
+    all_refused(EINVAL, ask, [f"{vf} {one}" for one in options])
     assert ask(f"{vf} vf_token={T}")
 
 
 @claim("A23")
 def test_a_second_token_is_invalid(ask, vf):
     """A second token is refused, whether it is the same or another one."""
-    each_refused(EINVAL, ask, [f"{vf} vf_token={T} vf_token={second}" for second in (T, OTHER)])
+    all_refused(EINVAL, ask, [f"{vf} vf_token={T} vf_token={second}" for second in (T, OTHER)])
     assert ask(f"{vf} vf_token={T}")
 
 
 @claim("A24")
 def test_a_token_that_is_too_short_is_invalid(ask, vf):
     """A token with fewer than 36 characters is refused."""
-    each_refused(
-        EINVAL, ask, [f"{vf} vf_token={one}" for one in ("", T[0], T[:35], T[1:], " " + T)]
-    )
+    all_refused(EINVAL, ask, [f"{vf} vf_token={one}" for one in ("", T[0], T[:35], T[1:], " " + T)])
     assert ask(f"{vf} vf_token={T}")
 
 
@@ -85,7 +83,7 @@ def test_a_token_of_another_form_is_invalid(ask, vf):
     dashes = [T.replace("-", "_"), T.replace("-", ""), T.replace("-", "", 1) + "0", "-" * 36]
     wrapped = ["{" + T + "}", "{" + T[:34] + "}", "urn:uuid:" + T]
     digits = ["g" + T[1:], T[:-1] + "g", T[:8] + "0" + T[9:], T[:9] + "-" + T[10:]]
-    each_refused(EINVAL, ask, [f"{vf} vf_token={one}" for one in dashes + wrapped + digits])
+    all_refused(EINVAL, ask, [f"{vf} vf_token={one}" for one in dashes + wrapped + digits])
     assert ask(f"{vf} vf_token={T}")
 
 
@@ -93,7 +91,7 @@ def test_a_token_of_another_form_is_invalid(ask, vf):
 def test_a_token_with_anything_glued_to_it_is_invalid(ask, vf):
     """Only a space or the end may follow a token."""
     glued = ["junk", "0", ",x", ";", "\t", "\n", "=", "-"]
-    each_refused(EINVAL, ask, [f"{vf} vf_token={T}{one}" for one in glued])
+    all_refused(EINVAL, ask, [f"{vf} vf_token={T}{one}" for one in glued])
     assert ask(f"{vf} vf_token={T}")
 
 
@@ -101,7 +99,7 @@ def test_a_token_with_anything_glued_to_it_is_invalid(ask, vf):
 @pytest.mark.parametrize("before", [" ", "   "], ids=["one", "many"])
 def test_spaces_around_the_token_do_not_matter(ask, vf, before):
     """Any number of spaces may separate the options and end the string."""
-    each_refused(EACCES, ask, [f"{vf}{before}vf_token={OTHER}{' ' * many}" for many in (0, 1, 4)])
+    all_refused(EACCES, ask, [f"{vf}{before}vf_token={OTHER}{' ' * many}" for many in (0, 1, 4)])
     assert all(ask(f"{vf}{before}vf_token={T}{' ' * many}") for many in (0, 1, 4))
 
 
@@ -110,14 +108,14 @@ def test_a_name_followed_by_spaces_has_no_options(pf_group, vf_group, pf, vf):
     """A name followed only by spaces has no token: a free PF opens, a VF does not."""
     assert pf_group.get_device_fd(f"{pf} ")
     assert pf_group.get_device_fd(f"{pf}      ")
-    each_refused(EACCES, vf_group.get_device_fd, [f"{vf} ", f"{vf}      "])
+    all_refused(EACCES, vf_group.get_device_fd, [f"{vf} ", f"{vf}      "])
 
 
 @claim("A28")
 def test_other_blanks_are_no_separators(ask, vf):
     """Tabs and other white space do not separate options."""
     blanks = ["\t", "\n", "\v", "\f", "\r", "\u00a0"]
-    each_refused(EINVAL, ask, [f"{vf} {blank}vf_token={T}" for blank in blanks])
+    all_refused(EINVAL, ask, [f"{vf} {blank}vf_token={T}" for blank in blanks])
     assert ask(f"{vf}  vf_token={T}")
 
 
@@ -125,7 +123,7 @@ def test_other_blanks_are_no_separators(ask, vf):
 def test_the_case_of_hex_digits_does_not_matter(ask, vf):
     """The case of a token's hex digits does not matter."""
     spellings = [str.upper, str.lower, str.title, str.swapcase]
-    each_refused(EACCES, ask, [f"{vf} vf_token={spelt(str(OTHER))}" for spelt in spellings])
+    all_refused(EACCES, ask, [f"{vf} vf_token={spelt(str(OTHER))}" for spelt in spellings])
     assert all(ask(f"{vf} vf_token={spelt(T)}") for spelt in spellings)
 
 
@@ -159,7 +157,7 @@ def test_a_malformed_option_for_the_pf_sets_no_token(vf_user, pf, pf_group, vf):
     """A PF that is refused for malformed options keeps its token."""
     pf_group.get_device_fd(f"{pf} vf_token={T}")
     malformed = ["foo=bar", "vf_token=", f"vf_token={T[:35]}", f"vf_token={OTHER} foo=bar"]
-    each_refused(EINVAL, pf_group.get_device_fd, [f"{pf} {options}" for options in malformed])
+    all_refused(EINVAL, pf_group.get_device_fd, [f"{pf} {options}" for options in malformed])
     assert vf_user.open(vf, TOKEN)
 
 

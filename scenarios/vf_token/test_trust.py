@@ -11,7 +11,7 @@ from vfio_lab.drivers.intel_nic import RDBAL
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.tokens import OTHER, TOKEN
-from vfio_lab_pytest.verdicts import refused_each_time
+from vfio_lab_pytest.verdicts import all_refused
 
 MARK = b"\x80\x34\x56\x78"
 LOG_BURST = 10  # include/linux/ratelimit_types.h, DEFAULT_RATELIMIT_BURST
@@ -61,7 +61,7 @@ def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf, opti
     """Refused opens of a VF are logged at most ten times in five seconds."""
     pf_user.open(pf, TOKEN)
     group = vf_user.open_group(vf)
-    refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{vf}{options}"))
+    all_refused(EACCES, group.get_device_fd, [f"{vf}{options}"] * 2 * LOG_BURST)
     assert len(guest.dmesg(f"vfio-pci {vf}: {reason}", level="info")) == LOG_BURST
 
 
@@ -71,5 +71,5 @@ def test_refusals_are_logged_ten_at_a_time(guest, pf_user, vf_user, pf, vf, opti
 def test_refusals_of_a_pf_are_logged_ten_at_a_time(guest, pf_user, pf, options, reason):
     """Refused opens of a PF are logged at most ten times in five seconds."""
     group = pf_user.open_group(pf)
-    refused_each_time(EACCES, 2 * LOG_BURST, lambda: group.get_device_fd(f"{pf}{options}"))
+    all_refused(EACCES, group.get_device_fd, [f"{pf}{options}"] * 2 * LOG_BURST)
     assert len(guest.dmesg(f"vfio-pci {pf}: {reason}", level="info")) == LOG_BURST
