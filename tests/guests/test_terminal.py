@@ -51,7 +51,7 @@ def test_pythons_prompt_has_the_objects_of_scenarios(guest):
     names = repl.namespace(guest)
     console = repl.Console(names)
     assert names["VFIO_TYPE1v2_IOMMU"] == VFIO_TYPE1v2_IOMMU
-    assert not console.push("pf = pf0.with_sriov(); vf, other_vf = pf.enable_vfs(2)")
+    assert not console.push("pf = pf0.bind_with_sriov(); vf, other_vf = pf.enable_vfs(2)")
     assert not console.push("device = pf_user.open(pf, TOKEN)")
     assert console.push("with refused(EACCES): vf_user.open(vf)")
     assert not console.push("")

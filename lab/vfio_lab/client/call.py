@@ -38,6 +38,11 @@ class Refusal(OSError):
         )
 
 
+def shortened(text: str, width: int = 60) -> str:
+    """Return a text cut to so many characters."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def name_of(number: int | None) -> str:
     """Return the kernel's name of an errno."""
     if number in KERNEL_NAMES:
@@ -58,6 +63,10 @@ class Buffer:
     data: bytes
     out: bool = False
     pointers: tuple[tuple[int, Buffer], ...] = ()
+
+    def __repr__(self) -> str:
+        """Return its size and how it begins."""
+        return f"{type(self).__name__}({len(self.data)} bytes: {shortened(self.data.hex())})"
 
     def wire(self) -> dict[str, Any]:
         """Return the agent's form of it."""
@@ -89,3 +98,8 @@ class CommandResult:
     exit: int
     stdout: str
     stderr: str
+
+    def __repr__(self) -> str:
+        """Return the command, its exit code and the last line of what it said."""
+        *_, last = (self.stdout + self.stderr).strip().rpartition("\n")
+        return f"{shortened(' '.join(self.argv), 40)}: exit {self.exit}: {shortened(last, 60)!r}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vfio_lab.arch import X86_64, Architecture
+from vfio_lab.client.call import shortened
 from vfio_lab.errors import AgentError, DeadlineExceeded, GuestLost
 from vfio_lab.util.deadline import Deadline
 
@@ -72,6 +73,10 @@ class Pending:
     id: int
     about: str
     began: float = field(default_factory=time.time)
+
+    def __repr__(self) -> str:
+        """Return `Pending(VERB by pid 97)`."""
+        return f"{type(self).__name__}({shortened(self.about)} by pid {self.pid})"
 
     @property
     def answered(self) -> bool:
@@ -131,6 +136,10 @@ class Channel:
     last_seen: str = ""
     _partial: bytes = b""
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __repr__(self) -> str:
+        """Return `Channel(GUEST)`."""
+        return f"{type(self).__name__}({self.name})"
 
     def start(self, pid: int, op: str, about: str, /, **args: object) -> Pending:
         """Send a request and return without waiting.

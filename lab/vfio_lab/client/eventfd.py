@@ -19,6 +19,10 @@ class Eventfd:
         self.user = user
         self.fd = user.eventfd()
 
+    def __repr__(self) -> str:
+        """Return `Eventfd(fd 5 of user)`."""
+        return f"{type(self).__name__}(fd {self.fd} of {self.user.name})"
+
     def wait(self) -> int:
         """Wait for a signal and return how many there were, taking them; 0 if none came."""
         return self.user.await_event(self.fd, PROMPTLY_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vfio_lab.client.call import Refusal
 from vfio_lab.client.user import PendingCall, User
@@ -25,7 +25,11 @@ class PciFunction:
     """
 
     bdf: Bdf
-    root: User = field(repr=False)
+    root: User
+
+    def __repr__(self) -> str:
+        """Return `PciFunction(0000:01:00.0)`."""
+        return f"{type(self).__name__}({self.bdf})"
 
     def __str__(self) -> str:
         """Return the address."""

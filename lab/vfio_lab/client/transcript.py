@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vfio_lab.client.call import Buffer, name_of
+from vfio_lab.client.call import Buffer, name_of, shortened
 from vfio_lab.client.channel import Answer, Pending
 from vfio_lab.errors import LabError
 
@@ -47,6 +47,11 @@ class Entry:
     pending: Pending | None = field(default=None, repr=False)
     answer: Answer = field(default_factory=dict)
     failed_allocation: int = 0
+
+    def __repr__(self) -> str:
+        """Return `pf_user: close(0x3) = EBADF`."""
+        call = f"{self.user}: {self.call}({shortened(self.arguments)})"
+        return f"{call} has not returned" if self.ended is None else f"{call} = {self.result}"
 
     def settle(self, answer: Answer) -> None:
         """Take the answer."""

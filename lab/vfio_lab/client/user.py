@@ -52,10 +52,15 @@ class PendingCall:
     pending: Pending
     entry: Entry
 
+    def __repr__(self) -> str:
+        """Return the call, and what it returned as far as that is known."""
+        self.entry.look()
+        return repr(self.entry)
+
     @property
     def returned(self) -> bool:
         """Whether the call has come back."""
-        return self.pending.answered
+        return self.entry.ended is not None or self.pending.answered
 
     def wait(self, timeout_s: float = CALL_TIMEOUT_S) -> Reply:
         """Return the call's result; raises `Refusal` like the call itself."""
@@ -79,8 +84,13 @@ class User:
     channel: Channel
     pid: int
     name: str
-    record: Callable[[Entry], None] = field(default=lambda _entry: None, repr=False)
-    latest: Entry | None = field(default=None, repr=False)
+    record: Callable[[Entry], None] = field(default=lambda _entry: None)
+    latest: Entry | None = field(default=None)
+
+
+    def __repr__(self) -> str:
+        """Return `User(pf_user, pid 97)`."""
+        return f"{type(self).__name__}({self.name}, pid {self.pid})"
 
     def start(
         self, call: str, *args: int | Buffer, label: str = "", about: str = ""

@@ -73,6 +73,10 @@ class Bdf:
         """
         return cls(domain, routing_id >> 8, routing_id >> 3 & 0x1F, routing_id & 0x7)
 
+    def __repr__(self) -> str:
+        """Return `Bdf(0000:01:10.0)`."""
+        return f"{type(self).__name__}({self})"
+
     def __str__(self) -> str:
         """Return the name that sysfs and vfio use, `0000:01:10.0`."""
         return f"{self.domain:04x}:{self.short}"

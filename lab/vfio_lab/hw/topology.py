@@ -118,6 +118,10 @@ class Topology:
     memory_mib: int = MEMORY_MIB
     boot_words: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Return `Topology(igb)`."""
+        return f"{type(self).__name__}({self.name})"
+
     @cached_property
     def functions(self) -> tuple[Function, ...]:
         """All PCI functions that the guest finds before any VF exists, in bus order."""

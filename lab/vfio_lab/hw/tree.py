@@ -57,6 +57,10 @@ class Model:
     sriov: Sriov | None = None
     unmigratable: str = ""
 
+    def __repr__(self) -> str:
+        """Return `Model(igb)`."""
+        return f"{type(self).__name__}({self.qemu or self.ids})"
+
     @property
     def ids(self) -> str:
         """Vendor and device ID as `lspci -n` prints them."""
@@ -158,6 +162,11 @@ class Function:
     multifunction: bool = False
     hotplug: bool = False
     bypasses: bool = False
+
+    def __repr__(self) -> str:
+        """Return `Function(pf0: igb at 0000:01:00.0)`."""
+        what = self.model.qemu or self.model.ids
+        return f"{type(self).__name__}({self.role}: {what} at {self.bdf})"
 
     @property
     def is_slot(self) -> bool:

@@ -33,7 +33,7 @@ BANNER = """\
 guest, root, pf_user, vf_user and every function by its role are there, the classes of
 vfio_lab.vfio, the numbers of the uAPI and of errno, TOKEN and OTHER (tokens), and refused().
 For example:
-    pf = pf0.with_sriov(); vf, other_vf = pf.enable_vfs(2)
+    pf = pf0.bind_with_sriov(); vf, other_vf = pf.enable_vfs(2)
     device = pf_user.open(pf, TOKEN)
     with refused(EACCES): vf_user.open(vf)"""
 

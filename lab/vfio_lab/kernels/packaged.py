@@ -70,6 +70,10 @@ class Kernel:
     vmlinux: Path | None = None
     initramfs: Path | None = None
 
+    def __repr__(self) -> str:
+        """Return `Kernel(7.3: 7.3.4-lab)`."""
+        return f"{type(self).__name__}({self.name}: {self.release})"
+
     @cached_property
     def options(self) -> Mapping[str, str]:
         """The final configuration; options that are not set are `n` or not there."""

@@ -79,7 +79,7 @@ class Allowlist:
         return None if allowed else f"opens {path} to write"
 
 
-@dataclass
+@dataclass(repr=False)
 class RestrictedChannel(Channel):
     """An agent's stream that takes no request that its allowlist refuses."""
 

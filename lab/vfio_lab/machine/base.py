@@ -72,6 +72,11 @@ class TestMachine:
     awake: ClockAnchor | None
     _log: list[str]
 
+    def __repr__(self) -> str:
+        """Return `Guest(NAME: igb on kernel 7.3)`."""
+        topology, kernel = self.machine.topology.name, self.machine.kernel.name
+        return f"{type(self).__name__}({self.name}: {topology} on kernel {kernel})"
+
     def user(self, name: str, *, uid: int = 0, drop: Sequence[int] = ()) -> VfioUser:
         """Start a user: a fresh process in the machine.
 

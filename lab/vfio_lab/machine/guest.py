@@ -59,13 +59,19 @@ class BootSpec:
     files: BootFiles
     keys: Path
 
+    def __repr__(self) -> str:
+        """Return `BootSpec(clone of igb on kernel 7.3)`."""
+        how = "clone of " if self.frozen else ""
+        name = f"{how}{self.topology.name} on kernel {self.kernel.name}"
+        return f"{type(self).__name__}({name})"
+
     @property
     def frozen(self) -> bool:
         """Whether a guest of it is a template's clone; if not, it boots from power-on."""
         return self.files.state is not None
 
 
-@dataclass
+@dataclass(repr=False)
 class Guest(TestMachine):
     """A pristine machine for one scenario; `close` throws it away.
 
@@ -84,13 +90,13 @@ class Guest(TestMachine):
     folder: Path
     qemu: Qemu
     channel: Channel
-    monitor: socket.socket = field(repr=False)
-    agent: socket.socket = field(repr=False)
-    transcript: list[Entry] = field(default_factory=list, repr=False)
-    users: list[VfioUser] = field(default_factory=list, repr=False)
+    monitor: socket.socket
+    agent: socket.socket
+    transcript: list[Entry] = field(default_factory=list)
+    users: list[VfioUser] = field(default_factory=list)
     awake: ClockAnchor | None = None
     kept: bool = False
-    _log: list[str] = field(default_factory=list, repr=False)
+    _log: list[str] = field(default_factory=list)
 
     @classmethod
     def launch(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:

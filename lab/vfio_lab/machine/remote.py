@@ -63,7 +63,7 @@ class Session(Protocol):
         """Hang up."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found(Topology):
     """A topology that was found, not made.
 
@@ -97,7 +97,11 @@ class RemoteHost:
     kernel: Kernel
     topology: Topology
     allowlist: Allowlist
-    ssh: Ssh = field(repr=False)
+    ssh: Ssh
+
+    def __repr__(self) -> str:
+        """Return `RemoteHost(0000:41:00.0 of root@machine)`."""
+        return f"{type(self).__name__}({self.pf} of {self.login.user}@{self.login.host})"
 
     @classmethod
     def reach(cls, login: Login, pf: Bdf, folder: Path) -> RemoteHost:
@@ -149,7 +153,7 @@ class RemoteHost:
         return "" if same else f"hardware like topology {topology.name}"
 
 
-@dataclass
+@dataclass(repr=False)
 class RemoteMachine(TestMachine):
     """A real machine for the time of one scenario; `close` puts everything back."""
 
@@ -157,11 +161,11 @@ class RemoteMachine(TestMachine):
     machine: RemoteHost
     folder: Path
     channel: Channel
-    session: Session = field(repr=False)
-    transcript: list[Entry] = field(default_factory=list, repr=False)
-    users: list[VfioUser] = field(default_factory=list, repr=False)
+    session: Session
+    transcript: list[Entry] = field(default_factory=list)
+    users: list[VfioUser] = field(default_factory=list)
     awake: ClockAnchor | None = None
-    _log: list[str] = field(default_factory=list, repr=False)
+    _log: list[str] = field(default_factory=list)
 
     @classmethod
     def borrow(cls, name: str, machine: RemoteHost, folder: Path) -> RemoteMachine:

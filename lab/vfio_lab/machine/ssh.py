@@ -77,6 +77,10 @@ class Login:
     key: Path | None = None
     host_key: Path | None = None
 
+    def __repr__(self) -> str:
+        """Return `Login(root@machine:22)`."""
+        return f"{type(self).__name__}({self.user}@{self.host}:{self.port})"
+
     @classmethod
     def known_as(cls, text: str) -> Login:
         """Return the login that `ssh TEXT` would use, by the user's own ~/.ssh/config.

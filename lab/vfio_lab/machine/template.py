@@ -75,7 +75,11 @@ class GuestFactory:
     kernel: Kernel
     caps: QemuCaps
     accelerator: Accelerator
-    _disks: dict[str, Disks] = field(default_factory=dict, repr=False)
+    _disks: dict[str, Disks] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        """Return `GuestFactory(kernel 7.3, tcg)`."""
+        return f"{type(self).__name__}(kernel {self.kernel.name}, {self.accelerator.name})"
 
     @classmethod
     def open(

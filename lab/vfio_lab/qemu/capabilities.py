@@ -46,6 +46,10 @@ class QemuCaps:
     digest: str
     architecture: Architecture = X86_64
 
+    def __repr__(self) -> str:
+        """Return `QemuCaps(10.0.2)`."""
+        return f"{type(self).__name__}({dotted(self.version)})"
+
     def missing(self, devices: Collection[str]) -> list[str]:
         """Return those of `devices` that this QEMU lacks, in order of name."""
         return sorted(set(devices) - self.devices)

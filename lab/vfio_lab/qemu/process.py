@@ -42,6 +42,10 @@ class Qemu:
     log: Path
     supervisor: socket.socket | None = None
 
+    def __repr__(self) -> str:
+        """Return `Qemu(pid 4711)`; its command line is in the evidence."""
+        return f"{type(self).__name__}(pid {self.process.pid})"
+
     @classmethod
     def launch(
         cls, argv: Sequence[str], log: Path, inherit: Sequence[int], *, keepable: bool = False
