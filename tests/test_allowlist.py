@@ -80,6 +80,7 @@ def test_the_device_is_free(request_):
         opening(f"{DEVICES}/{OTHER}/config", O_RDWR),
         opening("/sys/bus/pci/devices/config", O_RDWR),
         call("chown"),
+        call("execve"),
         call("sethostname"),
     ],
 )

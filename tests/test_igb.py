@@ -1,6 +1,7 @@
 import struct
 
 from vfio_lab.drivers.igb import (
+    BAR_BYTES,
     DESCRIPTOR_BYTES,
     MDIC,
     PAGE_BYTES,
@@ -26,6 +27,10 @@ class Board:
 
     def __init__(self):
         self.memory = bytearray(1 << 20)
+        self.unmapped = []
+
+    def munmap(self, address, size):
+        self.unmapped.append((address, size))
 
     def allocate(self, _size):
         return 0
@@ -75,6 +80,14 @@ def test_the_loopback_hands_its_descriptors_over_and_returns_what_was_copied():
     loopback.start()
     assert device.command == b"\x06\x00"
     assert [loopback.copy(MESSAGE) for _ in range(9)] == [MESSAGE] * 9
+
+
+def test_a_closed_loopback_has_unmapped_what_it_mapped_once():
+    board = Board()
+    with Loopback(Device(board)) as loopback:
+        assert board.unmapped == []
+    loopback.close()
+    assert board.unmapped == [(Device.bar, BAR_BYTES), (0, 3 * PAGE_BYTES)]
 
 
 class Deaf(Board):

@@ -1,8 +1,13 @@
 """Templates: what makes two of them the same."""
 
+import errno
 from pathlib import Path
 
+import pytest
+
+from vfio_lab.errors import HostError
 from vfio_lab.machine.template import wherever
+from vfio_lab.util.cache import Cache
 
 
 def test_a_copied_cache_has_the_same_templates():
@@ -12,3 +17,16 @@ def test_a_copied_cache_has_the_same_templates():
     ]
     assert wherever(here, lines[0]) == wherever(there, lines[1])
     assert wherever(here, lines[0]) != wherever(here, [*lines[0][:-1], "rw"])
+
+
+def test_a_file_system_without_shared_mappings_is_found_before_a_guest_is(tmp_path, monkeypatch):
+    cache = Cache(tmp_path)
+
+    def refuse(*_):
+        raise OSError(errno.ENODEV, "No such device")
+
+    cache.require_shared_mappings()
+    monkeypatch.setattr("mmap.mmap", refuse)
+    with pytest.raises(HostError, match=r"cannot be mapped[\s\S]*No such device[\s\S]*--lab-cold"):
+        cache.require_shared_mappings()
+    assert list(cache.root.iterdir()) == []

@@ -9,10 +9,12 @@ import pytest
 
 from vfio_lab.arch import X86_64
 from vfio_lab.client.call import Buffer, Refusal, name_of
+from vfio_lab.client.channel import UserGone
+from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.client.user import User
-from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.errors import DeadlineExceeded, UsageError
 from vfio_lab.evidence.calls import arguments, result
-from vfio_lab.uapi.syscalls import EFD_NONBLOCK
+from vfio_lab.uapi.syscalls import EFD_NONBLOCK, MAP_ANONYMOUS, MAP_PRIVATE
 
 
 def told(user):
@@ -34,6 +36,37 @@ def told(user):
 )
 def test_errnos_have_the_kernels_names(number, name):
     assert name_of(number) == name
+
+
+def test_a_command_is_given_in_words(user):
+    with pytest.raises(UsageError, match=r"not given in words[\s\S]*\['true'\]"):
+        user.run(["true"])
+    with pytest.raises(UsageError, match="not given in words"):
+        user.run()
+    assert user.run(*["true"]).exit == 0
+
+
+def test_a_system_call_without_a_number_is_said_to_have_none(user):
+    with pytest.raises(UsageError, match="no number for the system call 'reboot'"):
+        user.syscall("reboot")
+
+
+def test_memory_is_mapped_where_it_is_wanted(user):
+    old = user.allocate(2 * PAGE_BYTES)
+    user.poke(old, b"x" * 2 * PAGE_BYTES)
+    flags = MAP_PRIVATE | MAP_ANONYMOUS
+    assert user.mmap(-1, PAGE_BYTES, flags=flags, address=old + PAGE_BYTES) == old + PAGE_BYTES
+    assert user.peek(old + PAGE_BYTES - 1, 2) == b"x\0"
+
+
+def test_a_user_becomes_another_program(agent):
+    user = agent.user()
+    with pytest.raises(Refusal, match="ENOENT"):
+        user.exec("/nowhere").wait()
+    user.fork()  # the user itself goes on after a refusal
+    with pytest.raises(UserGone) as gone:
+        user.exec("/bin/sh", "-c", "exit $#", "sh", "one", "two").wait()
+    assert gone.value.exit == 2
 
 
 def test_a_refusal_says_who_called_what_and_why_not():

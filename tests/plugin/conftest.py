@@ -117,6 +117,7 @@ class Inner:
 @pytest.fixture
 def run(pytester, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the inner run is in no worker
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["pytest"]
     lines = [
         f"{key} = {json.dumps(value)}"

@@ -70,3 +70,17 @@ def test_an_address_asked_for_is_a_fixed_one(user):
         context.ioas_map(1, 0x5000, 0x1000)
         free = struct.unpack_from("<II", user.argument("IOMMU_IOAS_MAP").data)[1]
         assert not free & iommufd.IOMMU_IOAS_MAP_FIXED_IOVA
+
+
+def test_a_container_may_be_an_iommufd_and_names_its_ioctls(user):
+    container = Container(user, "/dev/iommu")
+    container.ioctl(iommufd.IOMMU_IOAS_ALLOC)
+    with Iommufd.of(container) as context:
+        context.vfio_ioas(iommufd.IOMMU_VFIO_IOAS_GET)
+    assert [name for name, *_ in user.calls] == [
+        "open",
+        "IOMMU_IOAS_ALLOC",
+        "IOMMU_VFIO_IOAS",
+        "close",
+    ]
+    assert list(user.open_fds.values()) == ["/dev/iommu"]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from vfio_lab.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -44,3 +46,17 @@ class Architecture:
     multiarch: str
     loader: str
     syscalls: Mapping[str, int] = field(repr=False, hash=False)
+
+    def syscall(self, name: str) -> int:
+        """Return the number of a system call.
+
+        Raises:
+            UsageError: the table has none of that name.
+        """
+        if name not in self.syscalls:
+            raise UsageError(
+                f"the lab has no number for the system call {name!r}",
+                expected=f"one of {', '.join(sorted(self.syscalls))}",
+                hint=f"add its number on {self.name} to the table in vfio_lab.arch",
+            )
+        return self.syscalls[name]

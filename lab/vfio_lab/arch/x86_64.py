@@ -24,6 +24,7 @@ SYSCALLS = MappingProxyType(
         "pwrite64": 18,
         "access": 21,
         "dup": 32,
+        "execve": 59,
         "fcntl": 72,
         "chown": 92,
         "capget": 125,

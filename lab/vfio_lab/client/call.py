@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno as errno_module
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vfio_lab.errors import UsageError
+
+POINTER_BYTES = 8
 # Python knows these by their other names.
 KERNEL_NAMES = {errno_module.EOPNOTSUPP: "EOPNOTSUPP", errno_module.EDEADLK: "EDEADLK"}
 
@@ -38,6 +42,22 @@ class Refusal(OSError):
         )
 
 
+def command_line(argv: Sequence[object]) -> str:
+    """Return the words of a command in a line.
+
+    Raises:
+        UsageError: there are none, or one is no string.
+    """
+    if not argv or not all(isinstance(word, str) for word in argv):
+        raise UsageError(
+            "a command is not given in words",
+            expected='strings, such as run("lspci", "-s", "00:01.0")',
+            seen=repr(argv),
+            hint="unpack a list: run(*words); make a string of anything else: str(pf)",
+        )
+    return " ".join(map(str, argv))
+
+
 def shortened(text: str, width: int = 60) -> str:
     """Return a text cut to so many characters."""
     return text if len(text) <= width else f"{text[: width - 3]}..."
@@ -63,6 +83,18 @@ class Buffer:
     data: bytes
     out: bool = False
     pointers: tuple[tuple[int, Buffer], ...] = ()
+
+    @classmethod
+    def text(cls, word: str) -> Buffer:
+        """Return a string ended by NUL."""
+        return cls(os.fsencode(word) + b"\0")
+
+    @classmethod
+    def strings(cls, words: Sequence[str]) -> Buffer:
+        """Return an array of pointers to strings, ended by NULL, as execve(2) takes it."""
+        texts = [cls.text(word) for word in words]
+        pointers = tuple((POINTER_BYTES * index, text) for index, text in enumerate(texts))
+        return cls(bytes(POINTER_BYTES * (len(texts) + 1)), pointers=pointers)
 
     def __repr__(self) -> str:
         """Return its size and how it begins."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno as errno_module
-import os
 import signal as signals
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from vfio_lab.client.call import Buffer, CommandResult, Refusal, Reply
+from vfio_lab.client.call import Buffer, CommandResult, Refusal, Reply, command_line
 from vfio_lab.client.channel import (
     ROUTER,
     Answer,
@@ -26,6 +25,7 @@ from vfio_lab.uapi.syscalls import (
     EFD_CLOEXEC,
     EFD_NONBLOCK,
     MAP_ANONYMOUS,
+    MAP_FIXED,
     MAP_PRIVATE,
     MAP_SHARED,
     O_CLOEXEC,
@@ -87,7 +87,6 @@ class User:
     record: Callable[[Entry], None] = field(default=lambda _entry: None)
     latest: Entry | None = field(default=None)
 
-
     def __repr__(self) -> str:
         """Return `User(pf_user, pid 97)`."""
         return f"{type(self).__name__}({self.name}, pid {self.pid})"
@@ -102,10 +101,13 @@ class User:
             args: numbers and buffers.
             label: the name to record it under, e.g. that of the ioctl.
             about: the arguments in words; made from `args` when empty.
+
+        Raises:
+            UsageError: the table has no such system call.
         """
         wire = [arg if isinstance(arg, int) else arg.wire() for arg in args]
         words = about or ", ".join(_in_words(args))
-        asked = {"number": self.channel.architecture.syscalls[call], "args": wire}
+        asked = {"number": self.channel.architecture.syscall(call), "args": wire}
         return self._start("syscall", asked, label or call, words, syscall=call, given=args)
 
     def syscall(self, call: str, *args: int | Buffer, label: str = "", about: str = "") -> Reply:
@@ -136,7 +138,7 @@ class User:
     def open_path(self, path: str, flags: int = O_RDWR) -> int:
         """Open a file and return its descriptor."""
         return self.syscall(
-            "openat", AT_FDCWD, _text(path), flags | O_CLOEXEC, 0, label="open", about=path
+            "openat", AT_FDCWD, Buffer.text(path), flags | O_CLOEXEC, 0, label="open", about=path
         ).value
 
     def close(self, fd: int) -> None:
@@ -182,7 +184,7 @@ class User:
         about = f"{fd}, {data.hex()}, {offset:#x}"
         return self.syscall("pwrite64", fd, Buffer(data), len(data), offset, about=about).value
 
-    def mmap(
+    def mmap(  # noqa: PLR0913 - the arguments of mmap(2)
         self,
         fd: int,
         size: int,
@@ -190,6 +192,7 @@ class User:
         *,
         protection: int = PROT_READ | PROT_WRITE,
         flags: int = MAP_SHARED,
+        address: int | None = None,
     ) -> int:
         """Map a file and return the page-aligned address of the mapping.
 
@@ -199,8 +202,11 @@ class User:
             offset: bytes from the start of the file, a multiple of the page size.
             protection: PROT_* flags.
             flags: MAP_* flags.
+            address: where to map it, over what is there (MAP_FIXED); page-aligned.
         """
-        return self.syscall("mmap", 0, size, protection, flags, fd, offset).value
+        fixed = 0 if address is None else MAP_FIXED
+        where = (address or 0, size, protection, flags | fixed)
+        return self.syscall("mmap", *where, fd, offset).value
 
     def allocate(self, size: int) -> int:
         """Map `size` bytes of fresh memory and return the page-aligned address."""
@@ -266,6 +272,22 @@ class User:
         answer = self._ask("fork", "")
         return type(self)(self.channel, answer["value"], f"{self.name}'s child", self.record)
 
+    def exec(self, *argv: str) -> PendingCall:
+        """Have the process run another program, which closes every file that the lab opened.
+
+        It answers no more. Waiting for the call raises `Refusal` if the kernel does not take the
+        program, and `UserGone`, with its exit code, when it has ended.
+
+        Args:
+            argv: the program's path, and its arguments.
+
+        Raises:
+            UsageError: a word of it is no string.
+        """
+        words = command_line(argv)
+        arrays = Buffer.strings(argv), Buffer.strings(())
+        return self.start("execve", Buffer.text(argv[0]), *arrays, about=words)
+
     def kill(self, signal: int = signals.SIGKILL, timeout_s: float = CALL_TIMEOUT_S) -> None:
         """Send a signal and wait until the process, and all it held, is gone."""
         self.start_kill(signal).wait(Deadline.after(timeout_s))
@@ -305,7 +327,7 @@ class User:
     def exists(self, path: str) -> bool:
         """Whether a path can be looked up."""
         try:
-            self.syscall("access", _text(path), 0, about=path)
+            self.syscall("access", Buffer.text(path), 0, about=path)
         except Refusal as refusal:
             if refusal.errno not in (errno_module.ENOENT, errno_module.ENOTDIR):
                 raise
@@ -323,9 +345,10 @@ class User:
             last_words: it is killed within a second or two of saying one, as it never ends then.
 
         Raises:
+            UsageError: a word of it is no string.
             DeadlineExceeded: it did not end; carries what it said.
         """
-        words = " ".join(argv)
+        words = command_line(argv)
         call = self._begin("run", words, argv=argv, timeout_s=timeout_s, last_words=last_words)
         answer = call.pending.wait(Deadline.after(timeout_s + CALL_TIMEOUT_S))
         self.settle(call.entry, answer)
@@ -370,10 +393,6 @@ class User:
         self.latest = entry
         self.record(entry)
         return PendingCall(self, pending, entry)
-
-
-def _text(path: str) -> Buffer:
-    return Buffer(os.fsencode(path) + b"\0")
 
 
 def _in_words(args: tuple[int | Buffer, ...]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.client.user import User
@@ -114,7 +114,29 @@ class Loopback:
         # A page that was never written may be the kernel's page of zeros, and another later.
         self.user.poke(start, bytes(3 * PAGE_BYTES))
         self.registers = device.mmap_region(0, BAR_BYTES)
+        self.mapped: tuple[tuple[int, int], ...] = (
+            (self.registers, BAR_BYTES),
+            (start, 3 * PAGE_BYTES),
+        )
         self.tail = 0
+
+    def __repr__(self) -> str:
+        """Return `Loopback(DEVICE)`."""
+        return f"{type(self).__name__}({self.device!r})"
+
+    def __enter__(self) -> Self:
+        """Unmap everything at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Unmap everything."""
+        self.close()
+
+    def close(self) -> None:
+        """Unmap the registers, which keep the device open, and the pages; again does nothing."""
+        mapped, self.mapped = self.mapped, ()
+        for address, size in mapped:
+            self.user.munmap(address, size)
 
     def start(self) -> None:
         """Let it master the bus, bring its link up and give it its rings, which must be mapped."""

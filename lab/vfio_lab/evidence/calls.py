@@ -24,6 +24,7 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "close": ("fd",),
     "dup": ("oldfd",),
     "eventfd2": ("initval", "flags"),
+    "execve": ("pathname", "argv", "envp"),
     "fcntl": ("fd", "cmd", "arg"),
     "ioctl": ("fd", "request", "arg"),
     "mmap": ("addr", "length", "prot", "flags", "fd", "offset"),

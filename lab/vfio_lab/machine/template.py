@@ -174,6 +174,7 @@ class GuestFactory:
 
     def _template(self, cold: BootSpec, image: Image) -> BootSpec:
         """Return what a clone of such a guest starts from, freezing it if need be."""
+        self.cache.require_shared_mappings()
         key = self._key(cold, image)
         log = self.cache.root / "logs" / f"template-{key}"
         title = f"Freezing template {cold.topology.name} on kernel {self.kernel.name}"

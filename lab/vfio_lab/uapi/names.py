@@ -31,13 +31,14 @@ def _table(module: ModuleType, *prefixes: str) -> dict[int, str]:
 
 
 _CONTAINER = _table(vfio, "VFIO_GET_API", "VFIO_CHECK", "VFIO_SET") | _table(vfio_type1, "VFIO_")
+_IOMMUFD = _table(iommufd, "IOMMU_")
 NAMES: Mapping[Kind, Mapping[int, str]] = MappingProxyType(
     {
-        Kind.CONTAINER: MappingProxyType(_CONTAINER),
+        # Either may be an iommufd, which answers both; its own numbers start above a container's.
+        Kind.CONTAINER: MappingProxyType(_CONTAINER | _IOMMUFD),
         Kind.GROUP: MappingProxyType(_table(vfio, "VFIO_GROUP_")),
         Kind.DEVICE: MappingProxyType(_table(vfio, "VFIO_DEVICE_")),
-        # /dev/iommu also accepts a container's ioctls; its own numbers start above them.
-        Kind.IOMMUFD: MappingProxyType(_CONTAINER | _table(iommufd, "IOMMU_")),
+        Kind.IOMMUFD: MappingProxyType(_CONTAINER | _IOMMUFD),
     }
 )
 

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -28,7 +29,7 @@ import filelock
 import platformdirs
 
 from vfio_lab.errors import HostError, UsageError
-from vfio_lab.util.files import full, write_whole
+from vfio_lab.util.files import file_system, full, write_whole
 
 CHUNK_BYTES = 1 << 20
 ZEROS = bytes(CHUNK_BYTES)
@@ -113,6 +114,25 @@ class Cache:
             )
         self.root.chmod(0o700)
         return self
+
+    def require_shared_mappings(self) -> None:
+        """Check that files in the cache can be mapped shared, as the memory of templates is.
+
+        Raises:
+            HostError: the file system does not allow it; says which one it is.
+        """
+        with tempfile.NamedTemporaryFile(dir=self.open().root) as file:
+            file.truncate(mmap.PAGESIZE)
+            try:
+                mmap.mmap(file.fileno(), mmap.PAGESIZE).close()
+            except OSError as error:
+                raise HostError(
+                    f"files in the cache folder {self.root} cannot be mapped into memory",
+                    expected="a file system with shared mappings: they hold a template's memory",
+                    seen=f"{file_system(self.root)}, which answers: {error.strerror}",
+                    hint="set XDG_CACHE_HOME to a folder on a local disk, "
+                    "or boot every guest afresh: pytest --lab-cold",
+                ) from error
 
     def path(self, kind: str, key: str) -> Path:
         """Return the path of the entry, whether or not it exists."""

@@ -56,3 +56,17 @@ def no_space(error: OSError) -> HostError:
         where=where,
         hint="free some space there, or write to another disk",
     )
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system that a path is on, such as `9p`.
+
+    Source: Documentation/filesystems/proc.rst, mountinfo.
+    """
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, kind = line.partition(" - ")
+        if mount.split()[2] == wanted:
+            return kind.split()[0]
+    return "a file system of unknown type"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Self
 
 from vfio_lab.client.call import Buffer
 from vfio_lab.client.user import User
@@ -29,6 +30,17 @@ class Iommufd(Handle):
     def __init__(self, user: User, path: str = IOMMU_PATH) -> None:
         """Open the node."""
         super().__init__(user, user.open_path(path), path)
+
+    @classmethod
+    def of(cls, container: Handle) -> Self:
+        """Return the iommufd that a container is, by a descriptor of its own.
+
+        Args:
+            container: one of /dev/iommu, or of a kernel whose /dev/vfio/vfio is iommufd's.
+        """
+        twin = cls.__new__(cls)
+        Handle.__init__(twin, container.user, container.user.dup(container.fd), container.label)
+        return twin
 
     def destroy(self, object_id: int) -> None:
         """IOMMU_DESTROY."""
