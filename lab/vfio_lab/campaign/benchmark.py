@@ -7,7 +7,6 @@ import itertools
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfio_lab.campaign.runs import PYTEST
 from vfio_lab.client.call import Refusal
 from vfio_lab.client.user import User
 from vfio_lab.errors import LabError
@@ -179,8 +179,9 @@ def private_bytes(pid: int) -> int:
 
 
 def _one_scenario(count: int) -> Figure:
-    command = [sys.executable, "-m", "pytest", "-q", ONE_SCENARIO]
-    return Figure("one_scenario_s", _whole_process(command, count, "1 passed"), 3, count)
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as evidence:
+        command = [*PYTEST, "-q", "--lab-artifacts", evidence, ONE_SCENARIO]
+        return Figure("one_scenario_s", _whole_process(command, count, "1 passed"), 3, count)
 
 
 def _virtme(guest_factory: GuestFactory, figures: list[Figure], count: int) -> list[Figure]:

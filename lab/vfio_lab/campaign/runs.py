@@ -42,6 +42,8 @@ WORDS = {
 }
 Heard = Callable[[str, Outcome], None]
 NOTHING_CHOSEN, USAGE = 5, 2
+# -P, as the folder of an installed lab has modules such as `qemu`, which would be imported.
+PYTEST = (sys.executable, "-P", "-m", "pytest")
 BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
@@ -98,7 +100,7 @@ def run_scenarios(
     """
     log = where / "pytest.log"
     options = ["--lab-kernel", os.fspath(kernel), "--lab-artifacts", os.fspath(where)]
-    command = [sys.executable, "-m", "pytest", "-v", *options, *choice.words]
+    command = [*PYTEST, "-v", *options, *choice.words]
     with progress.task(title, 100) as task:
 
         def follow(line: str) -> None:

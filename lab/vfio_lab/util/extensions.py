@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vfio_lab.errors import UsageError
-from vfio_lab.util.project import current_project, once_a_project
+from vfio_lab.util.project import Project, current_project, once_a_project
 from vfio_lab.util.registry import Registry
 
 T = TypeVar("T")
@@ -71,12 +71,17 @@ def load_extensions() -> tuple[Extension, ...]:
     project = current_project()
     named: dict[str, str] = {}
     if project is not None:
-        if project.extensions and str(project.root) not in sys.path:
-            sys.path.insert(0, str(project.root))
+        make_importable(project)
         named = dict.fromkeys(project.extensions, f"[tool.vfio-lab] of {project.root}")
     for point in importlib.metadata.entry_points(group=GROUP):
         named.setdefault(point.value, f"the entry point {point.name} of an installed package")
     return tuple(_extension(package, by) for package, by in named.items())
+
+
+def make_importable(project: Project) -> None:
+    """Let the project's extensions be imported, by conftests and scenarios too."""
+    if project.extensions and str(project.root) not in sys.path:
+        sys.path.insert(0, str(project.root))
 
 
 def join(what: str, parts: Iterable[tuple[object, Mapping[str, T]]]) -> Registry[T]:
