@@ -27,8 +27,10 @@ from typing import Any
 
 import filelock
 import platformdirs
+from rich.text import Text
 
 from vfio_lab.errors import HostError, UsageError
+from vfio_lab.util import progress
 from vfio_lab.util.files import file_system, full, write_whole
 
 CHUNK_BYTES = 1 << 20
@@ -147,7 +149,7 @@ class Cache:
     def find(self, kind: str, key: str) -> Path | None:
         """Return the entry if it is complete and undamaged, else None."""
         entry, seal = self.path(kind, key), self._seal(kind, key)
-        if not _whole(entry, seal):
+        if not entry.exists() or _flaw(entry, seal):
             return None
         with contextlib.suppress(OSError):
             os.utime(seal)  # `prune` reads the seal's mtime as the time of last use
@@ -178,8 +180,16 @@ class Cache:
             return entry
         with self._room_for(kind, key), self._locked(kind, key, on_wait):
             if (entry := self.find(kind, key)) is None:
+                self._tell_flaw(kind, key)
                 entry = self._build(kind, key, build)
         return entry
+
+    def _tell_flaw(self, kind: str, key: str) -> None:
+        """Say why an entry that is there is made anew."""
+        entry = self.path(kind, key)
+        if entry.exists() and (flaw := _flaw(entry, self._seal(kind, key))):
+            line = f"{kind} {key} was damaged and is made anew: {flaw} ({entry})"
+            progress.display().say(Text(line))
 
     def prune(self, kind: str, keep: int, idle_s: float = 0.0) -> None:
         """Delete the least recently used entries of a kind.
@@ -310,20 +320,34 @@ def _sealed(seal: Path) -> object:
     return None
 
 
-def _whole(entry: Path, seal: Path) -> bool:
+def _flaw(entry: Path, seal: Path) -> str:
+    """Return what is wrong with an entry, empty if nothing is; a good one gets a seal."""
     try:
         # Taken before the contents are read, so that an edit in between invalidates the new seal.
         stamp = _stamp(entry)
         if _sealed(seal) == stamp:
-            return True
+            return ""
         manifest: dict[str, dict[str, Any]] = json.loads((entry / MANIFEST).read_text())
-        whole = {*manifest, MANIFEST} == set(stamp) and all(
-            (entry / name).stat().st_size == facts["size"]
-            and file_digest(entry / name) == facts["sha256"]
-            for name, facts in manifest.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-    if whole:
+        flaw = _misplaced(manifest, stamp) or next(filter(None, _changed(entry, manifest)), "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read: {error}"
+    if not flaw:
         _write_seal(stamp, seal)
-    return whole
+    return flaw
+
+
+def _misplaced(manifest: dict[str, dict[str, Any]], stamp: Stamp) -> str:
+    expected, found = {*manifest, MANIFEST}, set(stamp)
+    if missing := sorted(expected - found):
+        return f"{missing[0]} is missing"
+    extra = sorted(found - expected)
+    return f"{extra[0]} does not belong there" if extra else ""
+
+
+def _changed(entry: Path, manifest: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, facts in manifest.items():
+        size = (entry / name).stat().st_size
+        if size != facts["size"]:
+            yield f"{name} has {size} bytes, not {facts['size']}"
+        elif file_digest(entry / name) != facts["sha256"]:
+            yield f"{name} has another content than when it was made"
