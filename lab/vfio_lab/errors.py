@@ -6,7 +6,9 @@
     |- BuildError       125  a kernel, image or template could not be made
     |- LaunchError      125  QEMU refused its command line or died before it ran
     |- BootError        125  the guest started and never became ready
-    |- GuestLost          1  a running guest panicked, reset or lost its QEMU
+    |- GuestLost          1  a running guest panicked or reset
+    |  |- GuestKilled   125  the host killed its QEMU
+    |  `- QemuCrashed   125  its QEMU crashed
     |- DeadlineExceeded   1  a wait ran out; carries the last thing it saw
     `- AgentError         1  the resident agent answered with a failure of its own
 
@@ -117,6 +119,20 @@ class GuestLost(LabError):
 
     exit_code = 1
     usual_hint = "the console has its last words; command.sh, if there is one, boots the same guest"
+
+
+class GuestKilled(GuestLost):
+    """The host killed a guest's QEMU: that says nothing about the kernel in it."""
+
+    exit_code = 125
+    usual_hint = "who killed it? Out of memory: `dmesg | grep -i oom`, and fewer guests with -n"
+
+
+class QemuCrashed(GuestLost):
+    """A guest's QEMU crashed: that is a find, about QEMU."""
+
+    exit_code = 125
+    usual_hint = "crash.txt in the evidence has the backtrace and the last calls"
 
 
 class DeadlineExceeded(LabError):

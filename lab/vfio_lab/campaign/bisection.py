@@ -36,7 +36,9 @@ GOOD, BAD, SKIP, ABORT = 0, 1, 125, 128
 WORDS = {GOOD: "good", BAD: "bad", SKIP: "untestable", ABORT: "not reproducible"}
 REPEATS = 2
 # A guest that never came up says nothing about the scenario.
-NO_GUEST = re.compile(r"(BootError|BuildError|LaunchError|HostError|UsageError)\b")
+NO_GUEST = re.compile(
+    r"(BootError|BuildError|LaunchError|HostError|UsageError|GuestKilled|QemuCrashed)\b"
+)
 STEPS = re.compile(r"Bisecting: (\d+) revisions? left .*roughly (\d+) steps?")
 CULPRIT = re.compile(r"^([0-9a-f]{40}) is the first bad commit", re.MULTILINE)
 SUSPECTS = re.compile(r"^([0-9a-f]{40})$", re.MULTILINE)

@@ -38,7 +38,8 @@ class Difference:
         """Whether the last kernel breaks what the first one does not."""
         before, after = self.records[0], self.records[-1]
         was_bad = before is not None and before.outcome in BAD
-        return after is not None and after.outcome in BAD and not was_bad
+        bad = after is not None and after.outcome in BAD and after.judged
+        return bad and not was_bad
 
 
 def rows(runs: Sequence[Results]) -> list[Difference]:

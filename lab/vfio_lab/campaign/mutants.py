@@ -165,7 +165,7 @@ def _try(fault: Mutant, kernel: Kernel, expression: str | None, where: Path) -> 
     except LabError as error:
         return MutationResult(fault, "", error.what, judged=False)
     for record in found.scenarios:
-        if record.outcome in runs.BAD:
+        if record.outcome in runs.BAD and record.judged:
             return MutationResult(fault, record.nodeid, record.reason)
     judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
     return MutationResult(fault, "", "" if judged else "no scenario could judge it", judged)

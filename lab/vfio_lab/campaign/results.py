@@ -10,7 +10,7 @@ import contextlib
 import enum
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Record:
         evidence: its evidence folder, relative to the run's; empty if it had no guest.
         started: when its set-up began, seconds since the epoch.
         missing: why its evidence is not whole, empty if it is.
+        lost: how the host took its guest away, after which it was run again; empty if it did not.
     """
 
     nodeid: str
@@ -65,6 +66,12 @@ class Record:
     evidence: str
     started: float = 0.0
     missing: str = ""
+    lost: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether the outcome says anything about the kernel."""
+        return not (self.outcome is Outcome.ERROR and self.lost)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,9 @@ class Results:
         """Write `results.json` into a run's folder, whole or not at all; return its path."""
         scenarios = [{**asdict(one), "outcome": one.outcome.value} for one in self.scenarios]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _write(folder / RESULTS, {"schema": SCHEMA, **asdict(self), "scenarios": scenarios})
+        lost = [one.nodeid for one in self.scenarios if one.lost]
+        data = {**asdict(self), "lost": lost, "scenarios": scenarios}
+        return _write(folder / RESULTS, {"schema": SCHEMA, **data})
 
 
 def read_results(folder: Path) -> Results:
@@ -106,17 +115,32 @@ def read_results(folder: Path) -> Results:
         UsageError: there are none, or of another schema.
     """
     data = _read(folder / RESULTS, SCHEMA)
-    if data is None:
-        raise UsageError(
-            f"{folder} holds no {RESULTS} of schema {SCHEMA}",
-            expected="a run's folder",
-            hint="name the folder of a run, such as the newest in .artifacts/",
-        )
-    records = tuple(
-        Record(**{**one, "claims": tuple(one["claims"]), "outcome": Outcome(one["outcome"])})
-        for one in data.pop("scenarios")
+    wrong = "there is none"
+    if data is not None:
+        try:
+            return _results(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            wrong = f"{type(error).__name__}: {error}"
+    raise UsageError(
+        f"{folder} holds no {RESULTS} of schema {SCHEMA}",
+        expected="a run's folder",
+        seen=wrong,
+        hint="name the folder of a run, such as the newest in .artifacts/",
     )
-    return Results(**data, scenarios=records)
+
+
+def _results(data: Mapping[str, Any]) -> Results:
+    """Return the results in a file; fields that are not known here are of a later lab."""
+    names = {one.name for one in fields(Results)}
+    known = {name: value for name, value in data.items() if name in names}
+    return Results(**{**known, "scenarios": tuple(map(_record, data["scenarios"]))})
+
+
+def _record(data: Mapping[str, Any]) -> Record:
+    names = {one.name for one in fields(Record)}
+    known = {name: value for name, value in data.items() if name in names}
+    changed = {"claims": tuple(data["claims"]), "outcome": Outcome(data["outcome"])}
+    return Record(**{**known, **changed})
 
 
 def remember(artifacts: Path, results: Results) -> None:

@@ -123,6 +123,7 @@ class Channel:
             said, how QEMU ended.
         log: the file with what the guest said.
         architecture: of the machine behind it, which numbers its system calls.
+        kind_of_loss: says, once the carrier has closed, which error that is.
     """
 
     carrier: Carrier
@@ -130,6 +131,7 @@ class Channel:
     error_context: Callable[[], dict[str, Any]] = field(default=dict)
     log: Path | None = None
     architecture: Architecture = X86_64
+    kind_of_loss: Callable[[], type[GuestLost]] = field(default=lambda: GuestLost)
     answers: dict[int, Answer] = field(default_factory=dict)
     ended: dict[int, int | None] = field(default_factory=dict)
     ready: bool = False
@@ -227,7 +229,8 @@ class Channel:
         return DeadlineExceeded(what, guest=self.name, **facts)
 
     def _lost(self, what: str) -> GuestLost:
-        return GuestLost(what, guest=self.name, **self.error_context())
+        context = self.error_context()  # it waits for the end, of which the kind depends
+        return self.kind_of_loss()(what, guest=self.name, **context)
 
     def _take(self, line: bytes) -> bool:
         """Take in one message; return whether it is one."""

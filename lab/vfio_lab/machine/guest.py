@@ -15,7 +15,7 @@ from typing import Any
 
 from vfio_lab.client.channel import ROUTER, Channel
 from vfio_lab.client.transcript import Entry
-from vfio_lab.errors import BootError, LabError
+from vfio_lab.errors import BootError, GuestKilled, LabError, QemuCrashed
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine
@@ -24,6 +24,7 @@ from vfio_lab.qemu import console
 from vfio_lab.qemu.accelerator import Accelerator
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
 from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.qemu.crash import backtrace
 from vfio_lab.qemu.process import Qemu
 from vfio_lab.qemu.qmp import Qmp
 from vfio_lab.util.deadline import Deadline, wait_until
@@ -123,6 +124,7 @@ class Guest(TestMachine):
             qemu = Qemu.launch(command, folder / "qemu.log", inherit, keepable=keepable)
         guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
         guest.channel.error_context, guest.channel.log = guest.error_context, guest.console
+        guest.channel.kind_of_loss = qemu.kind_of_loss
         return guest
 
     @classmethod
@@ -166,7 +168,13 @@ class Guest(TestMachine):
     @cached_property
     def qmp(self) -> Qmp:
         """QEMU's monitor, connected on first use."""
-        return Qmp(self.monitor, self.name, self.folder / "qmp.jsonl", self.error_context)
+        return Qmp(
+            self.monitor,
+            self.name,
+            self.folder / "qmp.jsonl",
+            self.error_context,
+            self.qemu.kind_of_loss,
+        )
 
     @cached_property
     def ssh(self) -> Ssh:
@@ -206,6 +214,10 @@ class Guest(TestMachine):
         if (headline := console.last_words(self.console)) is not None:
             seen = f"{headline} ({seen})"
         return {"seen": seen, "tail": console.tail(self.console), "where": self.console}
+
+    def backtrace(self) -> str:
+        """Return where QEMU crashed, as far as its core says."""
+        return backtrace(self.machine.caps.binary, self.folder)
 
     def close(self) -> None:
         """Throw the guest away, or let go of a kept one; idempotent."""
@@ -267,6 +279,9 @@ class Guest(TestMachine):
         """Throw the guest away, and say why, if it does not become ready."""
         try:
             yield
+        except (GuestKilled, QemuCrashed):
+            self.close()
+            raise
         except LabError as error:
             self.close()
             raise BootError(

@@ -70,8 +70,8 @@ class ClonePrefetcher:
         if (guest.name, guest.machine) != (name, machine):
             self.discard()
             return None
-        self.coming.awake.result()
         coming, self.coming = self.coming, None
+        coming.awake.result()
         return coming.guest
 
     def discard(self) -> None:

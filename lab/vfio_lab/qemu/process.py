@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfio_lab.errors import LaunchError
+from vfio_lab.errors import GuestKilled, GuestLost, LaunchError, QemuCrashed
 from vfio_lab.util.deadline import Deadline
 
 # The parent may die between fork and prctl; then the signal would never come.
-GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; exec "$@"'
+# A crash leaves a core beside the log, where the host's core_pattern is as the kernel has it.
+GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; ulimit -c unlimited 2>/dev/null; exec "$@"'
+KILLED_POLITELY = "terminating on signal"  # QEMU's words, softmmu/runstate.c
 KEPT: list[Qemu] = []  # forgotten, Python would complain that they still run
 
 SUPERVISOR = "vfio_lab.qemu.supervisor"
@@ -96,6 +99,13 @@ class Qemu:
             return False
         return True
 
+    def kind_of_loss(self) -> type[GuestLost]:
+        """Return what the end of the process means to whoever still needed it."""
+        code = self.process.poll() or 0
+        if code == -signal.SIGKILL or KILLED_POLITELY in self.log.read_text(errors="replace"):
+            return GuestKilled
+        return QemuCrashed if code < 0 else GuestLost
+
     def how_it_ended(self) -> str:
         """Return the exit in words, with what QEMU printed."""
         code = self.process.poll()
@@ -134,6 +144,7 @@ def _start(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=tuple(inherit),
+                cwd=log.parent,
                 start_new_session=True,  # Ctrl-C is for us; we decide when the guest ends
             )
     except OSError as error:

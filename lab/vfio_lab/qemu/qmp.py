@@ -30,7 +30,8 @@ class Qmp:
         sock: our end of the socket that QEMU inherited.
         name: the guest's name, for errors.
         log: file that gets every message, a JSON line each with its time.
-        circumstances: more fields for errors, gathered when QEMU is gone.
+        error_context: more fields for errors, gathered when QEMU is gone.
+        kind_of_loss: says then which error that is.
 
     Raises:
         GuestLost: QEMU is gone.
@@ -43,9 +44,11 @@ class Qmp:
         name: str,
         log: Path,
         error_context: Callable[[], dict[str, Any]] = dict,
+        kind_of_loss: Callable[[], type[GuestLost]] = lambda: GuestLost,
     ) -> None:
         self.name = name
-        self._circumstances = error_context
+        self._error_context = error_context
+        self._kind_of_loss = kind_of_loss
         self.events: list[dict[str, Any]] = []
         log.touch(mode=0o600)
         self._log = log.open("a", buffering=1)
@@ -164,9 +167,9 @@ class Qmp:
         except ExecuteError:
             raise
         except (QMPError, EOFError, OSError) as error:
-            facts = {"where": self.log_path, **self._circumstances()}
+            facts = {"where": self.log_path, **self._error_context()}
             facts["seen"] = "; ".join(filter(None, [repr(error), facts.get("seen")]))
-            raise GuestLost(
+            raise self._kind_of_loss()(
                 f"QEMU's monitor closed during {what}", guest=self.name, **facts
             ) from error
         while not self._client.events.empty():
