@@ -20,9 +20,10 @@ from vfio_lab.util.files import append_whole, full, write_whole
 from vfio_lab.util.process import pipeline
 
 __all__ = ["small_disk"]
+SCENARIO = "scenarios/vf_token/test_match.py::test_vf_opens_with_the_token_its_pf_user_set"
 LONG = "x" * 4000
 RECORDS = tuple(
-    Record(f"scenarios/a.py::test_{number}", ("A02",), "igb", Outcome.PASSED, LONG, 1.0, "")
+    Record(f"{SCENARIO}[{number}]", ("A02",), "igb", Outcome.PASSED, LONG, 1.0, "")
     for number in range(20)
 )
 RESULTS = Results(

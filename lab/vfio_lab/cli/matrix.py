@@ -50,8 +50,7 @@ def matrix(
         runs.cached(one, place, choice, where / str(number), cache)
         for number, (one, place) in enumerate(zip(made, places, strict=True))
     ]
-    names = [one.name for one in made]
-    table = tables.lines(found)
+    names, table = [one.name for one in made], tables.lines(found)
     if as_json:
         click.echo(json.dumps([tables.line_record(names, line) for line in table], indent=1))
     else:
@@ -63,6 +62,5 @@ def matrix(
     if page is not None:
         write_whole(page.absolute(), tables.table_page(names, table), 0o644)
     records = (record for row in compare.rows(found) for record in row.records)
-    judged = (record for record in records if record is not None and record.judged)
-    broken = any(record.outcome in runs.BAD for record in judged)
-    context.exit(1 if broken else 0)
+    judged = {record.outcome for record in records if record is not None and record.judged}
+    context.exit(1 if judged & runs.BAD else 0)
