@@ -26,6 +26,8 @@ pcie.0                       intel-iommu                              group
 │     └┄ 01:10.0 ...         up to 8 VFs, 8086:10ca                   ─ one each
 └─ the lab's own, see below                                           ─ one each
 
+BARs       pf0: BAR0 128 KiB, BAR1 128 KiB, BAR2 32 bytes of I/O, BAR3 16 KiB
+           VFs of pf0: BAR0 16 KiB, BAR3 16 KiB
 guest      1 CPU, 512 MiB
 kernel     intel_iommu=on
 template   yes
@@ -139,3 +141,9 @@ def test_showing_what_does_not_exist() -> None:
     result = CliRunner().invoke(command, ["show", "ibg"])
     assert isinstance(result.exception, UsageError)
     assert "did you mean igb" in str(result.exception)
+
+
+def test_bars_are_drawn_where_they_are_known() -> None:
+    unknown = dataclasses.replace(E1000E, bars=())
+    topology = Topology("own", "own", (RootPort("port0", (Endpoint("nic0", unknown),)),))
+    assert "BAR" not in drawing(topology)

@@ -4,11 +4,12 @@ import contextlib
 import signal
 import socket
 import time
-from errno import EACCES, ENOENT, EPERM
+from errno import EACCES, EBUSY, ENOENT, EPERM
 
 import pytest
 
 from vfio_lab.client.channel import UserGone
+from vfio_lab.drivers.igb import Loopback
 from vfio_lab.errors import GuestLost
 from vfio_lab.machine.base import start_user
 from vfio_lab.machine.guest import Guest
@@ -138,3 +139,24 @@ def test_nothing_of_a_guest_is_open_to_others(guest):
         *guest.machine.keys.iterdir(),
     ]
     assert [path for path in kept if path.stat().st_mode & 0o077] == []
+
+
+def test_a_user_runs_another_program_under_its_pid(guest):
+    """What the user had open is closed, and the end of the program is heard of."""
+    user = guest.user("user")
+    user.open_path("/dev/vfio/vfio")
+    program = user.exec("/bin/sh", "-c", "exit $(ls -l /proc/$$/fd | grep -c vfio)")
+    with pytest.raises(UserGone) as gone:
+        program.wait()
+    assert gone.value.exit == 0
+
+
+def test_a_closed_loopback_lets_go_of_its_device(guest):
+    """Its mapping of the registers keeps the device, and with it the group, open."""
+    pf = guest.function("pf0").bind_with_sriov()
+    device = guest.user("user").open(pf)
+    with Loopback(device):
+        device.close()
+        with refused(EBUSY):
+            guest.user("early").open_group(pf)
+    assert guest.user("late").open_group(pf).fd > 0

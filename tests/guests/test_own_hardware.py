@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from vfio_lab.hw.models import E1000E
+from vfio_lab.errors import BuildError
+from vfio_lab.hw.models import E1000E, IGB
 from vfio_lab.hw.topology import MEMORY_MIB, find_topology
-from vfio_lab.hw.tree import Endpoint, RootPort
+from vfio_lab.hw.tree import Bar, Endpoint, RootPort
+from vfio_lab.machine.hardware import verify_hardware
 
 PLAIN = find_topology("igb")
 TWO_CPUS = replace(PLAIN, cpus=2)  # of the same name
@@ -65,6 +67,21 @@ def test_a_mark_takes_a_value(root):
 def test_a_parameter_takes_a_value(root, topology):
     """Memory."""
     assert memory_mib(root) == topology.memory_mib
+
+
+@pytest.mark.parametrize("topology", ["nvme-sriov", "cxl"], indirect=True)
+def test_a_guest_without_a_template_has_what_its_topology_says(guest):
+    """Others are compared when their template is frozen."""
+    verify_hardware(guest)
+
+
+def test_a_bar_of_another_size_is_told(guest):
+    """So is any other difference from the topology."""
+    wrong = replace(IGB, bars=(Bar(0, 4096),))
+    port = RootPort("port0", (Endpoint("pf0", wrong),))
+    guest.machine = replace(guest.machine, topology=replace(PLAIN, children=(port,)))
+    with pytest.raises(BuildError, match="BAR 0 of pf0 has 0x20000 bytes, not 0x1000"):
+        verify_hardware(guest)
 
 
 @pytest.mark.topology(BOOT_WORDS)

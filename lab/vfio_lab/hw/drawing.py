@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology, Viommu
-from vfio_lab.hw.tree import Function, isolated
+from vfio_lab.hw.tree import Bar, Function, isolated
 
 WIDTH = 80
 GROUP_COLUMN = 70
@@ -119,6 +119,18 @@ def _line(rows: Sequence[_Row], index: int) -> str:
     return f"{text:{GROUP_COLUMN}}{bracket[before, after]}{label}"
 
 
+def _bars(topology: Topology) -> Iterator[str]:
+    """Yield the BARs of each device, those of devices alike together."""
+    roles: dict[tuple[Bar, ...], list[str]] = {}
+    for function in topology.endpoints:
+        roles.setdefault(function.model.bars, []).append(function.role)
+        if (sriov := function.model.sriov) is not None:
+            roles.setdefault(sriov.bars, []).append(f"VFs of {function.role}")
+    for bars, alike in roles.items():
+        if bars:
+            yield f"{', '.join(alike)}: {', '.join(map(str, bars))}"
+
+
 def _facts(topology: Topology) -> Iterator[str]:
     cpus = f"{topology.cpus} CPU{'s' if topology.cpus > 1 else ''}"
     infrastructure = ", ".join(
@@ -127,13 +139,17 @@ def _facts(topology: Topology) -> Iterator[str]:
         if function.role in INFRASTRUCTURE_ROLES
     )
     facts = {
-        "guest": f"{cpus}, {topology.memory_mib} MiB",
-        "kernel": " ".join(topology.kernel_args),
-        "template": "yes" if topology.freezable else f"no, boots afresh: {topology.unmigratable}",
-        "the lab's": infrastructure,
+        "BARs": list(_bars(topology)),
+        "guest": [f"{cpus}, {topology.memory_mib} MiB"],
+        "kernel": [" ".join(topology.kernel_args)],
+        "template": ["yes" if topology.freezable else f"no, boots afresh: {topology.unmigratable}"],
+        "the lab's": [infrastructure],
     }
-    for name, value in facts.items():
-        for line in textwrap.wrap(
-            value, WIDTH, initial_indent=f"{name:11}", subsequent_indent=" " * 11
-        ):
-            yield line.replace(UNBROKEN, " ")
+    for name, values in facts.items():
+        for number, value in enumerate(values):
+            yield from _wrapped("" if number else name, value)
+
+
+def _wrapped(heading: str, text: str) -> Iterator[str]:
+    lines = textwrap.wrap(text, WIDTH, initial_indent=f"{heading:11}", subsequent_indent=" " * 11)
+    return (line.replace(UNBROKEN, " ") for line in lines)

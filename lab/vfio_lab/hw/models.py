@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from vfio_lab.hw.tree import Model, Sriov
+from dataclasses import replace
+
+from vfio_lab.hw.tree import ROM, Bar, Model, Sriov
 
 VIRTIO = 0x1AF4
 REDHAT = 0x1B36
 INTEL = 0x8086
 NEC = 0x1033
 QEMU_OWN = 0x1234
+KIB = 1 << 10
 
 IGB = Model(
     "igb",
     INTEL,
     0x10C9,
-    sriov=Sriov(total_vfs=8, offset=0x80, stride=2, device=0x10CA),
+    bars=(Bar(0, 128 * KIB), Bar(1, 128 * KIB), Bar(2, 32, io=True), Bar(3, 16 * KIB)),
+    sriov=Sriov(
+        total_vfs=8,
+        offset=0x80,
+        stride=2,
+        device=0x10CA,
+        bars=(Bar(0, 16 * KIB), Bar(3, 16 * KIB)),
+    ),
 )
-E1000E = Model("e1000e", INTEL, 0x10D3, options=("romfile=",))
-E1000 = Model("e1000", INTEL, 0x100E, options=("romfile=",))
+E1000E = Model(
+    "e1000e",
+    INTEL,
+    0x10D3,
+    options=("romfile=",),
+    bars=(Bar(0, 128 * KIB), Bar(1, 128 * KIB), Bar(2, 32, io=True), Bar(3, 16 * KIB)),
+)
+E1000 = Model(
+    "e1000",
+    INTEL,
+    0x100E,
+    options=("romfile=",),
+    bars=(Bar(0, 128 * KIB), Bar(1, 64, io=True)),
+)
 
 
-def _nvme(total_vfs: int, *resources: str) -> Model:
+def _nvme(total_vfs: int, bar_bytes: int, *resources: str) -> Model:
     named = ("serial=vfio-lab", "subsys=nvme-subsys", f"sriov_max_vfs={total_vfs}")
     return Model(
         "nvme",
@@ -28,16 +50,27 @@ def _nvme(total_vfs: int, *resources: str) -> Model:
         0x0010,
         options=(*named, *resources),
         needs=("nvme-subsys",),
-        sriov=Sriov(total_vfs=total_vfs, offset=1, stride=1, device=0x0010),
+        bars=(Bar(0, bar_bytes),),
+        sriov=Sriov(
+            total_vfs=total_vfs, offset=1, stride=1, device=0x0010, bars=(Bar(0, bar_bytes),)
+        ),
         unmigratable="QEMU saves no state of its nvme device",
     )
 
 
 # A VF gets its queues and vectors from the PF's flexible ones: 8 and 4 make 2 and 1 for each.
-NVME = _nvme(4, "sriov_vq_flexible=8", "sriov_vi_flexible=4", "max_ioqpairs=26", "msix_qsize=27")
+NVME = _nvme(
+    4,
+    16 * KIB,
+    "sriov_vq_flexible=8",
+    "sriov_vi_flexible=4",
+    "max_ioqpairs=26",
+    "msix_qsize=27",
+)
 # So many vectors make VF BARs of 32 KiB, 80 of which exceed the 2 MiB that a port's window has.
 NVME_CROWD = _nvme(
     80,
+    32 * KIB,
     "sriov_vq_flexible=160",
     "sriov_vi_flexible=300",
     "sriov_max_vi_per_vf=300",
@@ -46,11 +79,22 @@ NVME_CROWD = _nvme(
 )
 
 # With the ROM that QEMU brings for it.
-E1000E_ROM = Model("e1000e", INTEL, 0x10D3)
-VGA = Model("VGA", QEMU_OWN, 0x1111)
-VIRTIO_RNG = Model("virtio-rng-pci", VIRTIO, 0x1044, options=("rng=entropy", "disable-legacy=on"))
-XHCI_MSI = Model("nec-usb-xhci", NEC, 0x0194, options=("msi=on",))
-SDHCI = Model("sdhci-pci", REDHAT, 0x0007)
+E1000E_ROM = replace(E1000E, options=(), bars=(*E1000E.bars, Bar(ROM, 256 * KIB)))
+VGA = Model(
+    "VGA",
+    QEMU_OWN,
+    0x1111,
+    bars=(Bar(0, 16 * KIB * KIB), Bar(2, 4 * KIB), Bar(ROM, 64 * KIB)),
+)
+VIRTIO_RNG = Model(
+    "virtio-rng-pci",
+    VIRTIO,
+    0x1044,
+    options=("rng=entropy", "disable-legacy=on"),
+    bars=(Bar(1, 4 * KIB), Bar(4, 16 * KIB)),
+)
+XHCI_MSI = Model("nec-usb-xhci", NEC, 0x0194, options=("msi=on",), bars=(Bar(0, 16 * KIB),))
+SDHCI = Model("sdhci-pci", REDHAT, 0x0007, bars=(Bar(0, 256),))
 # Neighbouring capabilities of one kind (DVSEC), and one that vfio does not know behind them.
 CXL_MEMORY = Model(
     "cxl-type3",
@@ -58,6 +102,7 @@ CXL_MEMORY = Model(
     0x0D93,
     options=("volatile-memdev=cxl-memory",),
     objects=("memory-backend-ram,id=cxl-memory,size=256M",),
+    bars=(Bar(0, 64 * KIB), Bar(2, 4 * KIB), Bar(4, 4 * KIB)),
     unmigratable="QEMU saves no state of its cxl-type3 device",
 )
 

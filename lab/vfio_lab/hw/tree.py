@@ -13,6 +13,30 @@ from typing import TypeAlias
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.pci import Bdf, vf_bdf
 
+ROM = 6
+UNITS = {"MiB": 1 << 20, "KiB": 1 << 10}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A base address register.
+
+    Args:
+        index: its number; 6 is the expansion ROM.
+        size: bytes.
+        io: whether it is of I/O ports.
+    """
+
+    index: int
+    size: int
+    io: bool = False
+
+    def __str__(self) -> str:
+        """Return `BAR0 128 KiB`."""
+        name = "ROM" if self.index == ROM else f"BAR{self.index}"
+        unit = next((unit for unit in UNITS if self.size >= UNITS[unit]), "bytes")
+        return f"{name} {self.size // UNITS.get(unit, 1)} {unit}{' of I/O' if self.io else ''}"
+
 
 @dataclass(frozen=True)
 class Sriov:
@@ -23,12 +47,14 @@ class Sriov:
         offset: First VF Offset, in routing IDs.
         stride: VF Stride, in routing IDs.
         device: device ID of the VFs; their vendor is the PF's.
+        bars: of each VF.
     """
 
     total_vfs: int
     offset: int
     stride: int
     device: int
+    bars: tuple[Bar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,7 @@ class Model:
         needs: other QEMU device types that its options refer to.
         objects: QEMU objects that its options refer to, each as for `-object`.
         acs: whether it keeps apart what is on either side of it, or its own functions.
+        bars: its base address registers and ROM, as far as they are known.
         sriov: its SR-IOV capability, if it is a PF.
         unfreezable: why QEMU cannot save its state; empty if it can.
     """
@@ -54,6 +81,7 @@ class Model:
     needs: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
     acs: bool = False
+    bars: tuple[Bar, ...] = ()
     sriov: Sriov | None = None
     unmigratable: str = ""
 

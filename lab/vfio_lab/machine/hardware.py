@@ -5,6 +5,7 @@ from __future__ import annotations
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.errors import BuildError
 from vfio_lab.hw.topology import Viommu
+from vfio_lab.hw.tree import Function
 from vfio_lab.machine.guest import Guest
 
 
@@ -35,7 +36,23 @@ def _functions(guest: Guest) -> list[str]:
         found = f"{int(function.read('vendor'), 16):04x}:{int(function.read('device'), 16):04x}"
         if found != (expected := f"{promised.vendor:04x}:{promised.device:04x}"):
             wrong.append(f"{promised.role} {promised.bdf} is {found}, not {expected}")
+        if promised.model.bars:
+            wrong += _bars(promised, function)
     return wrong
+
+
+def _bars(promised: Function, function: PciFunction) -> list[str]:
+    """Return the BARs that have another size than promised.
+
+    Source: drivers/pci/pci-sysfs.c, resource_show().
+    """
+    ranges = [line.split()[:2] for line in function.read("resource").splitlines()]
+    sizes = [int(end, 16) - int(start, 16) + 1 for start, end in ranges]
+    return [
+        f"BAR {bar.index} of {promised.role} has {sizes[bar.index]:#x} bytes, not {bar.size:#x}"
+        for bar in promised.model.bars
+        if sizes[bar.index] != bar.size
+    ]
 
 
 def _groups(guest: Guest) -> list[str]:
