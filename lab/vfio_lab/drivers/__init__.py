@@ -1,7 +1,7 @@
-"""Devices as their driver sees them: registers and DMA, one file a device.
+"""Device drivers in user space: registers and DMA, one file per device.
 
-A device that the lab should drive gets a file here (or in a project of its own) with its registers
-and a class over an open device. One that copies memory offers what `DmaDriver` says.
+To add a device, add a file here or in a project's extension, with the device's registers and a
+class that takes an open device. A device that copies memory implements `DmaDriver`.
 
 Source: tools/testing/selftests/vfio/lib/include/libvfio/vfio_pci_driver.h, struct
 vfio_pci_driver_ops.
@@ -27,10 +27,10 @@ class DmaDriver(Protocol):
     """A device that copies memory for its user."""
 
     def start(self) -> None:
-        """Give the device its rings; their memory must be mapped for it."""
+        """Set up the device's rings; their memory must be mapped for the device."""
 
     def copy(self, data: bytes) -> bytes:
-        """Have the device copy `data` and return what its target holds then."""
+        """Make the device copy `data`, and return the contents of the target."""
 
 
 NICS: Mapping[int, type[IntelNic]] = MappingProxyType(
@@ -40,23 +40,27 @@ NICS: Mapping[int, type[IntelNic]] = MappingProxyType(
 
 @once_a_project
 def nic_drivers() -> Mapping[str, type[IntelNic]]:
-    """Return the drivers of NICs, of the lab and of extensions, by device ID as sysfs has it.
+    """Return the lab's and the extensions' NIC drivers, by device ID in sysfs format.
 
     Raises:
-        UsageError: two are for one device.
+        UsageError: there are two drivers for one device.
     """
     places: list[tuple[object, Mapping[int, type[IntelNic]]]] = [("the lab's own", NICS)]
-    for each in load_extensions():
-        places.append((each.folder / "drivers.py", each.value("drivers", "NICS", {})))
-    named = [(place, {f"{key:#06x}": one for key, one in nics.items()}) for place, nics in places]
+    for extension in load_extensions():
+        nics = extension.value("drivers", "NICS", {})
+        places.append((extension.folder / "drivers.py", nics))
+    named = [
+        (place, {f"{device:#06x}": driver for device, driver in nics.items()})
+        for place, nics in places
+    ]
     return join("driver of device", named)
 
 
 def nic_driver(function: PciFunction, device: Device) -> IntelNic:
-    """Return the driver of an open Intel NIC; one that has no file here has plain registers.
+    """Return the driver of an open Intel NIC; `IntelNic` for NICs without their own driver.
 
     Args:
-        function: the NIC, which says what it is.
-        device: the NIC, open.
+        function: the NIC's PCI function, whose device ID selects the driver.
+        device: the open NIC.
     """
     return nic_drivers().get(function.read("device").strip(), IntelNic)(device)

@@ -1,4 +1,4 @@
-"""The 82540EM (e1000) and the 82574 (e1000e): one interrupt, raised at will.
+"""The 82540EM (e1000) and the 82574 (e1000e): one interrupt, raised by software.
 
 Source: Intel 82540EM and 82574 software developer's manuals, interrupt registers.
 """
@@ -10,13 +10,13 @@ from vfio_lab.drivers.intel_nic import IntelNic
 ICR = 0x00C0
 ICS = 0x00C8
 IMS = 0x00D0
-# A cause that nothing else raises: no scenario talks to the PHY. A changed link would not do: QEMU
-# ends each NIC's autonegotiation half a second into a clone (hw/net/e1000x_common.c).
+# No scenario uses the PHY, so nothing else raises this cause. Link status change is unsuitable:
+# QEMU ends each NIC's autonegotiation half a second after a clone starts (hw/net/e1000x_common.c).
 MDIO_DONE = 1 << 9
 
 
 class E1000(IntelNic):
-    """An e1000 or e1000e in the hands of its user."""
+    """The driver of an open e1000 or e1000e."""
 
     def interrupt(self) -> None:
         """Raise the NIC's interrupt; INTx stays asserted until `acknowledge`."""
@@ -24,5 +24,5 @@ class E1000(IntelNic):
         self.write(ICS, MDIO_DONE)
 
     def acknowledge(self) -> None:
-        """Take back the interrupt: reading the causes clears them."""
+        """Deassert the interrupt by reading the causes, which clears them."""
         self.read(ICR)

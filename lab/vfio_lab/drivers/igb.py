@@ -1,4 +1,4 @@
-"""An 82576 as its user drives it: what it sends it receives, so that it copies memory.
+"""The 82576 in loopback mode: it receives what it sends, so it copies memory.
 
 Source: tools/testing/selftests/vfio/lib/drivers/igb/igb.c (in v7.3), and the 82576 datasheet.
 """
@@ -17,7 +17,7 @@ from vfio_lab.util.deadline import Deadline, wait_until
 BAR_BYTES = 1 << 16
 LINK_TIMEOUT_S = 10.0
 FRAME_TIMEOUT_S = 5.0
-# Where the device finds its pages, if not told otherwise.
+# Default IOVAs of the device's pages.
 RINGS, SOURCE, TARGET = 0x10_0000, 0x20_0000, 0x30_0000
 UNTOUCHED = b"\xa5"
 
@@ -28,12 +28,12 @@ STATUS, STATUS_LU = 0x00008, 1 << 1
 MDIC, MDIC_WRITE, MDIC_PHY_1 = 0x00020, 1 << 26, 1 << 21
 BMCR_RESTART_AUTONEG = 1 << 12 | 1 << 9
 RCTL = 0x00100
-# Enabled, promiscuous in every way, MAC loopback, no checksum in memory.
+# Enable; accept all unicast, multicast and broadcast frames; MAC loopback; strip the CRC.
 RCTL_LOOPBACK = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 15 | 1 << 6 | 1 << 26
 TCTL, TCTL_EN = 0x00400, 1 << 1 | 1 << 3
 RX_RING, RDH, RDT, RXDCTL = 0x0C000, 0x0C010, 0x0C018, 0x0C028
 TX_RING, TDH, TDT, TXDCTL = 0x0E000, 0x0E010, 0x0E018, 0x0E028
-# EICS raises MSI-X vectors by their number.
+# Bit N of EICS raises MSI-X vector N.
 GPIE, EICS, EIMS, EICR = 0x01514, 0x01520, 0x01524, 0x01580
 GPIE_MSIX_MODE = 1 << 4
 QUEUE_ENABLE = 1 << 25
@@ -42,19 +42,19 @@ ONE_BUFFER = 1 << 25
 RING_ENTRIES = 8
 DESCRIPTOR_BYTES = 16
 RX_RING_OFFSET = PAGE_BYTES // 2
-# Advanced data descriptor, end of packet, checksum inserted, written back.
+# Advanced data descriptor, end of packet, insert the frame's checksum, report status.
 SEND_ONE = 0x3 << 20 | 1 << 29 | 1 << 24 | 1 << 25 | 1 << 27
 PAYLEN_SHIFT = 14
 
 
 class Igb(IntelNic):
-    """An 82576 in the hands of its user."""
+    """The driver of an open 82576."""
 
     def interrupt_vector(self, vector: int) -> None:
-        """Raise one MSI-X vector, whether or not it was raised before.
+        """Raise an MSI-X vector, even if it was raised before.
 
         Args:
-            vector: its number, from 0.
+            vector: the vector's number, from 0.
         """
         self.write(GPIE, GPIE_MSIX_MODE)
         self.write(EICR, 1 << vector)
@@ -63,7 +63,7 @@ class Igb(IntelNic):
 
 
 class Driven(Protocol):
-    """A function in the hands of a user, by whatever driver."""
+    """An open function, whatever driver it is opened through."""
 
     user: User
 
@@ -72,7 +72,7 @@ class Driven(Protocol):
         ...
 
     def write_config(self, offset: int, data: bytes, /) -> int:
-        """Write its config space."""
+        """Write the function's config space."""
         ...
 
 
@@ -81,8 +81,8 @@ class Page:
     """A page of a user's memory.
 
     Args:
-        address: where its user has it.
-        iova: where the device is to look for it.
+        address: the page's address in the user's memory.
+        iova: the address that the device uses.
     """
 
     address: int
@@ -90,12 +90,12 @@ class Page:
 
 
 class Loopback:
-    """An open 82576 with a page for its rings, one to send from and one to receive into.
+    """An open 82576 with a page for its rings, a page to send from and a page to receive into.
 
-    It maps none of them: that is for its user to do.
+    The pages are not mapped for DMA; the caller maps them.
 
     Args:
-        device: the function.
+        device: the open function.
         rings: the IOVA of the page with both rings.
         source: the IOVA of the page that the device sends from.
         target: the IOVA of the page that the device receives into.
@@ -111,7 +111,7 @@ class Loopback:
         self.rings = Page(start, rings)
         self.source = Page(start + PAGE_BYTES, source)
         self.target = Page(start + 2 * PAGE_BYTES, target)
-        # A page that was never written may be the kernel's page of zeros, and another later.
+        # A page that was never written may be the kernel's zero page, which a write replaces.
         self.user.poke(start, bytes(3 * PAGE_BYTES))
         self.registers = device.mmap_region(0, BAR_BYTES)
         self.mapped: tuple[tuple[int, int], ...] = (
@@ -139,7 +139,7 @@ class Loopback:
             self.user.munmap(address, size)
 
     def start(self) -> None:
-        """Let it master the bus, bring its link up and give it its rings, which must be mapped."""
+        """Enable bus mastering, bring the link up and set the rings, which must be mapped."""
         self.master(on=True)
         self._write(MDIC, MDIC_WRITE | MDIC_PHY_1 | BMCR_RESTART_AUTONEG)
         up = Deadline.after(LINK_TIMEOUT_S)
@@ -154,17 +154,17 @@ class Loopback:
         self.tail = 0
 
     def master(self, *, on: bool) -> None:
-        """Let the device begin transactions of its own, or not."""
+        """Enable or disable bus mastering, which the device needs for DMA."""
         command = COMMAND_MEMORY | (COMMAND_MASTER if on else 0)
         self.device.write_config(COMMAND, command.to_bytes(2, "little"))
 
     def copy(self, data: bytes) -> bytes:
-        """Have the device copy `data` (60 bytes at least) and return what its target holds then.
+        """Make the device copy `data` (at least 60 bytes) and return the contents of the target.
 
-        What the device may not write stays `UNTOUCHED`.
+        Bytes that the device cannot write keep the value `UNTOUCHED`.
 
         Raises:
-            DeadlineExceeded: the device did not even try.
+            DeadlineExceeded: the device did not process the send descriptor.
         """
         self.user.poke(self.source.address, data)
         self.user.poke(self.target.address, UNTOUCHED * len(data))
@@ -182,9 +182,9 @@ class Loopback:
         return self.user.peek(self.target.address, len(data))
 
     def read(self, register: int) -> int:
-        """Return a register."""
+        """Return the value of a register."""
         return int.from_bytes(self.user.peek(self.registers + register, 4, 4), "little")
 
     def _write(self, register: int, *values: int) -> None:
-        """Write registers that follow one another."""
+        """Write consecutive registers."""
         self.user.poke(self.registers + register, struct.pack(f"<{len(values)}I", *values), 4)

@@ -1,4 +1,4 @@
-"""What the Intel NICs that QEMU emulates have in common: registers of 32 bits in BAR 0.
+"""The part that all Intel NICs emulated by QEMU share: 32-bit registers in BAR 0.
 
 Source: Intel 82540EM, 82574 and 82576 software developer's manuals.
 """
@@ -11,10 +11,10 @@ from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from vfio_lab.vfio.device import Device
 
 REGISTER_BYTES = 4
-# Receive descriptor base of the first queue, also of an 82576's VF, whose reset clears it. The low
-# 4 bits are 0, of a VF the low 7.
+# Receive descriptor base of the first queue. An 82576's VF has it too, and a reset clears it. The
+# low 4 bits are always 0, in a VF the low 7.
 RDBAL = 0x2800
-# Plain memory: a slot of the multicast table and the next one.
+# Two adjacent entries of the multicast table, which behave as plain memory.
 MTA = 0x5200
 MTA_NEXT = 0x5204
 
@@ -24,7 +24,7 @@ class IntelNic:
     """A NIC's registers, reached through the file of the open device.
 
     Args:
-        device: the NIC, open.
+        device: the open NIC.
     """
 
     device: Device
