@@ -1,7 +1,7 @@
-"""Guests inside the guest: QEMU, as users of vfio-pci start it, with a function assigned.
+"""Nested guests: QEMU runs inside the guest with a function assigned by vfio-pci.
 
-Only the outer kernel is under test. An inner guest boots the same kernel as the outer one, from
-memory, and its first process is images/inner.
+Only the outer kernel is under test. An inner guest boots the outer guest's kernel with an
+initramfs, and its first process is images/inner.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ KERNEL = "/run/vfio-lab/inner/bzImage"
 INITRAMFS = "/run/vfio-lab/inner/initramfs"
 MEMORY_MIB = 96
 BOOT_TIMEOUT_S = 180.0
-END = "[end]"  # what an inner guest says when it has said all
+END = "[end]"  # the last line that an inner guest prints
 FINDING = re.compile(r"^\[(\w+) ([^\]]+)\]\s*$", re.MULTILINE)
 UNUSED = ("hpet", "sata", "smbus", "smm", "vmport")
 # fmt: off
 MACHINE = (
     "-nodefaults", "-no-user-config", "-no-reboot",
     "-display", "none",
-    # Kernels since 6.17 emulate an I/O APIC only if built to, and split works on all.
+    # Since 6.17 KVM emulates an I/O APIC only with CONFIG_KVM_IOAPIC; split works everywhere.
     "-machine", ",".join([X86_64.machine[0], X86_64.split_irqchip, "memory-backend=ram",
                           *(f"{name}=off" for name in UNUSED)]),
     "-cpu", "max",
     "-m", f"{MEMORY_MIB}M",
-    # Without hardware to nest pages each fault is dear: a huge page takes 512 at once.
+    # Without nested paging in hardware each fault is slow: a huge page saves 511 of 512.
     "-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,hugetlb=on,hugetlbsize=2M",
 )
 # fmt: on
-# Every character on a console is an exit to the outer guest: the kernel says what matters only.
-# Behind a host bridge with ECAM it would look for 255 more, 32 exits each.
+# Every character on the console is an exit to the outer guest, hence `quiet`. With ECAM the kernel
+# would scan 255 more buses, at 32 exits each, hence `lastbus`.
 WORDS = " ".join(
     (f"console={X86_64.console}", "quiet panic=-1", *X86_64.boot_words, "nokaslr pci=lastbus=0")
 )
@@ -47,20 +47,20 @@ WORDS = " ".join(
 
 @dataclass(frozen=True)
 class Inner:
-    """What an inner guest found, once it has ended.
+    """The output of an inner guest that has ended.
 
     Args:
-        console: all that it printed.
+        console: everything that it printed.
     """
 
     console: str
 
     def found(self, what: str) -> set[str]:
-        """Return what it found of a kind: `has` an attribute, `net` for an interface."""
+        """Return its findings of a kind: `has` for attributes, `net` for interfaces."""
         return {value for kind, value in FINDING.findall(self.console) if kind == what}
 
     def selftest(self, name: str) -> int:
-        """Return what its driver says of one of its own tests, 0 for passed.
+        """Return the result of a self-test of the function's driver, 0 for passed.
 
         Args:
             name: `Register test`, `Loopback test`, ...
@@ -70,10 +70,10 @@ class Inner:
 
 @dataclass(frozen=True)
 class Hypervisor:
-    """A user who runs inner guests.
+    """A user that runs inner guests.
 
     Args:
-        user: whose QEMUs they are.
+        user: the user that runs QEMU.
     """
 
     user: User
@@ -81,10 +81,10 @@ class Hypervisor:
     def assign(
         self, function: PciFunction, token: UUID | None = None, *, iommufd: bool = False
     ) -> CommandResult:
-        """Start a guest that has the function and never runs; it stays when QEMU is content.
+        """Start QEMU, paused, with the function assigned; it keeps running if that succeeds.
 
         Args:
-            function: what it is given.
+            function: the function to assign.
             token: the VF token that QEMU presents.
             iommufd: whether QEMU goes through iommufd and the function's character device.
         """
@@ -94,17 +94,17 @@ class Hypervisor:
     def boot(
         self, function: PciFunction, driver: str, token: UUID | None = None, *words: str
     ) -> Inner:
-        """Run a guest that has the function until it ends, and return what it found.
+        """Run a guest with the function assigned until it ends, and return its output.
 
         Args:
-            function: what it is given, in its slot 1.
-            driver: the module that shall drive it.
+            function: the function to assign, in the inner guest's slot 1.
+            driver: the module that drives the function in the inner guest.
             token: the VF token that QEMU presents.
             words: further words for the inner kernel's command line.
 
         Raises:
-            GuestLost: it ended before its time; carries what it and QEMU said.
-            DeadlineExceeded: it did not end.
+            GuestLost: the guest ended too early; carries its output and QEMU's.
+            DeadlineExceeded: the guest did not end in time.
         """
         line = " ".join([WORDS, f"driver={driver}", *words])
         # fmt: off
@@ -122,19 +122,19 @@ class Hypervisor:
         inner = Inner(done.stdout + done.stderr)
         if END not in inner.console:
             raise GuestLost(
-                "the guest inside the guest came to a bad end",
+                "the nested guest ended before it was finished",
                 guest=self.user.channel.name,
                 device=str(function),
                 expected=END,
                 seen=next((word for word in fatal if word in inner.console), None),
                 tail=inner.console,
-                hint="its last words say why; an internal error of KVM is no doing of vfio's",
+                hint="see its last lines; an internal error of KVM is not caused by vfio",
             )
         return inner
 
 
 def device_option(function: PciFunction, token: UUID | None, *, iommufd: bool = False) -> list[str]:
-    """Return the words of a command line that assign a function to a guest.
+    """Return the QEMU options that assign a function to a guest.
 
     Args:
         function: the device to assign.

@@ -1,4 +1,4 @@
-"""DPDK and libvirt, as their users start them."""
+"""DPDK and libvirt, run as their users run them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vfio_lab.client.user import User
 from vfio_lab.uapi.syscalls import AT_FDCWD
 
 TESTPMD = (
-    *("dpdk-testpmd", "--lcores", "(0-1)@0"),  # it wants two threads, and guests have one CPU
+    *("dpdk-testpmd", "--lcores", "(0-1)@0"),  # testpmd needs two threads, and guests have one CPU
     *("--no-telemetry", "--in-memory"),
 )
-# It forwards until its input ends, which is at once.
+# testpmd forwards until its stdin ends, which is immediately.
 TESTPMD_ARGUMENTS = ("--", "--total-num-mbufs=2048")
 PORTS = re.compile(r"forwarding ports=(\d+)")
 CLIENT_TIMEOUT_S = 120.0
-# Who QEMU runs as, and what of the host it sees, is libvirt's business and not under test here.
+# The user that QEMU runs as and its view of the host are libvirt's choice and not under test.
 LIBVIRT_SETTINGS = """\
 user = "root"
 group = "root"
@@ -51,11 +51,11 @@ DOMAIN = """\
 
 @dataclass(frozen=True)
 class Forwarded:
-    """What testpmd made of the function it was given.
+    """The result of a testpmd run.
 
     Args:
-        ports: between how many it forwarded; 0 or 1.
-        said: what it printed about it.
+        ports: the number of ports that it forwarded between; 0 or 1.
+        said: its output on stderr.
     """
 
     ports: int
@@ -64,20 +64,20 @@ class Forwarded:
 
 @dataclass(frozen=True)
 class Dpdk:
-    """A user who runs dpdk-testpmd.
+    """A user that runs dpdk-testpmd.
 
     Args:
-        user: who it is.
+        user: the user.
     """
 
     user: User
 
     def forward(self, function: PciFunction, token: UUID | None = None) -> Forwarded:
-        """Start testpmd on a function, and let it end.
+        """Run testpmd on a function until it ends.
 
         Args:
-            function: its only port.
-            token: the VF token that it presents.
+            function: testpmd's only port.
+            token: the VF token that testpmd presents.
         """
         given = [] if token is None else [f"--vfio-vf-token={token}"]
         words = (*TESTPMD, "-a", str(function), *given, *TESTPMD_ARGUMENTS)
@@ -88,24 +88,24 @@ class Dpdk:
 
 @dataclass(frozen=True)
 class Libvirt:
-    """A user who talks to libvirtd.
+    """A user that runs virsh.
 
     Args:
-        user: who it is.
+        user: the user.
     """
 
     user: User
 
     def detach(self, function: PciFunction) -> CommandResult:
-        """Take a function from the host and put it on vfio-pci."""
+        """Detach a function from its host driver and bind it to vfio-pci."""
         return self._virsh("nodedev-detach", node(function))
 
     def reattach(self, function: PciFunction) -> CommandResult:
-        """Give a function back to the host."""
+        """Return a function to its host driver."""
         return self._virsh("nodedev-reattach", node(function))
 
     def create(self, function: PciFunction) -> CommandResult:
-        """Start a domain that has a function and never runs."""
+        """Start a domain with the function assigned; its CPUs stay paused."""
         bdf = function.bdf
         xml = DOMAIN.format(
             arch=X86_64.name,
@@ -129,12 +129,12 @@ def node(function: PciFunction) -> str:
 
 
 def put(user: User, path: str, text: str) -> None:
-    """Write a file, new or not.
+    """Write a file, creating or replacing it.
 
     Args:
-        user: the user that writes it.
-        path: where it goes; a file that exists is replaced.
-        text: its content.
+        user: the user that writes the file.
+        path: the file's path.
+        text: the new content.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = user.syscall(

@@ -1,7 +1,8 @@
-"""The kernel's own tests of vfio, built to run in any guest.
+"""The kernel's vfio selftests, built to run in any guest.
 
-Source: tools/testing/selftests/vfio of the default kernel's source package. They are linked
-statically: the guests' C library is not the host's.
+They are linked statically, because the guests' C library differs from the host's.
+
+Source: tools/testing/selftests/vfio of the default kernel's source package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vfio_lab.util import host, progress
 from vfio_lab.util.cache import MANIFEST, Cache, digest
 
 KIND = "selftests"
-RECIPE = 2  # raise when they are built differently
+RECIPE = 2  # increase it when the way they are built changes
 SCRATCH_BYTES = 3 << 30
 LINKING = "LDFLAGS=-static -s"
 TESTS = "tools/testing/selftests"
@@ -33,19 +34,19 @@ MODES = (*GROUP, *COMPAT, *CDEV)
 
 
 def selftest_names(fixture: str, variants: Iterable[str], tests: Iterable[str]) -> list[str]:
-    """Return the names that TAP has for a fixture's tests.
+    """Return the names of a fixture's tests in TAP output.
 
     Args:
-        fixture: as in the program's `FIXTURE()`.
-        variants: its `FIXTURE_VARIANT_ADD()`s; an empty one for a fixture without.
-        tests: its `TEST_F()`s.
+        fixture: the name in the program's `FIXTURE()`.
+        variants: the names in `FIXTURE_VARIANT_ADD()`; an empty string if there are none.
+        tests: the names in `TEST_F()`.
     """
     pairs = itertools.product(variants, tests)
     return [".".join(part for part in (fixture, *pair) if part) for pair in pairs]
 
 
 def of_tokens(modes: Iterable[str]) -> list[str]:
-    """Return the tests of VF tokens in these IOMMU modes."""
+    """Return the names of the VF token tests for some IOMMU modes."""
     uuids = ("same_uuid", "diff_uuid", "null_uuid")
     variants = [f"{mode}_{uuid}" for mode, uuid in itertools.product(modes, uuids)]
     tests = ("init_token_match", "pf_early_close", "override_token")
@@ -53,11 +54,11 @@ def of_tokens(modes: Iterable[str]) -> list[str]:
 
 
 def ensure_selftests(cache: Cache) -> Path:
-    """Return the folder with the programs, building them if need be.
+    """Return the folder with the programs; build them if necessary.
 
     Raises:
         HostError: a tool, disk space or the network is missing.
-        BuildError: they do not compile.
+        BuildError: the programs do not compile.
     """
     spec = packaged.kernel_catalogue().spec(packaged.kernel_catalogue().default)
     package, archive = ksource.ensure_source(cache, spec.source)
@@ -78,17 +79,17 @@ def ensure_selftests(cache: Cache) -> Path:
 
 
 def selftest_files(folder: Path) -> dict[str, bytes]:
-    """Return the programs by their names in the payload."""
+    """Return the programs by their paths in the payload."""
     programs = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     return {f"selftests/{path.name}": path.read_bytes() for path in programs}
 
 
 def run_selftest(user: User, program: str, function: PciFunction) -> str:
-    """Run a program in a guest on a function and return what it printed, which is TAP.
+    """Run a program on a function in a guest and return its output, which is TAP.
 
     Args:
         user: the user that runs it.
-        program: its name, e.g. `vfio_pci_device_test`.
+        program: the program's name, e.g. `vfio_pci_device_test`.
         function: the device, bound to vfio-pci.
     """
     return user.run(f"{INSTALLED}/{program}", str(function), timeout_s=TIMEOUT_S).stdout

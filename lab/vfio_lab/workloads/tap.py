@@ -1,4 +1,4 @@
-"""TAP, the Test Anything Protocol: what the kernel's own tests print."""
+"""TAP, the Test Anything Protocol: the output format of the kernel's selftests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def results(text: str) -> dict[str, str]:
     """Return the result of each test by its name: `ok`, `not ok` or `skip`.
 
     Args:
-        text: all that a program printed.
+        text: a program's complete output.
 
     Source: tools/testing/selftests/kselftest.h, ksft_test_result_code().
     """
