@@ -55,5 +55,5 @@ def test_a_core_that_nobody_could_open_is_not_waited_for(tmp_path: Path) -> None
     asked = SimpleNamespace(
         machine=SimpleNamespace(kernel=bare), name="debug"
     )  # has no module to load
-    with pytest.raises(UsageError, match=r"(?s)no core of kernel bare.*CONFIG_FW_CFG_SYSFS"):
+    with pytest.raises(UsageError, match=r"(?s)core of kernel bare.*CONFIG_FW_CFG_SYSFS"):
         gdb.pause_on_panic(asked)  # type: ignore[arg-type]  # nothing but its kernel is looked at

@@ -105,13 +105,13 @@ def test_a_tool_runs_to_its_end_though_its_log_has_no_room(small_disk):
 
 def test_the_history_of_a_shell_is_as_it_was(small_disk):
     cache = Cache(small_disk.path)
-    session._remember(cache, "lspci\n")
+    session._append_history(cache, "lspci\n")
     small_disk.fill()
-    session._remember(cache, LONG * 4)
-    assert session._recalled(cache) == "lspci\n"
+    session._append_history(cache, LONG * 4)
+    assert session._read_history(cache) == "lspci\n"
     small_disk.empty()
-    session._remember(cache, "lsmod\n")
-    assert session._recalled(cache) == "lspci\nlsmod\n"
+    session._append_history(cache, "lsmod\n")
+    assert session._read_history(cache) == "lspci\nlsmod\n"
 
 
 def test_verdicts_that_cannot_be_cached_are_verdicts(small_disk, monkeypatch):

@@ -76,13 +76,13 @@ def test_the_shells_words_do_what_they_say(guest, tmp_path):
 
 
 def test_history_is_kept_between_guests_up_to_a_point(cache):
-    assert session._recalled(cache) == ""
-    session._remember(cache, "\nlspci\nvfs 2\n")
-    session._remember(cache, "")
-    session._remember(cache, "exit")
-    assert session._recalled(cache) == "lspci\nvfs 2\nexit\n"
-    session._remember(cache, "true\n" * 2 * session.HISTORY_LINES)
-    assert session._recalled(cache) == "true\n" * session.HISTORY_LINES
+    assert session._read_history(cache) == ""
+    session._append_history(cache, "\nlspci\nvfs 2\n")
+    session._append_history(cache, "")
+    session._append_history(cache, "exit")
+    assert session._read_history(cache) == "lspci\nvfs 2\nexit\n"
+    session._append_history(cache, "true\n" * 2 * session.HISTORY_LINES)
+    assert session._read_history(cache) == "true\n" * session.HISTORY_LINES
     assert (cache.root / session.HISTORY).stat().st_mode & 0o077 == 0
 
 

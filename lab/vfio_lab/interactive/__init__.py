@@ -1,1 +1,1 @@
-"""People in a guest: a shell, a command, a Python prompt, gdb."""
+"""Interactive use of a guest: a shell, a command, a Python prompt, gdb."""

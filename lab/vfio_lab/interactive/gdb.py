@@ -1,4 +1,4 @@
-"""A guest to look into: QEMU's gdbstub on a clone, and its memory as a core when it panics."""
+"""Debug a guest: QEMU's gdbstub on a clone, and a core of its memory when it panics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QMP_TIMEOUT_S = 20.0
 DUMP_TIMEOUT_S = 120.0
 FOREVER_S = 10 * 365 * 86400.0
 CORE = "vmcore"
-TELLS_QEMU = "FW_CFG_SYSFS"
+VMCOREINFO_OPTION = "FW_CFG_SYSFS"
 SECTIONS = "/sys/module/{}/sections/.text"
 
 
@@ -29,14 +29,14 @@ SECTIONS = "/sys/module/{}/sections/.text"
 def stubbed(
     guest_factory: GuestFactory, topology: Topology, folder: Path
 ) -> Iterator[tuple[Guest, Path]]:
-    """Give a guest and the socket on which QEMU listens for gdb.
+    """Yield a guest and the socket on which QEMU listens for gdb.
 
     Args:
-        guest_factory: kernel and image.
-        topology: its hardware.
-        folder: for its console and logs.
+        guest_factory: the factory, which has the kernel and the image.
+        topology: the guest's hardware.
+        folder: the folder for the guest's console and logs.
     """
-    with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a socket's path is limited
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a socket's path must be short
         socket = Path(short) / "gdb"
         guest = guest_factory.start("debug", topology, folder)
         try:
@@ -49,9 +49,9 @@ def stubbed(
 
 
 def symbols_folder(built: Kernel, cache: Cache) -> Path | None:
-    """Return the build folder with a kernel's vmlinux and unstripped modules, if there is one.
+    """Return the build folder with a kernel's vmlinux and unstripped modules, None without one.
 
-    A packaged kernel's is built if need be.
+    The build folder of a packaged kernel is built if necessary.
     """
     if built.name in packaged.kernel_catalogue().specs:
         return ktree.ensure_tree(built.name, cache).bench.out
@@ -60,7 +60,7 @@ def symbols_folder(built: Kernel, cache: Cache) -> Path | None:
 
 
 def gdb(guest: Guest, socket: Path, out: Path | None) -> str:
-    """Return the command line of a gdb that knows the kernel's and the loaded modules' symbols.
+    """Return the command line of gdb with the symbols of the kernel and the loaded modules.
 
     Args:
         guest: the guest to debug.
@@ -79,35 +79,35 @@ def gdb(guest: Guest, socket: Path, out: Path | None) -> str:
 
 
 def pause_on_panic(guest: Guest) -> None:
-    """Have QEMU keep a guest that panics, instead of ending, and know what its core is of.
+    """Make QEMU pause a guest that panics, with the details that a core needs (vmcoreinfo).
 
     Raises:
-        UsageError: the kernel has no way to tell QEMU.
+        UsageError: the kernel cannot pass vmcoreinfo to QEMU.
 
     Source: drivers/firmware/qemu_fw_cfg.c, write_vmcoreinfo().
     """
     booted = guest.machine.kernel
-    if booted.option(TELLS_QEMU) is None:
+    if booted.option(VMCOREINFO_OPTION) is None:
         raise UsageError(
-            f"no core of kernel {booted.name} could be opened",
+            f"cannot take a usable core of kernel {booted.name}",
             guest=guest.name,
-            expected=f"CONFIG_{TELLS_QEMU}, by which it tells QEMU what is where",
-            seen="a kernel built without",
-            hint="bring its source tree instead: the lab builds it with that option",
+            expected=f"CONFIG_{VMCOREINFO_OPTION}, by which the kernel passes vmcoreinfo to QEMU",
+            seen="a kernel built without that option",
+            hint="use the kernel's source tree: the lab builds it with that option",
         )
     guest.load("qemu_fw_cfg")
     guest.qmp.execute("set-action", deadline=Deadline.after(QMP_TIMEOUT_S), panic="pause")
 
 
 def await_core(guest: Guest, timeout_s: float = FOREVER_S) -> Path:
-    """Wait until the guest panics, and write its memory as a core that drgn opens.
+    """Wait until the guest panics, and write its memory to a core that drgn can open.
 
     Args:
-        guest: one told to `pause_on_panic`; it stays stopped.
-        timeout_s: how long to wait for the panic, seconds.
+        guest: a guest after `pause_on_panic`; it stays paused.
+        timeout_s: how long to wait for the panic, in seconds.
 
     Raises:
-        DeadlineExceeded: it did not panic.
+        DeadlineExceeded: the guest did not panic.
         BuildError: QEMU could not write the core.
     """
     guest.qmp.await_event("GUEST_PANICKED", deadline=Deadline.after(timeout_s))

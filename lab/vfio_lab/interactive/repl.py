@@ -1,4 +1,4 @@
-"""Python's prompt over a guest, with what scenarios have at hand, so that theirs can be pasted."""
+"""A Python prompt on a guest, with the names of scenarios, so that their lines can be pasted."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ For example:
 
 
 def interact(guest: Guest, cache: Cache) -> None:
-    """Give the person at our terminal, or the script on our stdin, a prompt over a guest.
+    """Run a Python prompt on a guest, for the user at the terminal or a script on stdin.
 
     Args:
         guest: the guest.
-        cache: where the history is kept between guests.
+        cache: the cache that keeps the history between guests.
     """
     names = namespace(guest)
     if sys.stdin.isatty():
@@ -54,8 +54,9 @@ def interact(guest: Guest, cache: Cache) -> None:
 
 
 def namespace(guest: Guest) -> dict[str, Any]:
-    """Return what there is at the prompt, by name."""
-    functions = {one.role: guest.function(one.role) for one in guest.machine.topology.endpoints}
+    """Return the objects that the prompt offers, by name."""
+    roles = [endpoint.role for endpoint in guest.machine.topology.endpoints]
+    functions = {role: guest.function(role) for role in roles}
     constants = (errno, pci_regs, syscalls, vfio_type1, iommufd, uapi)
     return {
         **{name: value for module in constants for name, value in _public(module).items()},
@@ -77,24 +78,24 @@ def refused(number: int) -> Iterator[None]:
     """Expect the kernel to refuse the block's call with this errno, and show its refusal.
 
     Raises:
-        Refusal: it refused with another one.
-        AssertionError: it refused nothing.
+        Refusal: the kernel refused the call with another errno.
+        AssertionError: the kernel did not refuse the call.
     """
     try:
         yield
     except Refusal as refusal:
         if refusal.errno != number:
             raise
-        print(refusal)  # noqa: T201 - a prompt's answer
+        print(refusal)  # noqa: T201 - the prompt's answer
     else:
         raise AssertionError(f"expected {name_of(number)}, but nothing was refused")
 
 
 class Console(code.InteractiveConsole):
-    """A prompt at which the kernel's no and the lab's own errors are told without a traceback."""
+    """A prompt that shows refusals and the lab's own errors without a traceback."""
 
     def showtraceback(self) -> None:
-        """Tell what was raised."""
+        """Print the exception."""
         error = sys.exception()
         if isinstance(error, Refusal | LabError):
             self.write(f"{type(error).__name__}: {error}\n")

@@ -1,4 +1,4 @@
-"""Pristine guests for people and scripts: a command in one, or a prompt."""
+"""Pristine guests for users and scripts: run a command or a shell in one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline
 from vfio_lab.util.files import append_whole
 
-VISITS = "visits"
+SESSIONS = "sessions"
 HISTORY = "shell-history"
 HISTORY_LINES = 500
 RC = Path(__file__).parent / "shell.bash"
 GUESTS_HISTORY = "/run/vfio-lab/history"
-# A shell in between turns death by a signal into an exit code, as shells do.
+# The shell turns death by a signal into an exit code of 128+N.
 COMMAND = ("sh", "-c", '"$@"; exit $?', "sh")
-# Nothing of the guest's files is touched for the prompt but the one that history goes to.
+# The history file is the only file of the guest that the prompt changes.
 PROMPT = (
     f'printf %s "$2" >{GUESTS_HISTORY}; exec bash --rcfile /proc/self/fd/3 -i 3<<<"$1"'  # no file
 )
@@ -36,24 +36,24 @@ PROMPT = (
 
 @contextlib.contextmanager
 def pristine_guest(topology_name: str, kernel_name: str | None) -> Iterator[Guest]:
-    """Give a guest nobody has touched, thrown away at the end.
+    """Yield a pristine guest, and throw it away at the end.
 
-    Its console and logs go with it, unless an error of the lab's tells where they are.
+    Its console and logs are deleted too, unless the lab raised an error, which may refer to them.
 
     Args:
-        topology_name: its hardware.
+        topology_name: the name of the guest's hardware.
         kernel_name: as for `GuestFactory.open`.
 
     Raises:
         UsageError: there is no such topology or kernel.
-        HostError: this host cannot run it.
-        BootError: it did not become ready.
+        HostError: this host cannot run the guest.
+        BootError: the guest did not become ready.
     """
     wanted = named_topology(topology_name)
     guest_factory = GuestFactory.open(Cache.default(), kernel_name)
-    visits = guest_factory.cache.root / VISITS
-    retention.delete_old_runs(visits)
-    folder = retention.new_run_folder(visits, wanted.name)
+    sessions = guest_factory.cache.root / SESSIONS
+    retention.delete_old_runs(sessions)
+    folder = retention.new_run_folder(sessions, wanted.name)
     failed = False
     try:
         with contextlib.closing(guest_factory.start(folder.name, wanted, folder)) as made:
@@ -67,15 +67,17 @@ def pristine_guest(topology_name: str, kernel_name: str | None) -> Iterator[Gues
 
 
 def variables(topology: Topology) -> dict[str, str]:
-    """Return the addresses of what is under test, by role as a shell names it: PF0, NIC0."""
+    """Return the addresses of the functions under test, by shell variable: PF0, NIC0."""
     return {function.role.upper(): str(function.bdf) for function in topology.endpoints}
 
 
 def run_command(guest: Guest, command: Sequence[str]) -> int:
-    """Run a command in a guest with our own streams; return its exit code, 128+N for signal N.
+    """Run a command in a guest with this process's streams; return its exit code.
+
+    A command that signal N killed has the exit code 128+N.
 
     Raises:
-        GuestLost: the guest went away under it.
+        GuestLost: the guest was lost while the command ran.
         SshError: the connection broke.
     """
     words = ["env", *_assignments(guest), *COMMAND, *command]
@@ -88,10 +90,10 @@ def run_command(guest: Guest, command: Sequence[str]) -> int:
 
 
 def need_terminal() -> None:
-    """Check that somebody is there to type.
+    """Check that stdin and stdout are a terminal.
 
     Raises:
-        UsageError: nobody is.
+        UsageError: one of them is not.
     """
     if not (os.isatty(terminal.STDIN) and os.isatty(terminal.STDOUT)):
         raise UsageError(
@@ -103,17 +105,17 @@ def need_terminal() -> None:
 
 
 def open_shell(guest: Guest, cache: Cache) -> int:
-    """Give the person at our terminal a prompt in a guest; return the shell's exit code.
+    """Run a shell in a guest on this process's terminal; return the shell's exit code.
 
     Args:
         guest: the guest.
-        cache: where the history is kept between guests.
+        cache: the cache that keeps the history between guests.
 
     Raises:
-        GuestLost: the guest went away under it; takes the history of this visit along.
+        GuestLost: the guest was lost; the history of this session is lost with it.
         SshError: the connection broke.
     """
-    history = _recalled(cache)
+    history = _read_history(cache)
     words = [
         "env",
         *_assignments(guest),
@@ -127,19 +129,19 @@ def open_shell(guest: Guest, cache: Cache) -> int:
     deadline = Deadline.after(SSH_TIMEOUT_S)
     remote = guest.ssh.carrier(*words, deadline=deadline, terminal=Terminal.current())
     code = _ended(guest, terminal.terminal(remote), "the shell")
-    with contextlib.suppress(Refusal):  # someone has cleaned up there
-        _remember(cache, guest.root.read_file(GUESTS_HISTORY).removeprefix(history.rstrip()))
+    with contextlib.suppress(Refusal):  # the user deleted the history file
+        _append_history(cache, guest.root.read_file(GUESTS_HISTORY).removeprefix(history.rstrip()))
     return code
 
 
 def rc(guest: Guest) -> str:
-    """Return what the guest's bash reads before its first prompt."""
+    """Return the commands that bash runs in the guest before its first prompt."""
     name = f"{guest.machine.topology.name}/{guest.machine.kernel.name}"
     return f"LAB={name}\nHISTFILE={GUESTS_HISTORY}\n{RC.read_text()}"
 
 
 def greeting(guest: Guest) -> str:
-    """Return what a visitor of a guest should know first."""
+    """Return the lines shown before the prompt: kernel, topology and functions."""
     topology, kernel = guest.machine.topology, guest.machine.kernel
     lines = [f"{topology.name} on kernel {kernel.name} ({kernel.release}): {topology.summary}"]
     for function in topology.endpoints:
@@ -155,7 +157,7 @@ def _assignments(guest: Guest) -> list[str]:
 def _ended(guest: Guest, code: int | None, what: str) -> int:
     if code is not None:
         return code
-    guest.kernel_log()  # a guest that is gone says here how
+    guest.kernel_log()  # raises GuestLost if the guest is gone
     raise SshError(
         f"the SSH connection to the guest broke during {what}",
         guest=guest.name,
@@ -165,8 +167,8 @@ def _ended(guest: Guest, code: int | None, what: str) -> int:
     )
 
 
-def _recalled(cache: Cache) -> str:
-    """Return the end of the history that earlier guests left."""
+def _read_history(cache: Cache) -> str:
+    """Return the last lines of the history from earlier guests."""
     path = cache.open().root / HISTORY
     if not path.exists():
         return ""
@@ -174,8 +176,8 @@ def _recalled(cache: Cache) -> str:
     return "".join(lines[-HISTORY_LINES:])
 
 
-def _remember(cache: Cache, lines: str) -> None:
+def _append_history(cache: Cache, lines: str) -> None:
     path = cache.open().root / HISTORY
     if lines.strip():
-        with contextlib.suppress(OSError):  # a full disk: what was typed is no reason to fail
+        with contextlib.suppress(OSError):  # on a full disk losing the history is not an error
             append_whole(path, lines.strip("\n") + "\n")

@@ -1,4 +1,4 @@
-"""A command in a guest, tied to this process's own streams, or to its terminal."""
+"""A command in a guest, connected to this process's streams or to its terminal."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 class Remote(Protocol):
-    """What is needed of a running command's channel; paramiko's is one."""
+    """The interface of a running command's channel that this module uses; paramiko has one."""
 
     status_event: threading.Event
     eof_received: int
     closed: bool
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is output."""
+        """Return a descriptor that becomes readable when there is output."""
 
     def recv_ready(self) -> bool:
         """Whether there is output."""
@@ -45,46 +45,46 @@ class Remote(Protocol):
         """Whether `send` would not block."""
 
     def send(self, data: bytes, /) -> int:
-        """Send input and return how much of it was taken."""
+        """Send input and return how many bytes were accepted."""
 
     def shutdown_write(self) -> None:
-        """Say that there is no more input."""
+        """Signal the end of the input."""
 
     def exit_status_ready(self) -> bool:
         """Whether the command has ended."""
 
     def recv_exit_status(self) -> int:
-        """Return how, -1 when the connection broke first."""
+        """Return the exit code, -1 if the connection broke first."""
 
     def resize_pty(self, width: int, height: int) -> None:
-        """Tell the new size of the terminal, in characters."""
+        """Set the size of the remote terminal, in characters."""
 
 
 def streams(remote: Remote, stdin: int = STDIN) -> int | None:
-    """Carry our streams to a command and back until it ends.
+    """Connect this process's streams to a command until the command ends.
 
     Args:
         remote: the running command.
-        stdin: the descriptor that it gets its input from.
+        stdin: the descriptor to read the command's input from.
 
     Returns:
-        Its exit code; None when the connection broke before it ended.
+        The command's exit code; None if the connection broke before it ended.
     """
     return _Relay(remote, stdin).run()
 
 
 def terminal(remote: Remote) -> int | None:
-    """Carry every key to a command on a terminal until it ends, and tell it of new sizes.
+    """Connect this process's terminal to a command until it ends; forward keys and size changes.
 
     Returns:
-        Its exit code; None when the connection broke before it ended.
+        The command's exit code; None if the connection broke before it ended.
     """
     with _resizes() as resized, _raw(STDIN):
         return _Relay(remote, STDIN, resized).run()
 
 
 class _Relay:
-    """Moves what is there, in both directions; neither waits for the other."""
+    """Copies data in both directions; neither direction blocks the other."""
 
     def __init__(self, remote: Remote, stdin: int, resized: int | None = None) -> None:
         self.remote = remote
@@ -93,7 +93,7 @@ class _Relay:
         self.unsent = b""
 
     def run(self) -> int | None:
-        # A file can be selected, unlike with epoll: it is always ready.
+        # Unlike epoll, select accepts regular files, which are always ready.
         with selectors.SelectSelector() as selector:
             selector.register(self.remote.fileno(), selectors.EVENT_READ)
             if self.resized is not None:
@@ -112,7 +112,7 @@ class _Relay:
         return remote.closed or (remote.exit_status_ready() and bool(remote.eof_received))
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
-        if self.remote.eof_received:  # its descriptor is readable from now on
+        if self.remote.eof_received:  # the descriptor stays readable from now on
             self.remote.status_event.wait(POLL_S)
         ready = {key.fd for key, _ in selector.select(POLL_S if self.unsent else None)}
         self._output()
@@ -123,7 +123,9 @@ class _Relay:
         if self.stdin in ready and not self.unsent:
             self._input(selector)
         if self.unsent and self.remote.send_ready():
-            with contextlib.suppress(OSError):  # it has closed its end; how it ended comes next
+            with contextlib.suppress(
+                OSError
+            ):  # the command closed its stdin; its exit code follows
                 self.unsent = self.unsent[self.remote.send(self.unsent) :]
 
     def _input(self, selector: selectors.BaseSelector) -> None:
@@ -150,7 +152,7 @@ def _write(fd: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _raw(fd: int) -> Iterator[None]:
-    """Have a terminal pass on every key as it is."""
+    """Put a terminal into raw mode while the body runs."""
     before = termios.tcgetattr(fd)
     tty.setraw(fd)
     try:
@@ -161,7 +163,7 @@ def _raw(fd: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _resizes() -> Iterator[int]:
-    """Give a descriptor that becomes readable when the terminal changes its size."""
+    """Yield a descriptor that becomes readable when the terminal changes its size."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     handler = signal.signal(signal.SIGWINCH, lambda *_: None)
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
