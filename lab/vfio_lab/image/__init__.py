@@ -1,1 +1,1 @@
-"""What a guest runs from: root file system, initramfs, and what the lab adds."""
+"""The files that a guest boots from: root file system, initramfs and payload."""

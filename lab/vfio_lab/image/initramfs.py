@@ -1,8 +1,8 @@
-"""What a guest inside the guest boots: a few programs of the image and the kernel's NIC drivers.
+"""The initramfs of nested guests: a few programs of the image and the kernel's NIC drivers.
 
-It is in the kernel's memory from the start. Each access to an emulated disk would be an exit
-to the outer guest, and one in some thousands of them ends QEMU's emulation of SVM: an interrupt
-that was delivered is reported as pending still ("KVM internal error. Suberror: 3").
+An initramfs needs no disk. Each access to an emulated disk would be an exit to the outer guest, and
+about one exit in several thousand breaks QEMU's emulation of SVM: an interrupt that was delivered
+is reported as still pending ("KVM internal error. Suberror: 3").
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from vfio_lab.util.process import pipeline
 
 KIND = "initramfs"
 NAME = "initramfs"
-RECIPE = 2  # raise when it is put together differently
+RECIPE = 2  # increase it when the layout changes
 INIT = IMAGES / "inner"
 PROGRAMS = ("usr/bin/busybox", "usr/sbin/ethtool")
-# What ethtool is linked with.
+# The libraries that ethtool is linked with.
 LIBRARIES = f"usr/lib/{X86_64.multiarch}"
 LINKED = (
     f"usr/lib64/{X86_64.loader}",
     *(f"{LIBRARIES}/{name}" for name in (X86_64.loader, "libc.so.6", "libm.so.6", "libmnl.so.0*")),
 )
-# Of the modules, the drivers that an inner guest may load, and what they need.
+# The drivers that a nested guest may load, and their dependencies.
 DRIVERS = (
     "*/modules.*",
     "*/kernel/drivers/dca",
@@ -42,15 +42,15 @@ ARCHIVE = ("cpio", "--create", "--format=newc", "--null", "--owner=0:0", "--repr
 
 
 def ensure_initramfs(cache: Cache, image: Image, kernel: Kernel) -> Path:
-    """Return the archive for an image and a kernel, putting it together if need be.
+    """Return the archive for an image and a kernel; create it if necessary.
 
     Args:
-        cache: where it is kept.
-        image: where programs come from; it must have them.
-        kernel: whose modules it has.
+        cache: the cache that keeps the archive.
+        image: the image with the programs; it must contain them.
+        kernel: the kernel whose modules go into the archive.
 
     Raises:
-        HostError: squashfs-tools or cpio are missing.
+        HostError: squashfs-tools or cpio is missing.
         BuildError: the image or the modules cannot be unpacked.
     """
     inputs = {"image": image.digest, "kernel": kernel.digest, "init": file_digest(INIT)}
@@ -73,23 +73,23 @@ def ensure_initramfs(cache: Cache, image: Image, kernel: Kernel) -> Path:
 
 
 def pack_cpio(tree: Path, archive: Path, epoch: int, log: Path) -> None:
-    """Write a folder as the kernel reads it at boot; the same content makes the same bytes.
+    """Write a folder to a reproducible cpio archive that the kernel unpacks at boot.
 
     Args:
-        tree: the folder; what is in it belongs to nobody else and may be executed.
+        tree: the folder; the modes and times of its files are changed, all become executable.
         archive: the file to write.
-        epoch: the time stamp of all that is in it, seconds since 1970.
-        log: file for what the tools say.
+        epoch: the time stamp of all entries, in seconds since 1970.
+        log: the file for the tools' output.
 
     Raises:
-        BuildError: it cannot be written.
+        BuildError: the archive cannot be written.
     """
     for path in tree.rglob("*"):
         if not path.is_symlink():
             path.chmod(0o755)
         os.utime(path, (epoch, epoch), follow_symlinks=False)
     pipeline(
-        "pack what a guest inside the guest boots",
+        "pack the initramfs of a nested guest",
         ["find", ".", "-mindepth", "1", "-print0"],
         ["sort", "--zero-terminated"],
         [*ARCHIVE, "--quiet", f"--file={archive}"],
@@ -100,6 +100,4 @@ def pack_cpio(tree: Path, archive: Path, epoch: int, log: Path) -> None:
 
 def _unpack(squashfs: Path, target: Path, log: Path, *wanted: str) -> None:
     command = ["unsquashfs", "-no-progress", "-no-xattrs", "-d", os.fspath(target)]
-    pipeline(
-        "unpack for a guest inside the guest", [*command, os.fspath(squashfs), *wanted], log=log
-    )
+    pipeline("unpack files for a nested guest", [*command, os.fspath(squashfs), *wanted], log=log)

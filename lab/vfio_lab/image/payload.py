@@ -1,6 +1,6 @@
-"""What the lab puts into every guest beside image and modules: agent, boot script, keys.
+"""The files that every guest gets besides image and modules: agent, boot script, keys.
 
-It travels as a plain tar on a block device, so that editing the agent rebuilds no image.
+They are a plain tar on a block device, so that a change of the agent does not rebuild the image.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ EXECUTABLE = ("boot", "selftests/")
 
 
 def keys(cache: Cache) -> Path:
-    """Return the folder with this cache's SSH keys (`host`, `user`, each with `.pub`)."""
+    """Return the folder with the cache's SSH keys: `host`, `user`, and a `.pub` file for both."""
     return cache.obtain("keys", "ssh", _make_keys)
 
 
 def payload_files(cache: Cache) -> dict[str, bytes]:
-    """Return the payload's files by their names below /run/vfio-lab."""
+    """Return the payload's files by their paths below /run/vfio-lab."""
     pairs = keys(cache)
     found = {f"agent/{path.name}": path.read_bytes() for path in sorted(AGENT.glob("*.py"))}
     return {
@@ -46,7 +46,7 @@ def payload_files(cache: Cache) -> dict[str, bytes]:
 
 
 def pack_tar(content: Mapping[str, bytes], path: Path) -> None:
-    """Write files as a tar whose bytes depend on nothing but them."""
+    """Write files to a reproducible tar, which depends on the files' names and contents only."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in sorted(content.items()):
             member = tarfile.TarInfo(name)

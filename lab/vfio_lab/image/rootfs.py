@@ -1,6 +1,6 @@
-"""The guests' root file systems: from a list of packages to a read-only squashfs, without root.
+"""The guests' root file systems: a read-only squashfs built from a list of packages, without root.
 
-Source: images/rootfs.toml says what is in them and why; mmdebstrap(1) does the work.
+Source: images/rootfs.toml lists the contents and the reasons; mmdebstrap(1) builds them.
 """
 
 from __future__ import annotations
@@ -34,39 +34,41 @@ FACTS = "image.json"
 SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 STEP_WORDS = ("Get:", "Unpacking ", "Setting up ")
 KEPT_VARIABLES = frozenset({"HOME", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TMPDIR", "USER"})
-SCRATCH_FACTOR = 3.5  # what a build takes on the way, in terms of what it makes
-# Hash randomization orders constant sets, and an unchecked hash spares the guest a comparison.
+SCRATCH_FACTOR = 3.5  # scratch space of a build, as a multiple of the image's size
+# Hash randomization would change the order of constant sets, and so the bytecode. With an unchecked
+# hash the guest does not compare bytecode with its source.
 COMPILE = (
     'PYTHONHASHSEED=0 chroot "$1" sh -c "python3 -m compileall -q -f'
     ' --invalidation-mode unchecked-hash /usr/lib/python3*"'
 )
-# TCG would decompress in software what the host's page cache can simply hand over; of the
-# kernel's decompressors only lz4 is built in, and the superblock must name one.
+# Uncompressed: under TCG decompression is slow, and the host's page cache has the data anyway. The
+# superblock must name a compressor, and lz4 is the only one built into the kernel.
 SQUASHFS_OPTIONS = (
     *("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs"),
-    # Looking for duplicates sqfstar 4.5.1 reads back what it wrote, now and then before it did:
-    # "Failed to checksum data from output filesystem". There are 64 KiB of them.
+    # To find duplicates sqfstar 4.5.1 reads its output back, sometimes before it is written:
+    # "Failed to checksum data from output filesystem". The duplicates amount to 64 KiB only.
     "-no-duplicates",
-    *("-root-mode", "0755"),  # sqfstar takes the root's own entry from no tar: it would be 0777
+    *("-root-mode", "0755"),  # sqfstar ignores the tar's entry for the root and uses 0777
     *("-no-progress", "-quiet"),
 )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what an image is like.
+    """Everything that determines an image.
 
     Args:
-        name: `base`, or what the catalogue calls it.
-        suite: the Debian suite, and its `components`.
+        name: `base`, or a name in the catalogue.
+        suite: the Debian suite.
+        components: the components of the suite.
         variant: mmdebstrap's set of base packages.
-        packages: what comes on top.
+        packages: further packages.
         drop: globs of paths that are removed at the end.
-        files: files put into the image, by their absolute path there.
-        epoch: the newest time stamp a file may have, seconds since 1970.
-        steps: lines a build is known to print, for its progress.
+        files: the lab's files in the image, by their absolute path there.
+        epoch: the newest time stamp of a file, in seconds since 1970.
+        steps: the number of progress lines that a build prints.
         size_mib: disk space for the image, in MiB.
-        cargo: what its guests find in the payload besides: `kernel`, `selftests`.
+        extras: additions to the payload of its guests: `kernel`, `selftests`.
     """
 
     name: str
@@ -83,7 +85,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Digest of the recipe and of every file it names."""
+        """The digest of the recipe and of every file that it names."""
         return digest(
             {
                 "architecture": X86_64.debian,
@@ -105,12 +107,12 @@ class Image:
     """A built root file system.
 
     Args:
-        name: of its recipe.
+        name: the recipe's name.
         path: the squashfs.
-        fstype: its type, as the kernel calls it.
-        digest: of its content.
-        suite: the Debian suite it comes from.
-        cargo: what its recipe wants in the payload.
+        fstype: the kernel's name of the file system type.
+        digest: the digest of the squashfs.
+        suite: the Debian suite of its packages.
+        extras: additions to the payload of its guests.
     """
 
     name: str
@@ -122,16 +124,16 @@ class Image:
 
     @property
     def packages(self) -> dict[str, str]:
-        """The version of every package in it."""
+        """The versions of the packages in the image, by package name."""
         facts = json.loads((self.path.parent / FACTS).read_text())
         return dict(facts["packages"])
 
 
 def recipes(folder: Path = IMAGES) -> Mapping[str, Recipe]:
-    """Read all recipes, the lab's and those of extensions.
+    """Read the recipes of the lab and of extensions.
 
     Args:
-        folder: the folder of rootfs.toml and the files it names.
+        folder: the folder with rootfs.toml and the files that it names.
 
     Raises:
         UsageError: two recipes have one name.
@@ -142,29 +144,29 @@ def recipes(folder: Path = IMAGES) -> Mapping[str, Recipe]:
         (folder, {BASE: _recipe(BASE, data, folder)}),
         (folder, _images(data, own, folder, folder)),
     ]
-    for place in (each.folder / IMAGES.name for each in load_extensions()):
+    for place in (extension.folder / IMAGES.name for extension in load_extensions()):
         if (path := place / CATALOGUE).is_file():
-            others = tomllib.loads(path.read_text("utf-8"))["images"]
-            places.append((place, _images(data, others, place, folder)))
+            tables = tomllib.loads(path.read_text("utf-8"))["images"]
+            places.append((place, _images(data, tables, place, folder)))
     return join("image", places)
 
 
 def _images(
-    base: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], place: Path, folder: Path
+    base: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], place: Path, folder: Path
 ) -> dict[str, Recipe]:
-    """Return the recipes of a table `images` in `place`, on top of the base of `folder`."""
+    """Return the recipes of a table `images` in `place`, which extend the base of `folder`."""
     made = {}
-    for name, other in others.items():
+    for name, table in tables.items():
         files = {
-            os.path.relpath(place / file, folder): to for file, to in other.get("files", {}).items()
+            os.path.relpath(place / file, folder): to for file, to in table.get("files", {}).items()
         }
-        merged = {**base, **other, **_both(base, {**other, "files": files})}
+        merged = {**base, **table, **_merged(base, {**table, "files": files})}
         made[name] = _recipe(name, merged, folder)
     return made
 
 
-def _both(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    return {table: base[table] | other.get(table, {}) for table in ("packages", "drop", "files")}
+def _merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {key: base[key] | extra.get(key, {}) for key in ("packages", "drop", "files")}
 
 
 def _recipe(name: str, data: Mapping[str, Any], folder: Path) -> Recipe:
@@ -207,12 +209,12 @@ def find_image(cache: Cache, name: str = BASE) -> Image | None:
 
 
 def ensure_image(cache: Cache, name: str = BASE) -> Image:
-    """Return an image, building it if need be.
+    """Return an image; build it if necessary.
 
     Raises:
         UsageError: there is no recipe of that name.
         HostError: a tool, a permission or disk space is missing.
-        BuildError: a package could not be had or set up.
+        BuildError: a package cannot be fetched or set up.
     """
     made = recipe(name)
     title = f"guest image {name} (Debian {made.suite})"
@@ -239,9 +241,9 @@ def command(
 
     Args:
         made: the recipe.
-        mirror: where packages come from.
-        network: apt settings that it takes to get there.
-        scratch: where the list of installed packages is put.
+        mirror: the mirror to fetch packages from.
+        network: apt settings that are needed to reach the mirror.
+        scratch: the folder that receives the list of installed packages.
     """
     signed = "" if mirror.keyring is None else f"[signed-by={mirror.keyring}] "
     source = f"deb {signed}{mirror.uri} {made.suite} {' '.join(made.components)}"
@@ -314,7 +316,7 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
 
 
 def _network() -> list[str]:
-    # mmdebstrap starts apt without the host's configuration: proxies and certificates go along.
+    # mmdebstrap starts apt without the host's configuration, so pass on proxies and certificates.
     question = ["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n']
     answer = subprocess.run(
         [*question, "Acquire::http", "Acquire::https"], check=True, capture_output=True, text=True
@@ -323,7 +325,7 @@ def _network() -> list[str]:
 
 
 def _environment(made: Recipe) -> dict[str, str]:
-    # Maintainer scripts inherit it, and a stray PYTHON* or DPKG_* would show in what they make.
+    # Maintainer scripts inherit it, and a stray PYTHON* or DPKG_* would change their output.
     return {
         name: value
         for name, value in environment(SOURCE_DATE_EPOCH=str(made.epoch)).items()
@@ -332,12 +334,12 @@ def _environment(made: Recipe) -> dict[str, str]:
 
 
 def _as_root() -> list[str]:
-    # sqfstar 4.5 gives the root folder to whoever runs it, whatever -root-uid says.
+    # In sqfstar 4.5 the root folder belongs to the calling user, despite -root-uid.
     return [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--"]
 
 
 def installed(status: str) -> dict[str, str]:
-    """Return the packages of a dpkg status file, and their versions."""
+    """Return the versions of the packages in a dpkg status file, by package name."""
     return dict(re.findall(r"^Package: (\S+)$.*?^Version: (\S+)$", status, re.M | re.S))
 
 
@@ -345,7 +347,7 @@ def need_namespaces() -> None:
     """Check that this user can build a root file system whose files belong to root.
 
     Raises:
-        HostError: with the command that allows it.
+        HostError: the user cannot; the hint is the command that allows it.
     """
     if os.geteuid() == 0:
         return
@@ -354,15 +356,15 @@ def need_namespaces() -> None:
         owners = {line.split(":")[0] for line in _lines(table)}
         if not owners & {user, str(os.geteuid())}:
             raise HostError(
-                f"building the guest image without root takes a range of ids for {user}",
-                seen=f"none in {table}",
+                f"building the guest image without root needs subordinate ids for {user}",
+                seen=f"no range in {table}",
                 hint=f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
             )
     command = ["unshare", "--user", "true"]
     probe = subprocess.run(command, check=False, capture_output=True, text=True)
     if probe.returncode != 0:
         raise HostError(
-            "this host lets no plain user make a user namespace",
+            "this host does not let unprivileged users create user namespaces",
             seen=probe.stderr.strip(),
             hint=(
                 "sudo sysctl kernel.unprivileged_userns_clone=1"
