@@ -148,7 +148,7 @@ def test_a_name_that_the_lab_has_is_refused_with_both_places(project, read):
     ("project", "words"),
     [
         (("spec/claims.toml", CLAIMS.format(id="NO01")), "no area NO"),
-        (("spec/claims.toml", CLAIMS.format(id="MY-1")), "MY-1 is no claim's ID"),
+        (("spec/claims.toml", CLAIMS.format(id="MY-1")), "MY-1 is not a claim's ID"),
         (("spec/claims.toml", CLAIMS.replace("sentence", "sentense")), "claims.toml is not und"),
     ],
     ids=["area", "ID", "field"],

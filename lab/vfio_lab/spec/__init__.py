@@ -1,1 +1,1 @@
-"""What is claimed of the kernel, what changed it, and which scenario proves it."""
+"""Claims about the kernel, the changes that altered them, and the scenarios that prove them."""

@@ -1,7 +1,7 @@
 """Kernel commits that altered a claim, and the releases that carry them.
 
-Stable releases carry backports, so a kernel's number alone says little: a change is in a
-version when its mainline release or the backport to that version's own series is not newer.
+Stable releases contain backports. A version therefore has a change if it is not older than the
+mainline release with the change, or than the stable release of its own series with the backport.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Version = tuple[int, ...]
 PATTERN = re.compile(r"\d+(\.\d+)+")
 # "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)"
 DEBIAN = re.compile(r"\bDebian (\d+\.\d+\.\d+)")
-# Where a Debian changelog says which upstream release the following subjects came with.
+# The line of a Debian changelog that names the upstream release of the subjects below it.
 SERIES_PARTS = 2
 
 
 def parse_version(text: str) -> Version:
-    """Return the numbers at the start of a kernel version, of a release string too.
+    """Return the numbers at the start of a kernel version or release string.
 
     Raises:
         UsageError: the text does not start with a version.
@@ -32,20 +32,20 @@ def parse_version(text: str) -> Version:
     match = PATTERN.match(text)
     if match is None:
         raise UsageError(
-            "this is no kernel version", expected="numbers such as 6.12.117", seen=repr(text)
+            "this is not a kernel version", expected="numbers such as 6.12.117", seen=repr(text)
         )
     return tuple(int(part) for part in match[0].split("."))
 
 
 def version_of(release: str, built: str) -> Version:
-    """Return a kernel's version; Debian's release string has no stable number.
+    """Return a kernel's version; on Debian from `built`, as the release lacks the stable number.
 
     Args:
-        release: as `uname -r` says it.
-        built: as `uname -v` says it.
+        release: the output of `uname -r`.
+        built: the output of `uname -v`.
 
     Raises:
-        UsageError: neither has a version.
+        UsageError: neither contains a version.
     """
     debian = DEBIAN.search(built)
     return parse_version(debian[1] if debian else release)
@@ -57,12 +57,12 @@ class Change:
 
     Args:
         id: the first twelve digits of its mainline hash, or a name.
-        subject: its subject, or what it did.
-        mainline: the first release known to carry it.
-        after: the newest release known to lack it, where the first one is not pinned down.
-        stable: the releases in which stable series got it.
-        reverted: the releases in which stable series lost it again.
-        evidence: where all that is known from.
+        subject: the commit's subject, or a description.
+        mainline: the first mainline release known to have it.
+        after: the newest release known to lack it, if the first release with it is not certain.
+        stable: the stable releases that added it.
+        reverted: the stable releases that reverted it.
+        evidence: the source of these facts.
     """
 
     id: str
@@ -74,13 +74,13 @@ class Change:
     evidence: str
 
     def in_version(self, version: Version) -> bool:
-        """Whether a kernel of that version carries the change."""
+        """Whether a kernel of that version has the change."""
         if version >= self.mainline:
             return True
         return _reached(self.stable, version) and not _reached(self.reverted, version)
 
     def first_release(self) -> str:
-        """Return the mainline release in words: `6.17`, or `6.13 to 7.2` if not pinned down."""
+        """Return the mainline release in words: `6.17`, or `6.13 to 7.2` if it is not certain."""
         first = ".".join(map(str, self.mainline))
         if self.after is None:
             return first
@@ -98,9 +98,9 @@ def load_changes() -> Registry[Change]:
 
 
 def _reached(releases: Iterable[Version], version: Version) -> bool:
-    """Whether a version is that of its own series among the releases, or a later one."""
+    """Whether a version is at or after the release of its own series among `releases`."""
     series = version[:SERIES_PARTS]
-    return any(one[:SERIES_PARTS] == series and version >= one for one in releases)
+    return any(known[:SERIES_PARTS] == series and version >= known for known in releases)
 
 
 def _change(entry: Mapping[str, str | list[str]]) -> Change:
@@ -110,7 +110,7 @@ def _change(entry: Mapping[str, str | list[str]]) -> Change:
         subject=str(entry["subject"]),
         mainline=parse_version(str(entry["mainline"])),
         after=None if after is None else parse_version(str(after)),
-        stable=tuple(parse_version(one) for one in entry.get("stable", ())),
-        reverted=tuple(parse_version(one) for one in entry.get("reverted", ())),
+        stable=tuple(parse_version(text) for text in entry.get("stable", ())),
+        reverted=tuple(parse_version(text) for text in entry.get("reverted", ())),
         evidence=str(entry["evidence"]),
     )

@@ -1,7 +1,7 @@
 """Claims: sentences about behaviour, each with a source and the kernels it holds on.
 
-They are data (`spec/data/claims-*.toml`, `areas.toml`, `threads.toml`, and files of extensions), so
-that a scenario cites an ID and says nothing twice.
+They are data (`spec/data/claims-*.toml`, `areas.toml`, `threads.toml`, and files of extensions).
+Scenarios cite them by ID.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ID = re.compile(r"(?P<area>[A-Z]+)(?P<number>\d+)")
 
 @dataclass(frozen=True)
 class Area:
-    """A subject that claims are about.
+    """An area of behaviour that claims belong to.
 
     Args:
-        letter: the letter, or the letters, that its claims' IDs begin with.
-        word: its name, as scenario folders are named.
-        title: what it is about.
+        letter: the letter or letters that begin the IDs of its claims.
+        word: the area's name and the name of its folder of scenarios.
+        title: a description.
     """
 
     letter: str
@@ -46,9 +46,9 @@ class Thread:
     """A mailing list thread that claims come from.
 
     Args:
-        id: its year and a name.
-        title: its subject.
-        link: its address in a public archive, empty for mainline.
+        id: the year and a name.
+        title: the subject.
+        link: the address in a public archive, empty for mainline.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Thread:
 
 
 class Status(enum.Enum):
-    """How far a claim has come."""
+    """Whether a scenario shows a claim."""
 
     SHOWN = "shown"
     PLANNED = "planned"
@@ -70,15 +70,15 @@ class Claim:
 
     Args:
         id: the area's letter and a number, `A02`.
-        sentence: what it says.
+        sentence: the claim as a sentence.
         thread: the ID of the thread that it comes from.
-        source: kernel file:function that decides it.
+        source: the kernel file:function that implements it.
         status: whether a scenario shows it.
-        since: changes a kernel must have for it to hold.
+        since: changes that a kernel must have for it to hold.
         until: changes that ended it.
-        needs: kernel options without which it cannot be asked.
-        where: what else it takes: a kind of hardware, a tool.
-        why: why it cannot be shown here, or what stands in the way.
+        needs: kernel options that are needed to test it.
+        where: other requirements, such as a kind of hardware or a tool.
+        why: why it is not shown.
         origin: the document, CVE or commit that states it, if no thread does.
     """
 
@@ -96,18 +96,18 @@ class Claim:
 
     @property
     def area(self) -> str:
-        """Its area's letter."""
+        """The letter of the claim's area."""
         return order(self.id)[0]
 
     @property
     def shown(self) -> bool:
-        """Whether a scenario shows it."""
+        """Whether a scenario shows the claim."""
         return self.status is Status.SHOWN
 
     def kernels(self) -> str:
-        """Return the range of kernels in words, as changes."""
-        words = [f"since {one.id}" for one in self.since] + [
-            f"until {one.id}" for one in self.until
+        """Return the range of kernels that the claim holds on, as changes."""
+        words = [f"since {change.id}" for change in self.since] + [
+            f"until {change.id}" for change in self.until
         ]
         return ", ".join(words) or "all"
 
@@ -122,10 +122,10 @@ class Validity(enum.Enum):
 
 @dataclass(frozen=True)
 class Expectation:
-    """What to expect of a claim on a kernel.
+    """Whether a claim is expected to hold on a kernel, and why.
 
     Args:
-        outcome: whether it holds.
+        outcome: whether the claim holds.
         change: the change that is missing, or that ended it.
     """
 
@@ -145,11 +145,11 @@ class Expectation:
 
 
 def expectation(claim: Claim, has: Callable[[Change], bool]) -> Expectation:
-    """Say whether a claim holds on a kernel that knows its changes.
+    """Return whether a claim is expected to hold on a kernel with certain changes.
 
     Args:
         claim: the claim.
-        has: whether the kernel carries a change.
+        has: returns whether the kernel has a change.
     """
     for change in claim.since:
         if not has(change):
@@ -161,34 +161,34 @@ def expectation(claim: Claim, has: Callable[[Change], bool]) -> Expectation:
 
 
 def order(claim_id: str) -> tuple[str, int]:
-    """Return what claims are sorted by: area, then number.
+    """Return the sort key of a claim: area, then number.
 
     Raises:
-        UsageError: this is no claim's ID.
+        UsageError: this is not a claim's ID.
     """
     match = ID.fullmatch(claim_id)
     if match is None:
         raise UsageError(
-            f"{claim_id} is no claim's ID", expected="letters of an area, and a number"
+            f"{claim_id} is not a claim's ID", expected="letters of an area, and a number"
         )
     return match["area"], int(match["number"])
 
 
 @once_a_project
 def areas() -> Registry[Area]:
-    """Return the areas by their words."""
+    """Return the areas by name."""
     return read_table("area", "word", lambda entry: Area(**entry))
 
 
 @once_a_project
 def threads() -> Registry[Thread]:
-    """Return the threads by their IDs."""
+    """Return the threads by ID."""
     return read_table("thread", "id", lambda entry: Thread(**entry))
 
 
 @once_a_project
 def load_claims() -> Registry[Claim]:
-    """Return the claims, in order of areas and of their IDs.
+    """Return the claims by ID, ordered by area and number.
 
     Raises:
         UsageError: a claim's area or thread is unknown, or two claims have one ID.
@@ -196,12 +196,12 @@ def load_claims() -> Registry[Claim]:
     found = read_table("claim", "id", _claim)
     letters = [area.letter for area in areas().values()]
     _ = [area_called(claim.area) for claim in found.values()]
-    ids = sorted(found, key=lambda one: (letters.index(found[one].area), order(one)))
-    return Registry("claim", {one: found[one] for one in ids})
+    ids = sorted(found, key=lambda name: (letters.index(found[name].area), order(name)))
+    return Registry("claim", {name: found[name] for name in ids})
 
 
 def area_called(name: str) -> Area:
-    """Return the area of that letter or word, in either case.
+    """Return the area with a letter or name, in upper or lower case.
 
     Raises:
         UsageError: there is no such area.
@@ -213,11 +213,11 @@ def area_called(name: str) -> Area:
 
 
 def select(thread: str | None = None, area: str | None = None) -> list[Claim]:
-    """Return the claims of a thread, of an area, of both, or all.
+    """Return all claims, or those that belong to a thread and to an area.
 
     Args:
         thread: the ID of a thread.
-        area: the letter or the word of an area, in either case.
+        area: the letter or name of an area, in upper or lower case.
 
     Raises:
         UsageError: there is no such thread or area.
@@ -240,8 +240,8 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
         thread=str(entry["thread"]),
         source=str(entry["source"]),
         status=Status(entry.get("status", Status.PLANNED.value)),
-        since=tuple(registry[one] for one in entry.get("since", ())),
-        until=tuple(registry[one] for one in entry.get("until", ())),
+        since=tuple(registry[change] for change in entry.get("since", ())),
+        until=tuple(registry[change] for change in entry.get("until", ())),
         needs=tuple(entry.get("needs", ())),
         where=str(entry.get("where", "")),
         why=str(entry.get("why", "")),

@@ -1,4 +1,4 @@
-"""Which scenario proves which claim, read from the scenarios' source without running anything."""
+"""The scenarios and the claims that they cite, read from their source without running anything."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FOLDER = PROJECT / "scenarios"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario as its source has it.
+    """A scenario as written in its source.
 
     Args:
-        nodeid: pytest's name of it, without parameters.
-        sentence: first line of its docstring.
-        claims: IDs of the claims that it cites.
+        nodeid: pytest's node ID, without parameters.
+        sentence: the first line of the docstring.
+        claims: the IDs of the claims that it cites.
     """
 
     nodeid: str
@@ -33,9 +33,9 @@ class Scenario:
 
 
 def home() -> tuple[Path, Path]:
-    """Return the project whose scenarios commands run, and their folder; the lab's outside of any.
+    """Return the root folder and the scenarios folder of the current project, or of the lab.
 
-    Node IDs are relative to the first.
+    Commands run these scenarios. Node IDs are relative to the root folder.
     """
     project = current_project()
     return (PROJECT, FOLDER) if project is None else (project.root, project.scenarios)
@@ -46,7 +46,7 @@ def scenario_catalogue() -> Mapping[str, Scenario]:
     """Return the lab's scenarios and the project's, by node ID.
 
     Raises:
-        HostError: the lab's scenarios are not there.
+        HostError: the lab's scenarios are missing.
         UsageError: two scenarios have one node ID.
     """
     if not FOLDER.is_dir():
@@ -73,7 +73,12 @@ def _scenarios(root: Path, folder: Path) -> dict[str, Scenario]:
 
 @once_a_project
 def by_claim() -> Mapping[str, tuple[str, ...]]:
-    """Return the node IDs of the scenarios that cite each claim; raises as the catalogue does."""
+    """Return the node IDs of the scenarios that cite each claim.
+
+    Raises:
+        HostError: the lab's scenarios are missing.
+        UsageError: two scenarios have one node ID.
+    """
     found: defaultdict[str, list[str]] = defaultdict(list)
     for scenario in scenario_catalogue().values():
         for claim in scenario.claims:
@@ -82,7 +87,7 @@ def by_claim() -> Mapping[str, tuple[str, ...]]:
 
 
 def cited_claims(function: ast.FunctionDef) -> list[str]:
-    """Return the claim IDs in a scenario's decorators, in the marks of its parameters too."""
+    """Return the claim IDs in a scenario's decorators, including the marks of its parameters."""
     ids = [name for decorator in function.decorator_list for name in _ids(decorator)]
     return list(dict.fromkeys(ids))
 

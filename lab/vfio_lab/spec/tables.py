@@ -1,4 +1,4 @@
-"""The tables of areas, threads, changes and claims, of the lab and of extensions."""
+"""The TOML tables of areas, threads, changes and claims, from the lab and from extensions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def read_table(kind: str, key: str, make: Callable[[Mapping[str, Any]], T]) -> R
     """Return the entries of a kind from all files.
 
     Args:
-        kind: `area`, `thread`, `change` or `claim`, as the tables are headed.
-        key: the field that names an entry.
-        make: makes a value of an entry.
+        kind: the tables' header: `area`, `thread`, `change` or `claim`.
+        key: the field that holds an entry's name.
+        make: creates the value from an entry.
 
     Raises:
-        UsageError: a file cannot be understood, or two entries have one name.
+        UsageError: a file is invalid, or two entries have one name.
     """
     return join(kind, _values(kind, key, make))
 
@@ -34,16 +34,16 @@ def read_table(kind: str, key: str, make: Callable[[Mapping[str, Any]], T]) -> R
 def _values(
     kind: str, key: str, make: Callable[[Mapping[str, Any]], T]
 ) -> Iterator[tuple[Path, dict[str, T]]]:
-    folders = [DATA, *(one.folder / FOLDER for one in load_extensions())]
+    folders = [DATA, *(extension.folder / FOLDER for extension in load_extensions())]
     for path in (path for folder in folders for path in sorted(folder.glob("*.toml"))):
         for entry in _read(path).get(kind, ()):
             try:
                 yield path, {str(entry[key]): make(entry)}
             except (KeyError, TypeError, ValueError) as error:
                 raise UsageError(
-                    f"a [[{kind}]] of {path} is not understood",
+                    f"a [[{kind}]] of {path} is invalid",
                     seen=f"{entry}: {error!r}",
-                    hint=f"{DATA} has many that are",
+                    hint=f"see {DATA} for valid entries",
                 ) from error
 
 
@@ -52,4 +52,4 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise UsageError(f"{path} is no TOML", seen=str(error)) from error
+        raise UsageError(f"{path} is not valid TOML", seen=str(error)) from error
