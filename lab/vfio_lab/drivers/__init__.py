@@ -47,8 +47,8 @@ def nic_drivers() -> Mapping[str, type[IntelNic]]:
     """
     places: list[tuple[object, Mapping[int, type[IntelNic]]]] = [("the lab's own", NICS)]
     for extension in load_extensions():
-        nics = extension.value("drivers", "NICS", {})
-        places.append((extension.folder / "drivers.py", nics))
+        found: Mapping[int, type[IntelNic]] = extension.value("drivers", "NICS", {})
+        places.append((extension.folder / "drivers.py", found))
     named = [
         (place, {f"{device:#06x}": driver for device, driver in nics.items()})
         for place, nics in places
