@@ -1,4 +1,4 @@
-"""The command `vfio-lab`: one module a noun, imported when it is called for."""
+"""The command `vfio-lab`: one module per subcommand, imported when it is called."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 TERMINATED = 143
 FAILED = 1
-# The help is written here too, so that `--help` imports none of them.
+# The help texts are repeated here, so that `--help` does not import the commands.
 COMMANDS = {
     "init": "Make a project of your own: topology, claim, scenario, CI job.",
-    "doctor": "Say what this host can do, and how to get what it lacks.",
-    "shell": "Give a prompt in a pristine guest.",
+    "doctor": "Check what this host supports, and how to get what is missing.",
+    "shell": "Start a shell in a pristine guest.",
     "run": "Run a command in a pristine guest, for scripts.",
     "kernel": "List, build and remove kernels.",
-    "try": "Say what a patch series changes in behaviour.",
+    "try": "Show how a patch series changes the kernel's behaviour.",
     "matrix": "Run the scenarios on several kernels: claims down, kernels across.",
     "bisect": "Find the commit that broke a scenario.",
-    "bisect-run": "Judge the tree you are in, for git bisect run.",
-    "mutate": "Put faults into vfio and see whether the scenarios notice.",
-    "coverage": "Say which lines of vfio the scenarios run.",
-    "debug": "Start a guest to look into with gdb.",
+    "bisect-run": "Test the kernel tree in the current folder, for git bisect run.",
+    "mutate": "Insert faults into vfio and see whether scenarios fail.",
+    "coverage": "Measure which lines of vfio the scenarios execute.",
+    "debug": "Start a guest for gdb.",
     "image": "Build, show and remove the guests' root file systems.",
-    "topology": "List the guests' hardware, or draw one.",
+    "topology": "List the topologies, or draw one.",
     "claims": "List the claims about vfio and which of them are shown.",
-    "report": "Show what runs found, as a site.",
-    "summary": "Sum a run up for a reply to the list.",
+    "report": "Write the results of runs as a web site.",
+    "summary": "Summarize a run for a reply to the mailing list.",
     "ktap": "Print a run as KTAP.",
     "kcidb": "Print a run as a report for KCIDB.",
     "bench": "Measure clones, boots and calls.",
-    "cache": "Show what the cache holds, and clean it.",
+    "cache": "Show the contents of the cache, and clean it.",
 }
 
 
 class Lab(click.Group):
-    """A group whose commands live in modules of their own, and that ends as `LabError` says."""
+    """A group whose commands are in separate modules; a `LabError` determines the exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands whose modules are there."""
+        """Return the commands whose modules exist."""
         del ctx
         return [
             name for name in COMMANDS if importlib.util.find_spec(f"vfio_lab.cli.{_name(name)}")
@@ -73,9 +73,9 @@ class Lab(click.Group):
     def main(  # type: ignore[override]  # click overloads it by standalone_mode; we have one mode
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> None:
-        """Run the command line and exit the way the error says."""
+        """Run the command line and exit with the error's exit code."""
         extra["standalone_mode"] = False
-        # So that scratch folders and worktrees are cleaned up as after Ctrl-C.
+        # Clean up scratch folders and worktrees, as after Ctrl-C.
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
         try:
             code = super().main(args, prog_name or NAME, **extra)
@@ -90,7 +90,7 @@ class Lab(click.Group):
             click.echo(f"{NAME}: interrupted", err=True)
             code = INTERRUPTED
         except BrokenPipeError:
-            # The reader has left; so that the interpreter does not complain when it flushes:
+            # The reader has closed the pipe. Without this the interpreter's last flush would fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = PIPE_CLOSED
         except OSError as error:
@@ -104,7 +104,7 @@ class Lab(click.Group):
 
 
 def _name(command: str) -> str:
-    """Return what a command's module and function are called."""
+    """Return the name of a command's module and function."""
     name = command.replace("-", "_")
     return f"{name}_" if keyword.iskeyword(name) else name
 
@@ -112,7 +112,7 @@ def _name(command: str) -> str:
 @click.group(cls=Lab, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=NAME)
 def main() -> None:
-    """Prove what Linux vfio-pci really does, on emulated SR-IOV hardware.
+    """Test what Linux vfio-pci really does, on emulated SR-IOV hardware.
 
-    The cache is in $XDG_CACHE_HOME/vfio-lab. Scenarios are run by `pytest scenarios/`.
+    The cache is in $XDG_CACHE_HOME/vfio-lab. Run the scenarios with `pytest scenarios/`.
     """

@@ -1,4 +1,4 @@
-"""`vfio-lab bench`: the lab's own figures."""
+"""`vfio-lab bench`: measure the lab's own performance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--clones", default=40, show_default=True, help="Guests to clone in a row.")
-@click.option("--quick", is_flag=True, help="A tenth of the other repetitions.")
+@click.option("--quick", is_flag=True, help="Do a tenth of the other repetitions.")
 @click.option("--kernel", "name", help="Kernel to measure with; the newest by default.")
 @click.pass_context
 def bench(
@@ -27,12 +27,12 @@ def bench(
         GuestFactory.open(Cache.default(), name), clones=clones, quick=quick
     )
     if as_json:
-        click.echo(json.dumps({each.key: each.value for each in figures}, indent=2))
+        click.echo(json.dumps({figure.key: figure.value for figure in figures}, indent=2))
     else:
         table = Table("figure", "measured", "bar", "of")
-        for each in figures:
-            bar = "" if each.bar is None else f"{each.bar:g}"
-            style = None if each.holds else "red"
-            table.add_row(each.key, f"{each.value:.3f}", bar, str(each.runs), style=style)
+        for figure in figures:
+            bar = "" if figure.bar is None else f"{figure.bar:g}"
+            style = None if figure.holds else "red"
+            table.add_row(figure.key, f"{figure.value:.3f}", bar, str(figure.runs), style=style)
         Console().print(table)
-    context.exit(0 if all(each.holds for each in figures) else 1)
+    context.exit(0 if all(figure.holds for figure in figures) else 1)

@@ -11,14 +11,16 @@ from vfio_lab.cli.options import no_jail
 
 @click.command("bisect-run")
 @click.argument("scenario", metavar="SCENARIO")
-@click.option("--evidence", type=click.Path(path_type=Path), help="Folder for the evidence.")
+@click.option(
+    "--evidence", type=click.Path(path_type=Path), help="Write the evidence to this folder."
+)
 @no_jail
 @click.pass_context
 def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> None:
-    """Judge the kernel tree you are in, as `git bisect run` wants it.
+    """Test the kernel tree in the current folder, for `git bisect run`.
 
-    SCENARIO is a node ID, a file of scenarios, or words as for pytest -k. Exits with 0 (good), 1
-    (bad, three times), 125 (does not build or boot), 128 (not reproducible: git gives up).
+    SCENARIO is a node ID, a file of scenarios, or an expression as for pytest -k. Exits with 0
+    (good), 1 (bad, three times), 125 (does not build or boot), 128 (not reproducible; git stops).
     """
     from vfio_lab.campaign import bisection
     from vfio_lab.cli.evidence import new_evidence
@@ -31,7 +33,7 @@ def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> 
     )
     try:
         bisection.write_verdict(found, where)
-    except OSError as error:  # git goes by the exit code
+    except OSError as error:  # git reads the exit code
         if not full(error):
             raise
         click.echo(f"vfio-lab: {no_space(error)}", err=True)

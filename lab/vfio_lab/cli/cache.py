@@ -1,4 +1,4 @@
-"""`vfio-lab cache`: what the lab has built and keeps."""
+"""`vfio-lab cache`: show and clean the cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from vfio_lab.util.cache import MANIFEST, Cache
 from vfio_lab.util.host import megabytes
 
-# What a minute makes again; the rest takes a download or a long build.
+# Kinds that are rebuilt within a minute; the others need a download or a long build.
 CHEAP = frozenset(
     {
         "template",
@@ -24,18 +24,18 @@ CHEAP = frozenset(
         "logs",
     }
 )
-# A build may hold a lock; without the keys, templates could not be reached over SSH.
+# A running build may hold a lock; without the keys, existing templates do not accept SSH.
 LASTING = frozenset({"locks", "keys"})
 
 
 @click.group()
 def cache() -> None:
-    """Show what the cache holds, and clean it."""
+    """Show the contents of the cache, and clean it."""
 
 
 @cache.command()
 def show() -> None:
-    """List what the cache holds and how much room it takes."""
+    """List the kinds of entries in the cache, with count and size."""
     root = Cache.default().open().root
     total = 0
     for folder in _kinds(root):
@@ -47,9 +47,9 @@ def show() -> None:
 
 
 @cache.command()
-@click.option("--all", "everything", is_flag=True, help="Kernels, sources and ccache too.")
+@click.option("--all", "everything", is_flag=True, help="Delete kernels, sources and ccache too.")
 def clean(everything: bool) -> None:
-    """Delete what is quickly made again: templates, images, payloads and logs."""
+    """Delete entries that are quickly rebuilt: templates, images, payloads and logs."""
     store = Cache.default().open()
     freed = 0
     for folder in _kinds(store.root):
@@ -58,7 +58,7 @@ def clean(everything: bool) -> None:
         freed += _disk_bytes(folder)
         for key in store.keys(folder.name):
             store.remove(folder.name, key)
-        if not any(folder.glob(".*")):  # a scratch folder belongs to a build that runs
+        if not any(folder.glob(".*")):  # a scratch folder belongs to a running build
             shutil.rmtree(folder, ignore_errors=True)
     click.echo(f"freed {megabytes(freed)} in {store.root}")
 
@@ -68,5 +68,5 @@ def _kinds(root: Path) -> list[Path]:
 
 
 def _disk_bytes(folder: Path) -> int:
-    # Memory files are full of holes: what counts is the blocks.
+    # Memory files are sparse: count allocated blocks, not sizes.
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""`vfio-lab claims`: what is claimed about vfio, and which of it is shown."""
+"""`vfio-lab claims`: the claims about vfio and which of them are shown."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Verdicts = Mapping[str, Mapping[str, results.Outcome]]
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--thread", help=f"List one thread only: {', '.join(threads())}.")
+@click.option("--thread", help=f"List the claims of one thread: {', '.join(threads())}.")
 @click.option(
     "--area",
-    help="List one area only, by letter or word: "
+    help="List the claims of one area, by letter or name: "
     + ", ".join(f"{area.letter} {area.word}" for area in areas().values())
     + ".",
 )
 @click.option(
     "--artifacts",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where runs left their evidence, and the last verdicts; by default where they leave it.",
+    help="Folder with the evidence and verdicts of runs; by default the folder that runs write to.",
 )
 def claims(as_json: bool, thread: str | None, area: str | None, artifacts: Path | None) -> None:
     """List the claims about vfio: sentence, thread, kernels, scenarios, last verdicts."""
@@ -53,9 +53,9 @@ def listing(chosen: list[Claim], width: int, verdicts: Verdicts) -> Iterator[str
     """Yield the lines of a listing.
 
     Args:
-        chosen: what to list, in order of areas.
-        width: columns to stay within.
-        verdicts: how each scenario ended when it last ran, by kernel and node ID.
+        chosen: the claims to list, ordered by area.
+        width: the maximum number of columns.
+        verdicts: the last outcome of each scenario, by kernel and node ID.
     """
     area = ""
     for claim in chosen:
@@ -69,18 +69,18 @@ def listing(chosen: list[Claim], width: int, verdicts: Verdicts) -> Iterator[str
         facts += [f"{name} {outcome.value}" for name, outcome in last(claim, verdicts).items()]
         yield from _folded(f"[{'; '.join(facts)}]", width, INDENT)
         for nodeid in by_claim().get(claim.id, ()):
-            yield f"{INDENT}{nodeid}"  # whole, so that it can be pasted
+            yield f"{INDENT}{nodeid}"  # not wrapped, so that it can be copied
     yield counts_text(chosen)
 
 
 def last(claim: Claim, verdicts: Verdicts) -> dict[str, results.Outcome]:
-    """Return by kernel the worst of the last verdicts of a claim's scenarios."""
+    """Return the worst of the last verdicts of a claim's scenarios, by kernel."""
     nodeids = by_claim().get(claim.id, ())
     found = {
         kernel: results.worst(
-            outcome for nodeid, outcome in each.items() if nodeid.partition("[")[0] in nodeids
+            outcome for nodeid, outcome in outcomes.items() if nodeid.partition("[")[0] in nodeids
         )
-        for kernel, each in verdicts.items()
+        for kernel, outcomes in verdicts.items()
     }
     return {kernel: outcome for kernel, outcome in found.items() if outcome}
 
@@ -92,19 +92,19 @@ def _folded(text: str, width: int, indent: str) -> list[str]:
 
 
 def status_text(claim: Claim) -> str:
-    """Return a claim's status with the reason for it, if there is one to give."""
+    """Return a claim's status, with the reason if there is one."""
     return f"{claim.status.value}: {claim.why}" if claim.why else claim.status.value
 
 
 def counts_text(chosen: list[Claim]) -> str:
-    """Return how many claims there are of each status."""
+    """Return the number of claims of each status, as text."""
     counted = Counter(claim.status for claim in chosen)
     parts = [f"{counted[status]} {status.value}" for status in Status if counted[status]]
     return f"{len(chosen)} claims: {', '.join(parts)}" if chosen else "no claims"
 
 
 def claim_record(claim: Claim, verdicts: Verdicts) -> dict[str, object]:
-    """Return a claim as JSON shows it."""
+    """Return a claim as a JSON object."""
     return {
         "id": claim.id,
         "sentence": claim.sentence,

@@ -1,4 +1,4 @@
-"""`vfio-lab coverage`: which lines of vfio the scenarios run."""
+"""`vfio-lab coverage`: which lines of vfio the scenarios execute."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import click
 
 @click.command()
 @click.option("--on", "name", help="Packaged kernel to measure; the newest by default.")
-@click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
+@click.option("-k", "expression", metavar="EXPR", help="Select scenarios, as for pytest -k.")
 def coverage(name: str | None, expression: str | None) -> None:
-    """Run the scenarios on modules that count, and show which lines and branches ran.
+    """Run the scenarios on instrumented modules, and show which lines and branches ran.
 
-    The pages with the source are written to .artifacts/coverage-*/html/index.html.
+    The annotated sources are written to .artifacts/coverage-*/html/index.html.
     """
     from vfio_lab.campaign import gcov as counts
     from vfio_lab.campaign import runs

@@ -1,4 +1,4 @@
-"""`vfio-lab debug`: a guest to look into with gdb."""
+"""`vfio-lab debug`: a guest for gdb."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import click
 @click.command()
 @click.argument("topology")
 @click.option("--kernel", "name", help="Kernel to boot, as for `pytest --lab-kernel`.")
-@click.option("--core", is_flag=True, help="Wait for a panic and leave a core of it.")
+@click.option("--core", is_flag=True, help="Wait for a panic and write a core.")
 def debug(topology: str, name: str | None, core: bool) -> None:
-    """Start a guest with that hardware, and say how to get at it with gdb and ssh.
+    """Start a guest with hardware TOPOLOGY, and print the gdb and ssh commands to connect to it.
 
-    It runs until Ctrl-C or the end of input, with --core until it panics.
+    The guest runs until Ctrl-C or the end of input; with --core, until it panics.
     """
     from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.hw.topology import find_topology as named

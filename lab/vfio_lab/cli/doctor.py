@@ -1,4 +1,4 @@
-"""`vfio-lab doctor`: what this host can do, and how to get what it lacks."""
+"""`vfio-lab doctor`: check what this host supports, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ OLD_DAYS = 14  # a stable series gets a release about every week
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about this host.
+    """The result of a check.
 
     Args:
-        name: what was looked at.
-        state: `ok`, `warn` (something will not work) or `fail` (the lab will not run).
-        seen: what was found, one line.
-        hint: the command that helps, empty if nothing needs help.
+        name: what was checked.
+        state: `ok`, `warn` (a feature will not work) or `fail` (the lab will not run).
+        seen: what was found, in one line.
+        hint: the command that solves the problem, empty if there is none.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Say what this host can do, and how to get what it lacks.
+    """Check what this host supports, and how to get what is missing.
 
-    Exits with 0 when the lab can run here, else with 2.
+    Exits with 0 if the lab can run here, else with 2.
     """
     findings = list(examine(Cache.default().open()))
     fit = all(finding.state != FAIL for finding in findings)
@@ -69,10 +69,10 @@ def doctor(as_json: bool) -> None:
 
 
 def examine(cache: Cache) -> Iterator[Finding]:
-    """Look at everything the lab needs, trying what can only be known by trying.
+    """Check everything that the lab needs; KVM and QEMU are run to find out.
 
     Args:
-        cache: the folder whose disk, kernel and image count.
+        cache: the cache whose disk, kernel and image are checked.
     """
     default = packaged.kernel_catalogue().default
     built = packaged.find_packaged_kernel(default, cache)
@@ -113,19 +113,19 @@ def _qemu(cache: Cache, built: packaged.Kernel | None) -> Iterator[Finding]:
         yield _failing("qemu", FAIL, error)
         return
     yield Finding("qemu", OK, f"{capabilities.dotted(caps.version)} at {caps.binary}")
-    lacking = {
+    unsupported = {
         name: missing
         for name, topology in topologies().items()
         if (missing := caps.missing(topology.qemu_devices))
     }
-    for name, missing in lacking.items():
+    for name, missing in unsupported.items():
         yield Finding(
             "devices",
             WARN,
             f"topology {name} cannot run: no {', '.join(missing)}",
             capabilities.install_hint(),
         )
-    if not lacking:
+    if not unsupported:
         yield Finding("devices", OK, f"all that the {len(topologies())} topologies need")
     chosen = accelerator.choose_accelerator(caps, cache, built.bzimage if built else None)
     yield Finding("accelerator", OK, f"{chosen.name}: {chosen.reason}")
@@ -138,20 +138,20 @@ def _old_pins(cache: Cache, now: float) -> Iterator[Finding]:
             yield Finding(
                 "pins",
                 WARN,
-                f"{name} is pinned to {package.version}, and the archive was last asked for a newer"
-                f" one {days} days ago",
+                f"{name} is pinned to {package.version}; the last check for a newer version was"
+                f" {days} days ago",
                 "vfio-lab kernel update --all",
             )
 
 
 def _tools(purpose: str, *, there: bool) -> Iterator[Finding]:
-    lacking = host.missing(purpose)
-    if lacking:
+    absent = host.missing(purpose)
+    if absent:
         yield Finding(
             "tools",
             WARN if there else FAIL,
-            f"no {', '.join(tool.name for tool in lacking)} ({purpose})",
-            host.install_command(tool.package for tool in lacking),
+            f"no {', '.join(tool.name for tool in absent)} ({purpose})",
+            host.install_command(tool.package for tool in absent),
         )
 
 
@@ -176,7 +176,7 @@ def _disk(cache: Cache, wanted_bytes: int) -> Finding:
         "disk",
         FAIL,
         f"{seen}, {host.megabytes(wanted_bytes)} are needed",
-        "vfio-lab cache clean, or point XDG_CACHE_HOME at a larger disk",
+        "vfio-lab cache clean, or set XDG_CACHE_HOME to a folder on a larger disk",
     )
 
 

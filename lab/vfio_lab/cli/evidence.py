@@ -1,4 +1,4 @@
-"""Where commands put the evidence of runs."""
+"""Evidence folders of commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 
 def new_evidence(kind: str) -> Path:
-    """Make a folder for a new run's evidence, delete what is too old, and say so."""
+    """Create a folder for a new run's evidence, delete old evidence, and report it."""
     from vfio_lab.evidence import retention
     from vfio_lab.util.project import evidence_folder
 

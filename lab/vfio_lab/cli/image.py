@@ -19,7 +19,7 @@ def image() -> None:
 @image.command()
 @click.argument("name", default=images.BASE)
 def build(name: str) -> None:
-    """Build an image, unless the cache has it."""
+    """Build an image, unless it is in the cache."""
     click.echo(images.ensure_image(Cache.default(), name).path)
 
 
@@ -27,7 +27,7 @@ def build(name: str) -> None:
 @click.argument("name", default=images.BASE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
-    """Say what an image is made of."""
+    """Show the contents of an image."""
     made = images.recipe(name)
     built = images.find_image(Cache.default(), name)
     packages = {} if built is None else built.packages

@@ -1,4 +1,4 @@
-"""`vfio-lab init`: a project of one's own."""
+"""`vfio-lab init`: create a new project."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AREA_LETTERS = 3
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 def init(folder: Path) -> None:
-    """Make a project in DIR: a topology, a claim, a scenario that proves it, and a CI job."""
+    """Create a project in DIR: a topology, a claim, a scenario that proves it, and a CI job."""
     made = make_project(folder.absolute())
     for path in made:
         click.echo(path.relative_to(folder.absolute()))
@@ -28,7 +28,7 @@ def make_project(folder: Path) -> list[Path]:
     """Write the files of a new project and return their paths.
 
     Raises:
-        UsageError: the folder holds something, or its name makes no package's name.
+        UsageError: the folder is not empty, or its name is not suitable for a package.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", expected="a new folder, or an empty one")
@@ -47,10 +47,10 @@ def make_project(folder: Path) -> list[Path]:
 
 
 def names(folder: str) -> dict[str, str]:
-    """Return what stands for NAME, DASHED and AREA in the files of a project.
+    """Return the replacements of NAME, DASHED and AREA in the files of a project.
 
     Raises:
-        UsageError: a folder of that name makes no package's name.
+        UsageError: the folder's name is not suitable for a package.
     """
     package = re.sub(r"\W+", "_", folder, flags=re.ASCII).strip("_").lower()
     letters = re.sub(r"[^A-Z]", "", package.upper())[:AREA_LETTERS]

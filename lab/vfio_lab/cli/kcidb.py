@@ -13,7 +13,7 @@ ORIGIN = re.compile("[a-z0-9_]+")
 
 def _origin(_context: click.Context, _option: click.Parameter, name: str) -> str:
     if not ORIGIN.fullmatch(name):
-        raise click.BadParameter("an origin is lower case letters, digits and _")
+        raise click.BadParameter("an origin consists of lower case letters, digits and _")
     return name
 
 
@@ -24,12 +24,12 @@ def _origin(_context: click.Context, _option: click.Parameter, name: str) -> str
     default="vfio_lab",
     show_default=True,
     callback=_origin,
-    help="Name of the CI system that KCIDB knows.",
+    help="Name of the CI system, as registered with KCIDB.",
 )
 def kcidb(run: Path, origin: str) -> None:
     """Print RUN, a run's folder in .artifacts, as a KCIDB document of schema 5.3.
 
-    Nothing is sent: pipe it into kcidb-submit to do that.
+    Nothing is sent; to send it, pipe the output into kcidb-submit.
     """
     from vfio_lab.campaign.results import read_results
     from vfio_lab.report.kcidb import kcidb_report

@@ -20,7 +20,7 @@ def kernel() -> None:
 
 @kernel.command("list")
 def list_() -> None:
-    """List all kernels, what each is for and whether it is built; * marks the default."""
+    """List all kernels, with purpose and build state; * marks the default."""
     cache = Cache.default().open()
     default, known = kernels.kernel_catalogue().default, selector.all_kernels()
     width = max(len(name) for name in known)
@@ -35,9 +35,9 @@ def list_() -> None:
 @kernel.command()
 @click.argument("names", metavar="NAME[:FLAVOUR]...", nargs=-1, required=True)
 def build(names: tuple[str, ...]) -> None:
-    """Build kernels that are missing or out of date; fetch those that distributions built."""
+    """Build kernels that are missing or out of date; fetch distribution kernels."""
     for name in names:
-        selector.catalogue_entry(name)  # a misspelt last name must not cost the builds before it
+        selector.catalogue_entry(name)  # check all names before the first build
     for name in names:
         made = selector.ensure_kernel(name, Cache.default().open())
         click.echo(f"{made.name}: {made.release}, {made.bzimage.parent}")
@@ -46,10 +46,10 @@ def build(names: tuple[str, ...]) -> None:
 @kernel.command()
 @click.argument("name", metavar="KERNEL")
 def show(name: str) -> None:
-    """Say what a kernel is made of and which changes it has.
+    """Show the sources of a kernel and the changes that it has.
 
-    KERNEL is a packaged one, or a path as for `pytest --lab-kernel`. Sources with a git history are
-    asked themselves, without a build; of other kernels the version decides.
+    KERNEL is a packaged kernel, or a path as for `pytest --lab-kernel`. For sources with a git
+    history the history decides, without a build; for other kernels the version decides.
     """
     cache = Cache.default().open()
     history: dict[str, bool] = {}
@@ -59,7 +59,7 @@ def show(name: str) -> None:
     else:
         version, history = selector.version_and_changes(name, cache)
         lines = {"kernel": name, "version": ".".join(map(str, version))}
-        lines["changes"] = "asked of its git history" if history else "by version"
+        lines["changes"] = "from its git history" if history else "by version"
     for key, value in lines.items():
         click.echo(f"{key:10} {value}")
     for change in changes.load_changes().values():
@@ -106,15 +106,15 @@ def remove(name: str, source: bool) -> None:
 
 @kernel.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every kernel that was ever fetched.")
+@click.option("--all", "every", is_flag=True, help="Update every kernel that was ever fetched.")
 def update(names: tuple[str, ...], every: bool) -> None:
-    """Pin the newest packages of kernels that the archive has; the next use builds them.
+    """Pin kernels to the newest packages in the archive, security updates included.
 
-    Security updates are looked for too.
+    The next use builds them.
     """
     cache = Cache.default().open()
     if every == bool(names):
-        raise click.UsageError("name kernels, or ask for --all")
+        raise click.UsageError("name kernels, or pass --all")
     if every:
         names = tuple(name for name, _package, _age in selector.pinned_kernels(cache))
     sources = {name: selector.catalogue_entry(name).source for name in names}

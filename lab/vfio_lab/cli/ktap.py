@@ -12,7 +12,7 @@ import click
 def ktap(run: Path) -> None:
     """Print RUN, a run's folder in .artifacts, as KTAP version 1.
 
-    The kernel's `tools/testing/kunit/kunit.py parse` reads it, and so do other tools for KTAP.
+    The kernel's `tools/testing/kunit/kunit.py parse` and other KTAP tools can read it.
     """
     from vfio_lab.campaign.results import read_results
     from vfio_lab.report.ktap import ktap as as_ktap

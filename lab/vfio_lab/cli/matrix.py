@@ -15,7 +15,7 @@ NARROWEST_COLUMNS = 60
 
 @click.command()
 @click.argument("kernels", metavar="KERNEL...", nargs=-1, required=True)
-@click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
+@click.option("-k", "expression", metavar="EXPR", help="Select scenarios, as for pytest -k.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a web page too.")
 @no_jail
@@ -29,8 +29,8 @@ def matrix(
 ) -> None:
     """Run the scenarios on several kernels: claims down, kernels across, differences first.
 
-    A KERNEL is a packaged one or a path, as for `pytest --lab-kernel`. Exits with 1 if a claim is
-    broken on any of them.
+    A KERNEL is a packaged kernel or a path, as for `pytest --lab-kernel`. Exits with 1 if a claim
+    is broken on any of the kernels.
     """
     from vfio_lab.campaign import claim_table as tables
     from vfio_lab.campaign import compare, runs
@@ -44,13 +44,14 @@ def matrix(
     choice = runs.Choice(expression=expression, jobs=runs.jobs())
     where = new_evidence("matrix")
     places = [
-        name if one.lasting else one.bzimage.parent for name, one in zip(kernels, made, strict=True)
+        name if built.lasting else built.bzimage.parent
+        for name, built in zip(kernels, made, strict=True)
     ]
     found = [
-        runs.cached(one, place, choice, where / str(number), cache)
-        for number, (one, place) in enumerate(zip(made, places, strict=True))
+        runs.cached(built, place, choice, where / str(number), cache)
+        for number, (built, place) in enumerate(zip(made, places, strict=True))
     ]
-    names, table = [one.name for one in made], tables.lines(found)
+    names, table = [built.name for built in made], tables.lines(found)
     if as_json:
         click.echo(json.dumps([tables.line_record(names, line) for line in table], indent=1))
     else:

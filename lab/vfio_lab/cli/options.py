@@ -14,13 +14,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def no_jail(command: F) -> F:
-    """Add `--no-jail`, which also holds for the runs that the command starts."""
+    """Add `--no-jail`, which also applies to runs that the command starts."""
     option = click.option(
         "--no-jail",
         is_flag=True,
         expose_value=False,
         callback=_turn_off,
-        help="Build code that others wrote without a jail.",
+        help="Build untrusted code without a jail.",
     )
     return option(command)
 

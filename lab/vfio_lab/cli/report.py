@@ -1,4 +1,4 @@
-"""`vfio-lab report`: what runs found, as a site to look at."""
+"""`vfio-lab report`: the results of runs as a web site."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import click
     "target",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the site: new, empty, or an older report.",
+    help="Folder for the site: a new or empty folder, or an older report.",
 )
 def report(runs: tuple[Path, ...], target: Path) -> None:
-    """Write the report of RUNS, the folders of runs on one kernel or several."""
+    """Write the report of RUNS, which are folders of runs on one or more kernels."""
     from vfio_lab.evidence.retention import mark_as_named
     from vfio_lab.report import site
 

@@ -15,10 +15,10 @@ def run(
 ) -> None:
     """Run COMMAND as root in a pristine guest with hardware TOPOLOGY, and throw the guest away.
 
-    Its streams are COMMAND's, and so is the exit code, 128+N after signal N. The addresses of what
-    is under test are in its environment: PF0, NIC0... When the lab itself fails, the exit code is
-    2 or 125, and 1 when the guest is lost under COMMAND; then stderr has a line that begins with
-    `vfio-lab:`.
+    COMMAND uses this command's stdin, stdout and stderr, and its exit code is passed on (128+N
+    after signal N). Its environment has the addresses of the functions under test: PF0, NIC0... If
+    the lab itself fails, the exit code is 2 or 125; if the guest is lost while COMMAND runs, it is
+    1. In both cases stderr has a line that begins with `vfio-lab:`.
     """
     from vfio_lab.interactive import session
 

@@ -1,4 +1,4 @@
-"""`vfio-lab shell`: a prompt in a pristine guest."""
+"""`vfio-lab shell`: a shell in a pristine guest."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ The guest is pristine, has no way out, and is thrown away when you leave."""
 @click.command()
 @click.argument("topology", default="igb")
 @click.option("--kernel", "kernel_name", metavar="KERNEL", help="As for `pytest --lab-kernel`.")
-@click.option("--python", is_flag=True, help="Python's prompt, with the objects of scenarios.")
+@click.option("--python", is_flag=True, help="Start a Python prompt with the objects of scenarios.")
 @click.pass_context
 def shell(context: click.Context, topology: str, kernel_name: str | None, python: bool) -> None:
-    """Give a prompt in a pristine guest with hardware TOPOLOGY (igb if none is named).
+    """Start a shell in a pristine guest with hardware TOPOLOGY (default: igb).
 
-    The history is kept between guests. A guest that panics takes the history of its visit along.
+    The history is kept between guests. If the guest panics, the history of its session is lost.
     """
     from vfio_lab.interactive import repl, session
     from vfio_lab.util.cache import Cache

@@ -14,9 +14,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--thread", help=f"List one thread claim by claim: {', '.join(threads())}.")
-@click.option("--base", type=FOLDER, help="Folder of another run: say what changed against it.")
+@click.option("--base", type=FOLDER, help="Folder of another run to compare with.")
 def summary(run: Path, thread: str | None, base: Path | None) -> None:
-    """Sum up RUN, a run's folder in .artifacts: kernel, verdicts by claim, failures."""
+    """Summarize RUN, a run's folder in .artifacts: kernel, verdicts by claim, failures."""
     from vfio_lab.campaign import results
     from vfio_lab.evidence.retention import mark_as_named
     from vfio_lab.report.summary import summarize as summed_up

@@ -18,8 +18,8 @@ def topology() -> None:
 def list_() -> None:
     """List all topologies."""
     width = max(len(name) for name in topologies())
-    for each in topologies().values():
-        click.echo(f"{each.name:{width}}  {each.summary}")
+    for entry in topologies().values():
+        click.echo(f"{entry.name:{width}}  {entry.summary}")
 
 
 @topology.command()

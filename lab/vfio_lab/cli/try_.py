@@ -1,4 +1,4 @@
-"""`vfio-lab try`: what a patch series changes in behaviour."""
+"""`vfio-lab try`: how a patch series changes the kernel's behaviour."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ from vfio_lab.errors import BuildError
 
 @click.command("try")
 @click.argument("patches", metavar="SERIES.mbox|PATCH|A..B...", nargs=-1, required=True)
-@click.option("--on", "name", help="Packaged kernel to apply it to; the newest by default.")
-@click.option("-k", "expression", metavar="EXPR", help="Scenarios, as for pytest -k.")
-@click.option("-C", "repository", type=click.Path(path_type=Path), default=".", help="For ranges.")
+@click.option(
+    "--on", "name", help="Packaged kernel to apply the patches to; the newest by default."
+)
+@click.option("-k", "expression", metavar="EXPR", help="Select scenarios, as for pytest -k.")
+@click.option(
+    "-C",
+    "repository",
+    type=click.Path(path_type=Path),
+    default=".",
+    help="Repository of git ranges.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @no_jail
 @click.pass_context
@@ -30,10 +38,11 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     repository: Path,
     as_json: bool,
 ) -> None:
-    """Apply patches to a packaged kernel, and say which scenarios then end differently.
+    """Apply patches to a packaged kernel, and show which scenarios then end differently.
 
-    A series below drivers/vfio alone costs the modules it touches, any other an incremental build.
-    Exits with 0 if nothing got worse, 1 if something did, 125 if a patch does not apply or compile.
+    A series that changes drivers/vfio only rebuilds the modules it touches; any other series needs
+    an incremental build. Exits with 0 if nothing got worse, 1 if something did, 125 if a patch does
+    not apply or compile.
     """
     from vfio_lab.campaign import compare, runs
     from vfio_lab.cli.evidence import new_evidence
@@ -66,12 +75,12 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
 
 
 def at_once(before: Results) -> Heard:
-    """Return what tells of each scenario that ends otherwise than before, as it does."""
+    """Return a callback that reports each scenario whose outcome differs, as soon as it ends."""
     from rich.text import Text
 
     from vfio_lab.util import progress
 
-    expected = {one.nodeid: one.outcome for one in before.scenarios}
+    expected = {record.nodeid: record.outcome for record in before.scenarios}
 
     def heard(nodeid: str, outcome: Outcome) -> None:
         was = expected.get(nodeid, outcome)
@@ -83,20 +92,20 @@ def at_once(before: Results) -> Heard:
 
 
 def print_difference(row: Difference) -> None:
-    """Print a scenario that ends differently."""
+    """Print a scenario whose outcome differs."""
     from vfio_lab.campaign import compare
     from vfio_lab.spec import claims
 
     click.echo(f"\n{row.nodeid}")
     for claim in row.claims:
         click.echo(f"  {claim}     {claims.load_claims()[claim].sentence}")
-    for when, one in zip(("before", "after"), row.records, strict=True):
-        click.echo(f"  {when:7} {compare.told(one)}")
+    for when, record in zip(("before", "after"), row.records, strict=True):
+        click.echo(f"  {when:7} {compare.told(record)}")
 
 
 def difference_record(row: Difference) -> dict[str, object]:
-    """Return a difference as JSON shows it."""
+    """Return a difference as a JSON object."""
     from vfio_lab.campaign import compare
 
-    before, after = (compare.told(one) for one in row.records)
+    before, after = (compare.told(record) for record in row.records)
     return {"scenario": row.nodeid, "claims": row.claims, "before": before, "after": after}
