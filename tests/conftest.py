@@ -1,19 +1,19 @@
 """The real agent, as a process of the host: everything but the guest around it."""
 
 import contextlib
+import functools
 import os
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import hypothesis
 import pytest
 
-import vfio_lab
 from vfio_lab.client.channel import ROUTER, Channel
 from vfio_lab.client.user import User
+from vfio_lab.image import agent as program
+from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline
 
 # How long an example takes says how busy the host is.
@@ -22,9 +22,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("busy host")
 
-LAB = Path(vfio_lab.__file__).parent
 TIMEOUT_S = 20
-COMMAND = [sys.executable, "-S", "-m", "agent", "--stdio"]
+# As guests have it, and so that it ends at the first thing that C leaves undefined.
+SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+BUILDS = {"static": program.STATIC, "sanitized": SANITIZERS}
+# A user's bad address is the user's end, by the signal that the kernel sends.
+OPTIONS = "handle_segv=0:handle_sigbus=0:handle_abort=0:abort_on_error=1:detect_leaks=1"
 
 
 @dataclass
@@ -46,11 +49,13 @@ class Agent:
 
 
 @contextlib.contextmanager
-def running_agent():
+def running_agent(path):
     ours, theirs = socket.socketpair()
     with contextlib.closing(ours):
         with theirs:
-            process = subprocess.Popen(COMMAND, cwd=LAB, stdin=theirs, stdout=theirs)
+            environment = {**os.environ, "ASAN_OPTIONS": OPTIONS}
+            command = [path, "--stdio"]
+            process = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs)
         channel = Channel(ours, "agent")
         try:
             channel.await_ready(Deadline.after(TIMEOUT_S))
@@ -60,23 +65,24 @@ def running_agent():
             process.wait(TIMEOUT_S)
 
 
-@pytest.fixture(scope="session")
-def start_agent():
+@pytest.fixture(scope="session", params=BUILDS)
+def start_agent(request):
     """Return what starts an agent and ends it."""
-    return running_agent
+    path = program.obtain(Cache.default(), BUILDS[request.param])
+    return functools.partial(running_agent, path)
 
 
 @pytest.fixture(scope="module")
-def shared_agent():
+def shared_agent(start_agent):
     """An agent for tests that leave it as they found it."""
-    with running_agent() as agent:
+    with start_agent() as agent:
         yield agent
 
 
 @pytest.fixture
-def agent():
+def agent(start_agent):
     """An agent of the test's own, to be damaged at will."""
-    with running_agent() as agent:
+    with start_agent() as agent:
         yield agent
 
 

@@ -111,7 +111,7 @@ def test_a_user_that_is_gone_cannot_be_killed_again(agent):
     user.kill()
     with pytest.raises(AgentError) as error:
         user.kill()
-    assert "ProcessLookupError" in error.value.tail
+    assert error.value.tail == f"there is no user with pid {user.pid}"
 
 
 def test_a_user_that_crashes_is_missed_at_once_and_by_all(agent):

@@ -136,7 +136,7 @@ def test_a_library_has_one_door(library, room):
     assert importers(library, "lab", "fixtures", "scenarios") == {room}
 
 
-def test_the_agent_needs_nothing_but_the_standard_library():
+def test_the_lease_needs_nothing_but_the_standard_library():
     allowed = {*sys.stdlib_module_names, "vfio_lab"}
     for path in modules("lab/vfio_lab/agent"):
         assert {name.partition(".")[0] for name in imports(path)} <= allowed, where(path)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,18 +14,16 @@ from pathlib import Path
 import paramiko
 import pytest
 
-import vfio_lab
 from vfio_lab.client.call import Refusal
 from vfio_lab.client.channel import ROUTER, Channel
 from vfio_lab.client.user import User
 from vfio_lab.errors import DeadlineExceeded
-from vfio_lab.image import payload
+from vfio_lab.image import agent, payload
 from vfio_lab.interactive import terminal
 from vfio_lab.machine.ssh import Login, Ssh, SshError
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline
 
-AGENT = f"cd {Path(vfio_lab.__file__).parent} && exec {sys.executable} -S -m agent --stdio"
 AT_ONCE_S = 2.0
 CHUNK_BYTES = 1 << 15
 
@@ -273,7 +270,8 @@ def test_a_closed_connection_says_so(login):
 
 
 def test_the_agent_speaks_over_ssh_as_over_a_port(ssh):
-    channel = Channel(ssh.carrier("sh", "-c", AGENT, deadline=in_time()), "machine")
+    program = os.fspath(agent.obtain(Cache.default()))
+    channel = Channel(ssh.carrier(program, "--stdio", deadline=in_time()), "machine")
     with contextlib.closing(channel):
         channel.await_ready(in_time())
         answer = channel.call(

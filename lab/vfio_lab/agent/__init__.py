@@ -1,1 +1,1 @@
-"""What runs in the guest: the standard library only, at home as the package `agent`."""
+"""What runs in the guest: a static program in C, compiled here, and the remote machine's lease."""

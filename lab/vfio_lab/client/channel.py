@@ -235,7 +235,7 @@ class Channel:
     def _take(self, line: bytes) -> bool:
         """Take in one message; return whether it is one."""
         try:
-            message = json.loads(line)
+            message = json.loads(line.decode(errors="replace"))  # names need not be UTF-8
             match message.get("event"):
                 case "ready":
                     self.ready = True

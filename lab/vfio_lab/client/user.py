@@ -322,7 +322,7 @@ class User:
 
     def listdir(self, path: str) -> list[str]:
         """Return a folder's names, sorted."""
-        return list(self._ask("listdir", path, path=path)["names"])
+        return sorted(self._ask("listdir", path, path=path)["names"])
 
     def exists(self, path: str) -> bool:
         """Whether a path can be looked up."""
@@ -348,8 +348,8 @@ class User:
             UsageError: a word of it is no string.
             DeadlineExceeded: it did not end; carries what it said.
         """
-        words = command_line(argv)
-        call = self._begin("run", words, argv=argv, timeout_s=timeout_s, last_words=last_words)
+        words, ms = command_line(argv), round(timeout_s * 1000)
+        call = self._begin("run", words, argv=argv, timeout_ms=ms, last_words=last_words)
         answer = call.pending.wait(Deadline.after(timeout_s + CALL_TIMEOUT_S))
         self.settle(call.entry, answer)
         done = CommandResult(argv, answer["value"], answer["stdout"], answer["stderr"])

@@ -13,17 +13,18 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from vfio_lab.image import agent
 from vfio_lab.util import resources
 from vfio_lab.util.cache import Cache, digest
 
-AGENT = resources.PACKAGE / "agent"
+BOOT = resources.PACKAGE / "agent/boot"
 MODULES = ("vfio-pci", "vfio_iommu_type1")
 NETWORK = """\
 link set lo up
 link set eth0 up
 address add 10.0.2.15/24 dev eth0
 """
-EXECUTABLE = ("boot", "selftests/")
+EXECUTABLE = ("agent", "boot", "selftests/")
 
 
 def keys(cache: Cache) -> Path:
@@ -32,12 +33,15 @@ def keys(cache: Cache) -> Path:
 
 
 def payload_files(cache: Cache) -> dict[str, bytes]:
-    """Return the payload's files by their paths below /run/vfio-lab."""
+    """Return the payload's files by their paths below /run/vfio-lab.
+
+    Raises:
+        HostError: the agent cannot be compiled here.
+    """
     pairs = keys(cache)
-    found = {f"agent/{path.name}": path.read_bytes() for path in sorted(AGENT.glob("*.py"))}
     return {
-        **found,
-        "boot": (AGENT / "boot").read_bytes(),
+        "agent": agent.obtain(cache).read_bytes(),
+        "boot": BOOT.read_bytes(),
         "settings": f"MODULES='{' '.join(MODULES)}'\n".encode(),
         "network": NETWORK.encode(),
         "ssh_host_ed25519_key": (pairs / "host").read_bytes(),

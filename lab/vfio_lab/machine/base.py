@@ -21,6 +21,7 @@ from vfio_lab.util.deadline import Deadline, wait_until
 from vfio_lab.vfio import VfioUser
 
 CALL_TIMEOUT_S = 20.0
+PCI_FUNCTIONS = "/sys/bus/pci/devices"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class TestMachine:
     def snapshot(self) -> Snapshot:
         """Return what is bound where, and who holds which descriptor."""
         names = {user.pid: user.name for user in self.users}
-        answer = self.ask("snapshot", "look at devices and descriptors")
+        about = "look at devices and descriptors"
+        answer = self.ask("snapshot", about, folder=PCI_FUNCTIONS)
         return snapshot(answer, names, self.transcript)
 
     def function(self, role: str) -> PciFunction:

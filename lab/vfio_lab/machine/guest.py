@@ -36,7 +36,7 @@ ENDING_TIMEOUT_S = 1.0
 SSH_TIMEOUT_S = 30.0
 SEED_BYTES = 64
 MANAGEMENT_NIC = "eth0"
-AGENT_BY_HAND = "cd /run/vfio-lab && exec python3 -S -m agent --stdio"
+AGENT_BY_HAND = "exec /run/vfio-lab/agent --stdio"
 SETTLED = "/run/vfio-lab/settled"
 
 

@@ -18,18 +18,18 @@ from vfio_lab.errors import AgentError, HostError, LabError
 from vfio_lab.hw.pci import Bdf
 from vfio_lab.hw.topology import Topology, find_topology
 from vfio_lab.hw.tree import Function, Model, Sriov
-from vfio_lab.image import rootfs
+from vfio_lab.image import agent, rootfs
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.allowlist import Allowlist, NotPermittedOnHost, RestrictedChannel
 from vfio_lab.machine.base import ClockAnchor, TestMachine
 from vfio_lab.machine.ssh import Login, Ssh
 from vfio_lab.spec.changes import version_of
 from vfio_lab.util import resources
+from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline, wait_until
 from vfio_lab.vfio import VfioUser
 
-AGENT = resources.PACKAGE / "agent"
-LEASE = AGENT / "lease"
+LEASE = resources.PACKAGE / "agent/lease"
 TIMEOUT_S = 60.0
 PF = "pf0"
 TOPOLOGY = "igb"  # the one whose scenarios ask for no more than a PF
@@ -181,7 +181,8 @@ class RemoteMachine(TestMachine):
             AgentError: the machine cannot run the agent.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        session = _start(machine.ssh, machine.pf, "lend")
+        program = agent.obtain(Cache.default()).read_bytes()
+        session = _start(machine.ssh, machine.pf, "lend", program)
         channel = RestrictedChannel(session, name, allowlist=machine.allowlist)
         guest = cls(name, machine, folder, channel, session)
         channel.error_context = guest.error_context
@@ -264,17 +265,17 @@ def _reader(receive: Callable[[int], bytes], parts: list[bytes]) -> Callable[[],
     return probe
 
 
-def _start(ssh: Ssh, pf: Bdf, mode: str) -> Session:
-    """Send the agent and its lease, and start them."""
-    paths = [*AGENT.glob("*.py"), *LEASE.glob("*.py")]
-    files = {f"agent/{path.relative_to(AGENT)}": path.read_text() for path in paths}
+def _start(ssh: Ssh, pf: Bdf, mode: str, program: bytes = b"") -> Session:
+    """Send the lease with the agent that it is for, and start it."""
+    files = {f"lease/{path.name}": path.read_text() for path in LEASE.glob("*.py")}
     data = json.dumps(files).encode()
-    program = (LEASE / "bootstrap.py").read_text()
+    bootstrap = (LEASE / "bootstrap.py").read_text()
     sudo = [] if ssh.login.user == "root" else ["sudo", "-n"]
-    command = [*sudo, "python3", "-S", "-c", program, str(len(data)), str(pf), mode]
+    sizes = (str(len(data)), str(len(program)))
+    command = [*sudo, "python3", "-S", "-c", bootstrap, *sizes, str(pf), mode]
     session: Session = ssh.carrier(*command, deadline=Deadline.after(TIMEOUT_S))
     session.settimeout(TIMEOUT_S)
-    session.sendall(data)
+    session.sendall(data + program)
     return session
 
 

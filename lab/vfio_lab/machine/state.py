@@ -88,11 +88,12 @@ def snapshot(
     held = []
     for pid, descriptors in answer["descriptors"].items():
         user = names.get(int(pid), f"pid {pid}")
-        for fd, file in descriptors.items():
+        for fd, file in sorted(descriptors.items(), key=lambda item: int(item[0])):
             if file and not file.startswith(OWN):
                 what = devices.get((user, fd), file) if file == DEVICE_FILE else file
                 held.append(OpenFile(user, int(fd), what))
-    return Snapshot(tuple(PciState(**one) for one in answer["functions"]), tuple(held))
+    functions = sorted(answer["functions"], key=lambda one: str(one["bdf"]))
+    return Snapshot(tuple(PciState(**one) for one in functions), tuple(held))
 
 
 def _devices(transcript: Iterable[Entry]) -> dict[tuple[str, str], str]:

@@ -22,9 +22,9 @@ class Tool:
     Args:
         name: a command, or a header below /usr/include.
         package: the Debian package that contains it.
-        purpose: `run`; `kernel`; `distribution`, for packaged kernels, which are not built;
-            `image`; `selftests`; `report`; `tree`, for users' own source trees; or `jail`, for
-            builds of untrusted code.
+        purpose: `run`; `agent`; `kernel`; `distribution`, for packaged kernels, which are not
+            built; `image`; `selftests`; `report`; `tree`, for users' own source trees; or `jail`,
+            for builds of untrusted code.
     """
 
     name: str
@@ -42,6 +42,8 @@ class Tool:
 TOOLS = (
     Tool(X86_64.qemu, X86_64.qemu_package, "run"),
     Tool("setpriv", "util-linux", "run"),
+    Tool("gcc", "gcc", "agent"),
+    Tool("stdlib.h", "libc6-dev", "agent"),
     Tool("apt-get", "apt", "kernel"),
     Tool("dpkg-deb", "dpkg", "kernel"),
     Tool("gcc", "gcc", "kernel"),

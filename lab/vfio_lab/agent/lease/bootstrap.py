@@ -1,6 +1,7 @@
-"""Run on the other machine by `python3 -c`: takes in the agent, `SIZE BDF MODE` its arguments.
+"""Run on the other machine by `python3 -c`, with the arguments `SIZE AGENT_SIZE BDF MODE`.
 
-What was taken in is deleted as soon as it is in memory, so that nothing of it can stay behind.
+It takes in the lease and the agent. What was taken in is deleted as soon as it is in memory, so
+that nothing of it can stay behind.
 """
 
 import importlib
@@ -14,28 +15,34 @@ OLDEST = (3, 9)
 
 
 def main() -> int:
-    """Read the agent's files from stdin, import them, delete them and hand over."""
+    """Read the lease's files and the agent from stdin, import the files, delete them, hand over."""
     if sys.version_info < OLDEST:
-        sys.stderr.write(f"python3 is {sys.version.split()[0]}, the agent needs 3.9\n")
+        sys.stderr.write(f"python3 is {sys.version.split()[0]}, the lease needs 3.9\n")
         return 5
-    missing = int(sys.argv[1])
-    parts = []
-    while missing and (part := os.read(0, missing)):
-        parts.append(part)
-        missing -= len(part)
+    files = json.loads(read(int(sys.argv[1])))
+    program = read(int(sys.argv[2]))
     folder = tempfile.mkdtemp(prefix="vfio-lab-")
     try:
-        for name, text in json.loads(b"".join(parts)).items():
+        for name, text in files.items():
             path = os.path.join(folder, name)
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             with open(path, "x") as file:
                 file.write(text)
         sys.dont_write_bytecode = True
         sys.path.insert(0, folder)
-        entry = importlib.import_module("agent.lease.entry")
+        entry = importlib.import_module("lease.entry")
     finally:
         shutil.rmtree(folder)
-    return int(entry.main(sys.argv[2], sys.argv[3]))
+    return int(entry.main(sys.argv[3], sys.argv[4], program))
+
+
+def read(size: int) -> bytes:
+    """Return what comes on stdin, as far as `size` bytes."""
+    parts = []
+    while size and (part := os.read(0, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 if __name__ == "__main__":

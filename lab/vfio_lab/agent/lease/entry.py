@@ -5,6 +5,7 @@ the host that hangs up, a crash, a signal. Users that the agent leaves behind ar
 """
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -15,7 +16,6 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
-from ..router import Message, Router, libc
 from . import facts
 from .state import State
 
@@ -23,20 +23,17 @@ PR_SET_CHILD_SUBREAPER = 36
 PATIENCE_S = 20.0
 REFUSED, UNRESTORED, UNPREPARED = 3, 4, 5
 DEAF_TO = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Visitor(Router):
-    """A router on a machine that is not its own: it leaves clock and random state alone."""
+def main(bdf: str, mode: str, program: bytes) -> int:
+    """Say what the machine is (`look`), or lend the device to the agent until its carrier closes.
 
-    def do_mark(self, _request: int) -> Message:
-        """Make the log begin now, and return its stamp."""
-        self.open_log()
-        os.lseek(self.log, 0, os.SEEK_END)
-        return {"log_us": self.mark_log()}
-
-
-def main(bdf: str, mode: str) -> int:
-    """Say what the machine is (`look`), or lend the device out until the carrier closes."""
+    Args:
+        bdf: the device.
+        mode: `look` or `lend`.
+        program: the agent.
+    """
     if mode == "look":
         sys.stdout.write(json.dumps(facts.look(bdf)))
         return 0
@@ -46,10 +43,10 @@ def main(bdf: str, mode: str) -> int:
         against = facts.objections(bdf) if mine else ["another run of the lab has it"]
         if against:
             return tell(REFUSED, against)
-        return lend(State(bdf))
+        return lend(State(bdf), program)
 
 
-def lend(state: State) -> int:
+def lend(state: State, program: bytes) -> int:
     """Let an agent have the device, wait for its end and restore everything."""
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -59,7 +56,7 @@ def lend(state: State) -> int:
         return tell(UNPREPARED, [f"vfio cannot be loaded: {error}"])
     agent = os.fork()
     if agent == 0:
-        serve()
+        serve(program)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -69,17 +66,18 @@ def lend(state: State) -> int:
     return tell(UNRESTORED, problems) if problems else 0
 
 
-def serve() -> NoReturn:
-    """Be the agent; never return."""
+def serve(program: bytes) -> NoReturn:
+    """Become the agent, which is in no file; never return."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        incoming, outgoing = os.dup(0), os.dup(1)
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(2, 1)  # a stray print must not look like an answer
-        Visitor(incoming, outgoing).serve()
+        memory = os.memfd_create("vfio-lab-agent")
+        with open(memory, "wb", closefd=False) as file:
+            file.write(program)
+        os.execve(memory, ["vfio-lab-agent", "--stdio"], os.environ)
+    except OSError as error:
+        tell(UNPREPARED, [f"the agent cannot be run: {error}"])
     finally:
-        os._exit(0)
+        os._exit(UNPREPARED)
 
 
 def bury_all(until: float) -> list[int]:
