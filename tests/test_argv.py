@@ -69,11 +69,11 @@ drive=payload-file,serial=payload
 -device virtio-serial-pci,id=agent,bus=pcie.0,addr=0x13,disable-legacy=on,max_ports=2
 -device virtserialport,bus=agent.0,nr=1,chardev=agent,name=vfio-lab.agent
 -netdev user,id=loopback,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22
--device virtio-net-pci,id=net,bus=pcie.0,addr=0x14,disable-legacy=on,netdev=loopback,romfile=
+-device virtio-net-pci,id=net,bus=pcie.0,addr=0x14,disable-legacy=on,netdev=loopback,romfile=,\
+guest_announce=off
 -object rng-builtin,id=entropy
 -device virtio-rng-pci,id=rng,bus=pcie.0,addr=0x15,disable-legacy=on,rng=entropy
 -device pvpanic-pci,id=panic,bus=pcie.0,addr=0x16
--device vmgenid,guid=auto
 -device vmcoreinfo
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -device igb,id=pf0,bus=port0,addr=0x00.0

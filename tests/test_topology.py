@@ -227,7 +227,7 @@ def test_boot_words_follow_those_of_the_viommu() -> None:
 
 
 def test_qemu_devices_are_all_that_the_command_line_names() -> None:
-    assert {"igb", "pcie-root-port", "intel-iommu", "virtserialport", "vmgenid"} <= (
+    assert {"igb", "pcie-root-port", "intel-iommu", "virtserialport", "vmcoreinfo"} <= (
         find_topology("igb").qemu_devices
     )
     assert "nvme-subsys" in find_topology("nvme-sriov").qemu_devices

@@ -190,7 +190,7 @@ class Topology:
         """The device types that QEMU must have."""
         models = {function.model for function in self.functions}
         names = {name for model in models for name in (model.qemu, *model.needs)}
-        return frozenset(names | {self.viommu.value, "vmgenid", "vmcoreinfo", "isa-serial"}) - {""}
+        return frozenset(names | {self.viommu.value, "vmcoreinfo", "isa-serial"}) - {""}
 
     def function(self, role: str) -> Function:
         """Return the function that plays a role, such as `pf0`.

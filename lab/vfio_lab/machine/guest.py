@@ -35,7 +35,6 @@ BOOT_TIMEOUT_S = 60.0
 ENDING_TIMEOUT_S = 1.0
 SSH_TIMEOUT_S = 30.0
 SEED_BYTES = 64
-MANAGEMENT_NIC = "eth0"
 AGENT_BY_HAND = "exec /run/vfio-lab/agent --stdio"
 SETTLED = "/run/vfio-lab/settled"
 
@@ -163,7 +162,7 @@ class Guest(TestMachine):
                 self._load(Deadline.after(WAKE_TIMEOUT_S))
             else:
                 self.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * slowness))
-            self._wake(Deadline.after(WAKE_TIMEOUT_S * slowness))
+            self.renew(Deadline.after(WAKE_TIMEOUT_S * slowness))
 
     @cached_property
     def qmp(self) -> Qmp:
@@ -257,18 +256,15 @@ class Guest(TestMachine):
         uri = f"file:{self.machine.files.state}"
         self.qmp.execute("migrate-incoming", deadline=deadline, uri=uri)
 
-    def _wake(self, deadline: Deadline) -> None:
-        """Make the guest differ from its siblings: clock, random state, MAC."""
-        seed = secrets.token_bytes(SEED_BYTES)
+    def renew(self, deadline: Deadline) -> None:
+        """Make the guest differ from its siblings: clock and random state."""
         answer = self.channel.call(
             ROUTER,
             "wake",
             "wake the agent",
             deadline=deadline,
             now_ns=time.time_ns(),
-            seed=seed.hex(),
-            mac=_random_mac(seed),
-            interface=MANAGEMENT_NIC,
+            seed=secrets.token_bytes(SEED_BYTES).hex(),
         )
         # Set to the moment of asking, the guest's clock is late by the request's way; the answer
         # is late by its own.
@@ -295,8 +291,3 @@ class Guest(TestMachine):
         except BaseException:
             self.close()
             raise
-
-
-def _random_mac(seed: bytes) -> str:
-    # Locally administered, unicast; QEMU's own prefix says what it is in a packet dump.
-    return "525400" + seed[:3].hex()

@@ -262,11 +262,10 @@ def _furniture(topology: Topology, boot: BootFiles) -> list[str]:
         "-device", _device(topology, "agent", "max_ports=2"),
         "-device", f"virtserialport,bus=agent.0,nr=1,chardev=agent,name={AGENT_PORT}",
         "-netdev", "user,id=loopback,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
-        "-device", _device(topology, "net", "netdev=loopback", "romfile="),
+        "-device", _device(topology, "net", "netdev=loopback", "romfile=", "guest_announce=off"),
         "-object", "rng-builtin,id=entropy",
         "-device", _device(topology, "rng", "rng=entropy"),
         "-device", _device(topology, "panic"),
-        "-device", "vmgenid,guid=auto",
         "-device", "vmcoreinfo",  # where a guest says how to read its core
     ]
     # fmt: on

@@ -1,13 +1,10 @@
-/* What concerns the whole machine: clock, random state, MAC and kernel log. */
+/* What concerns the whole machine: clock, random state and kernel log. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
-#include <net/if.h>
-#include <net/if_arp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,8 +15,11 @@
 #define LOG_MAX (TEXT_MAX / 8) /* in JSON, each byte may be six */
 #define MARK "vfio-lab: awake"
 #define SECOND_NS 1000000000LL
+#define MICROSECOND_NS 1000LL
 
 static int log_fd = -1;
+static int pool_fd = -1;
+static long long log_ahead_us; /* of CLOCK_MONOTONIC; 0 if that is not known yet */
 
 /* Open the kernel log on first use: not everyone who runs an agent may read it. */
 static int open_log(void)
@@ -53,22 +53,32 @@ static long long stamp(const char *record)
 	return record ? atoll(record) : 0;
 }
 
-/* Make the log begin now, with a line of our own, and add its stamp. */
-static int mark_log(struct text *answer)
+static long long now_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * SECOND_NS + now.tv_nsec;
+}
+
+/* Write a line to the log and see its stamp. */
+static int mark_log(void)
 {
 	/* With a newline: readers are not shown a line that may go on. */
 	static const char line[] = "<7>" MARK "\n";
 	int log = open(LOG, O_WRONLY | O_CLOEXEC);
 	char record[RECORD_BYTES];
+	long long written_us;
 	ssize_t written;
 
 	if (log < 0)
 		return errno;
+	written_us = now_ns(CLOCK_MONOTONIC) / MICROSECOND_NS;
 	written = write(log, line, sizeof(line) - 1);
 	close(log);
 	while (written > 0 && read_record(record)) {
 		if (strstr(record, MARK)) {
-			add_number(answer, "log_us", stamp(record));
+			log_ahead_us = stamp(record) - written_us;
 			return 0;
 		}
 	}
@@ -84,89 +94,70 @@ static int begin_log(void)
 	return error;
 }
 
+/* Add the stamp that the log has now. */
+static void add_log_stamp(struct text *answer)
+{
+	long long us = now_ns(CLOCK_MONOTONIC) / MICROSECOND_NS;
+
+	add_number(answer, "log_us", us + log_ahead_us);
+}
+
 int machine_mark(const struct request *request, struct text *answer)
 {
 	int error = begin_log();
 
 	(void)request;
-	return error ? error : mark_log(answer);
+	if (!error)
+		error = mark_log();
+	add_log_stamp(answer);
+	return error;
 }
 
-static int set_clock(long long now_ns)
+static int set_clock(long long ns)
 {
-	struct timespec now = { now_ns / SECOND_NS, now_ns % SECOND_NS };
+	struct timespec now = { ns / SECOND_NS, ns % SECOND_NS };
 
 	return clock_settime(CLOCK_REALTIME, &now) ? errno : 0;
 }
 
 static int reseed(const unsigned char *seed, size_t size)
 {
-	int pool = open("/dev/urandom", O_WRONLY | O_CLOEXEC), error = 0;
-
-	if (pool < 0)
+	if (pool_fd < 0)
+		pool_fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+	if (pool_fd < 0 || write(pool_fd, seed, size) < 0 || ioctl(pool_fd, RNDRESEEDCRNG))
 		return errno;
-	if (write(pool, seed, size) < 0 || ioctl(pool, RNDRESEEDCRNG))
-		error = errno;
-	close(pool);
-	return error;
+	return 0;
 }
 
-static int set_mac(const char *interface, const unsigned char *mac)
+static int wake(long long ns, const unsigned char *seed, size_t size)
 {
-	struct ifreq ifreq = { .ifr_hwaddr.sa_family = ARPHRD_ETHER };
-	int any = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* netdevice(7) */
-	int error = 0;
-
-	if (any < 0)
-		return errno;
-	strcpy(ifreq.ifr_name, interface);
-	memcpy(ifreq.ifr_hwaddr.sa_data, mac, 6);
-	if (ioctl(any, SIOCSIFHWADDR, &ifreq))
-		error = errno;
-	close(any);
-	return error;
-}
-
-struct identity {
-	long long now_ns;
-	unsigned char *seed, *mac;
-	size_t seed_size, mac_size;
-	char interface[IFNAMSIZ];
-};
-
-static int take(const struct identity *new, struct text *answer)
-{
-	struct timespec now;
 	int error = begin_log();
 
 	if (!error)
-		error = set_clock(new->now_ns);
+		error = set_clock(ns);
 	if (!error)
-		error = reseed(new->seed, new->seed_size);
-	if (!error && *new->interface)
-		error = set_mac(new->interface, new->mac);
-	if (!error)
-		error = mark_log(answer);
-	clock_gettime(CLOCK_REALTIME, &now);
-	add_number(answer, "now_ns", now.tv_sec * SECOND_NS + now.tv_nsec);
+		error = reseed(seed, size);
+	/* A clone has inherited the distance, and is spared what a line in the log costs. */
+	if (!error && !log_ahead_us)
+		error = mark_log();
 	return error;
 }
 
-/* Make this clone differ from its siblings: clock, random state, MAC; mark the log. */
+/* Make this clone differ from its siblings: clock and random state. Its log begins now. */
 int machine_wake(const struct request *request, struct text *answer)
 {
-	struct identity new = { 0 };
-	int error = BAD;
+	unsigned char *seed;
+	long long ns;
+	size_t size;
+	int error;
 
-	if (arg_number(request->args, "now_ns", &new.now_ns) ||
-	    arg_string(request->args, "interface", new.interface, sizeof(new.interface)) ||
-	    arg_bytes(request->args, "seed", &new.seed, &new.seed_size) ||
-	    arg_bytes(request->args, "mac", &new.mac, &new.mac_size))
-		goto out;
-	error = new.mac_size == 6 ? take(&new, answer) : bad("a MAC has 6 bytes");
-out:
-	free(new.seed);
-	free(new.mac);
+	if (arg_number(request->args, "now_ns", &ns) ||
+	    arg_bytes(request->args, "seed", &seed, &size))
+		return BAD;
+	error = wake(ns, seed, size);
+	free(seed);
+	add_log_stamp(answer);
+	add_number(answer, "now_ns", now_ns(CLOCK_REALTIME));
 	return error;
 }
 
