@@ -149,7 +149,7 @@ def test_a_name_that_the_lab_has_is_refused_with_both_places(project, read):
     [
         (("spec/claims.toml", CLAIMS.format(id="NO01")), "no area NO"),
         (("spec/claims.toml", CLAIMS.format(id="MY-1")), "MY-1 is not a claim's ID"),
-        (("spec/claims.toml", CLAIMS.replace("sentence", "sentense")), "claims.toml is not und"),
+        (("spec/claims.toml", CLAIMS.replace("sentence", "sentense")), "claims.toml is invalid"),
     ],
     ids=["area", "ID", "field"],
     indirect=["project"],
