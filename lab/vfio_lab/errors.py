@@ -8,6 +8,7 @@
     |- BootError        125  the guest started and never became ready
     |- GuestLost          1  a running guest panicked or reset
     |  |- GuestKilled   125  the host killed its QEMU
+    |  |- GuestStopped  125  the host stopped its QEMU
     |  `- QemuCrashed   125  its QEMU crashed
     |- DeadlineExceeded   1  a wait ran out; carries the last thing it saw
     `- AgentError         1  the resident agent answered with a failure of its own
@@ -126,6 +127,13 @@ class GuestKilled(GuestLost):
 
     exit_code = 125
     usual_hint = "who killed it? Out of memory: `dmesg | grep -i oom`, and fewer guests with -n"
+
+
+class GuestStopped(GuestLost):
+    """The host stopped a guest's QEMU: that says nothing about the kernel in it."""
+
+    exit_code = 125
+    usual_hint = "who sent it SIGSTOP, or debugs it?"
 
 
 class QemuCrashed(GuestLost):

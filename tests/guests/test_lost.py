@@ -4,15 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from vfio_lab.campaign import results
 from vfio_lab.campaign.results import Outcome
-from vfio_lab.errors import GuestKilled, QemuCrashed
+from vfio_lab.errors import GuestKilled, GuestStopped, QemuCrashed
 from vfio_lab.util import resources
+from vfio_lab.util.deadline import Deadline
+from vfio_lab.util.host_time import STALLED_S, crowding
 
 RUN_TIMEOUT_S = 300
+REPORTED_WITHIN_S = 25
+LONGEST_BLOCK_LINES = 80
 # Whoever kills is the scenario itself; once only, or in each attempt.
 KILLER = """
 import os
@@ -79,6 +84,34 @@ def test_a_qemu_that_crashes_is_an_error_with_the_crash_in_the_evidence(kill):
     assert "QEMU killed by signal 6" in crash
     assert "last calls:" in crash
     assert "#0" in crash or "core" in crash
+
+
+def test_a_qemu_that_is_stopped_is_an_error_soon_and_in_one_block(kill):
+    began = time.monotonic()
+    done, record, _ = kill(signal.SIGSTOP, 1)
+    assert time.monotonic() - began < REPORTED_WITHIN_S * crowding()
+    assert record.outcome is Outcome.ERROR, done.stdout
+    assert record.reason.startswith("GuestStopped: ")
+    assert "a signal or a debugger has stopped it" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert len(done.stdout.splitlines()) < LONGEST_BLOCK_LINES
+
+
+def test_a_guest_that_sleeps_is_not_taken_for_one_that_stands_still(guest):
+    """An idle guest's QEMU runs now and then, for longer than a standstill takes to be told."""
+    seconds = STALLED_S + 4
+    fd = guest.root.eventfd()
+    assert guest.root.await_event(fd, seconds) == 0
+
+
+def test_a_monitor_that_does_not_answer_says_why(guest):
+    deadline = Deadline.after(60)
+    guest.qmp.execute("query-status", deadline=deadline)
+    guest.qemu.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(GuestStopped) as stopped:
+        guest.qmp.execute("query-status", deadline=deadline)
+    assert "QEMU had no CPU time for 8 s" in stopped.value.seen
+    guest.qemu.process.send_signal(signal.SIGCONT)
 
 
 def test_a_kill_is_told_from_a_panic(guest):

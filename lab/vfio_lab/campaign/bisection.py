@@ -37,7 +37,7 @@ WORDS = {GOOD: "good", BAD: "bad", SKIP: "untestable", ABORT: "not reproducible"
 REPEATS = 2
 # A guest that never came up says nothing about the scenario.
 NO_GUEST = re.compile(
-    r"(BootError|BuildError|LaunchError|HostError|UsageError|GuestKilled|QemuCrashed)\b"
+    r"(BootError|BuildError|LaunchError|HostError|UsageError|GuestKilled|GuestStopped|QemuCrashed)\b"
 )
 STEPS = re.compile(r"Bisecting: (\d+) revisions? left .*roughly (\d+) steps?")
 CULPRIT = re.compile(r"^([0-9a-f]{40}) is the first bad commit", re.MULTILINE)

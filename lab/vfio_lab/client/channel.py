@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.client.call import shortened
-from vfio_lab.errors import AgentError, DeadlineExceeded, GuestLost
+from vfio_lab.errors import AgentError, DeadlineExceeded, GuestLost, LabError
 from vfio_lab.util.deadline import Deadline
 
 ROUTER = 0
@@ -98,7 +98,7 @@ class Pending:
                 channel = self.channel
                 raise UserGone(self.about, channel.name, channel.ended[self.pid], channel.log)
             if not self.channel.pump(deadline):
-                raise self.channel.late(f"no answer to: {self.about}")
+                raise self.channel.late(f"no answer to: {self.about}", deadline)
         answer = self.channel.answers[self.id]
         if "error" in answer:
             raise AgentError(
@@ -124,6 +124,7 @@ class Channel:
         log: the file with what the guest said.
         architecture: of the machine behind it, which numbers its system calls.
         kind_of_loss: says, once the carrier has closed, which error that is.
+        stall: says, while an answer is awaited, whether none will come, and which error that is.
     """
 
     carrier: Carrier
@@ -136,6 +137,8 @@ class Channel:
     ended: dict[int, int | None] = field(default_factory=dict)
     ready: bool = False
     last_seen: str = ""
+    stall: Callable[[str], LabError | None] = field(default=lambda _what: None)
+    _stalled: LabError | None = None
     _partial: bytes = b""
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -156,6 +159,8 @@ class Channel:
             DeadlineExceeded: the guest takes in nothing any more.
             GuestLost: the carrier closed.
         """
+        if self._stalled is not None:
+            raise self._stalled
         number = next(self._ids)
         body = json.dumps({"id": number, "op": op, "args": args}, separators=(",", ":"))
         try:
@@ -185,7 +190,7 @@ class Channel:
         """Wait until a freshly booted agent has announced itself."""
         while not self.ready:
             if not self.pump(deadline):
-                raise self.late("the agent never announced itself")
+                raise self.late("the agent never announced itself", deadline)
 
     def pump(self, deadline: Deadline, *, once: bool = False) -> bool:
         """Take in what has arrived; return whether anything did before the deadline.
@@ -194,14 +199,9 @@ class Channel:
             GuestLost: the carrier closed.
             AgentError: what arrived is no answer.
         """
-        try:
-            # A timeout of zero would make the socket non-blocking and raise another error.
-            self.carrier.settimeout(max(0.0005, deadline.remaining_s))
-            data = self.carrier.recv(READ_BYTES)
-        except TimeoutError:
+        data = self._receive(deadline)
+        if data is None:
             return False
-        except OSError as error:
-            raise self._lost("the guest's agent port broke") from error
         if not data:
             raise self._lost("the guest went away")
         *lines, self._partial = (self._partial + data).split(b"\n")
@@ -217,13 +217,31 @@ class Channel:
             )
         return bool(lines) or once or not deadline.passed
 
+    def _receive(self, deadline: Deadline) -> bytes | None:
+        """Return what arrives before the deadline, None if nothing does."""
+        while True:
+            try:
+                # A timeout of zero would make the socket non-blocking and raise another error.
+                self.carrier.settimeout(max(0.0005, deadline.slice_s))
+                return self.carrier.recv(READ_BYTES)
+            except TimeoutError:
+                if deadline.passed:
+                    return None
+            except OSError as error:
+                raise self._lost("the guest's agent port broke") from error
+            if error_ := self.stall("the guest made no progress"):
+                self._stalled = error_
+                raise error_
+
     def close(self) -> None:
         """Hang up; an agent on a virtio port then ends its guest."""
         self.carrier.close()
 
-    def late(self, what: str) -> DeadlineExceeded:
+    def late(self, what: str, deadline: Deadline | None = None) -> DeadlineExceeded:
         """Return the error for a wait that ran out, with the last thing seen."""
         facts = self.error_context()
+        if deadline is not None:
+            facts["expected"] = f"it within {deadline.told}"
         last = f"last answer: {self.last_seen or '<none>'}"
         facts["seen"] = "; ".join(filter(None, [last, facts.get("seen")]))
         return DeadlineExceeded(what, guest=self.name, **facts)

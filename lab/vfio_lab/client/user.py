@@ -34,7 +34,7 @@ from vfio_lab.uapi.syscalls import (
     PROT_READ,
     PROT_WRITE,
 )
-from vfio_lab.util.deadline import Deadline
+from vfio_lab.util.deadline import Deadline, stretched
 
 CAPABILITY_HEADER = struct.pack("<Ii", CAPABILITY_VERSION_3, 0)  # of the caller itself
 WORD_BITS = 32
@@ -341,14 +341,14 @@ class User:
 
         Args:
             argv: the command.
-            timeout_s: how long it may take.
+            timeout_s: how long it may take on a host that does nothing else.
             last_words: it is killed within a second or two of saying one, as it never ends then.
 
         Raises:
             UsageError: a word of it is no string.
             DeadlineExceeded: it did not end; carries what it said.
         """
-        words, ms = command_line(argv), round(timeout_s * 1000)
+        words, ms = command_line(argv), round(stretched(timeout_s) * 1000)
         call = self._begin("run", words, argv=argv, timeout_ms=ms, last_words=last_words)
         answer = call.pending.wait(Deadline.after(timeout_s + CALL_TIMEOUT_S))
         self.settle(call.entry, answer)

@@ -15,7 +15,14 @@ from typing import Any
 
 from vfio_lab.client.channel import ROUTER, Channel
 from vfio_lab.client.transcript import Entry
-from vfio_lab.errors import BootError, GuestKilled, LabError, QemuCrashed
+from vfio_lab.errors import (
+    BootError,
+    DeadlineExceeded,
+    GuestKilled,
+    GuestStopped,
+    LabError,
+    QemuCrashed,
+)
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine
@@ -28,6 +35,7 @@ from vfio_lab.qemu.crash import backtrace
 from vfio_lab.qemu.process import Qemu
 from vfio_lab.qemu.qmp import Qmp
 from vfio_lab.util.deadline import Deadline, wait_until
+from vfio_lab.util.host_time import STALLED_S, Progress
 from vfio_lab.vfio import VfioUser
 
 WAKE_TIMEOUT_S = 20.0
@@ -123,7 +131,7 @@ class Guest(TestMachine):
             qemu = Qemu.launch(command, folder / "qemu.log", inherit, keepable=keepable)
         guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
         guest.channel.error_context, guest.channel.log = guest.error_context, guest.console
-        guest.channel.kind_of_loss = qemu.kind_of_loss
+        guest.channel.kind_of_loss, guest.channel.stall = qemu.kind_of_loss, guest.stall
         return guest
 
     @classmethod
@@ -167,13 +175,9 @@ class Guest(TestMachine):
     @cached_property
     def qmp(self) -> Qmp:
         """QEMU's monitor, connected on first use."""
-        return Qmp(
-            self.monitor,
-            self.name,
-            self.folder / "qmp.jsonl",
-            self.error_context,
-            self.qemu.kind_of_loss,
-        )
+        monitor = Qmp(self.monitor, self.name, self.folder / "qmp.jsonl", self.error_context)
+        monitor.kind_of_loss, monitor.stall = self.qemu.kind_of_loss, self.stall
+        return monitor
 
     @cached_property
     def ssh(self) -> Ssh:
@@ -213,6 +217,30 @@ class Guest(TestMachine):
         if (headline := console.last_words(self.console)) is not None:
             seen = f"{headline} ({seen})"
         return {"seen": seen, "tail": console.tail(self.console), "where": self.console}
+
+    def stall(self, what: str) -> LabError | None:
+        """Return the error for a QEMU that does not move any more, None if it does.
+
+        Args:
+            what: the first line of the error.
+        """
+        if not self.progress.stalled():
+            return None
+        stopped = self.progress.stopped
+        how = "a signal or a debugger has stopped it" if stopped else "its vCPUs are halted"
+        return (GuestStopped if stopped else DeadlineExceeded)(
+            what,
+            guest=self.name,
+            expected="QEMU to run now and then, as that of an idle guest does",
+            seen=f"QEMU had no CPU time for {STALLED_S:g} s and wanted none: {how}",
+            tail=console.tail(self.console),
+            where=self.console,
+        )
+
+    @cached_property
+    def progress(self) -> Progress:
+        """What QEMU's process does."""
+        return Progress(self.qemu.process.pid)
 
     def backtrace(self) -> str:
         """Return where QEMU crashed, as far as its core says."""
@@ -275,7 +303,7 @@ class Guest(TestMachine):
         """Throw the guest away, and say why, if it does not become ready."""
         try:
             yield
-        except (GuestKilled, QemuCrashed):
+        except (GuestKilled, GuestStopped, QemuCrashed):
             self.close()
             raise
         except LabError as error:

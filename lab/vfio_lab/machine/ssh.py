@@ -139,9 +139,9 @@ class Ssh:
                 key_filename=str(login.key) if login.key else None,
                 look_for_keys=login.key is None,
                 allow_agent=login.key is None,
-                timeout=deadline.remaining_s,
-                banner_timeout=deadline.remaining_s,
-                auth_timeout=deadline.remaining_s,
+                timeout=deadline.blocking_s,
+                banner_timeout=deadline.blocking_s,
+                auth_timeout=deadline.blocking_s,
             )
         except (OSError, paramiko.SSHException) as error:
             self._client.close()
@@ -223,7 +223,7 @@ class Ssh:
             )
         transport.set_keepalive(KEEPALIVE_S)
         try:
-            channel = transport.open_session(timeout=deadline.remaining_s)
+            channel = transport.open_session(timeout=deadline.blocking_s)
             channel.settimeout(POLL_S)
             if terminal is not None:
                 channel.get_pty(terminal.kind, terminal.columns, terminal.rows)

@@ -17,6 +17,7 @@ from vfio_lab.util.deadline import Deadline
 
 T = TypeVar("T")
 GREETING_TIMEOUT_S = 10.0
+HANG_UP_S = 1.0
 
 
 class QmpRefusal(LabError):
@@ -31,7 +32,6 @@ class Qmp:
         name: the guest's name, for errors.
         log: file that gets every message, a JSON line each with its time.
         error_context: more fields for errors, gathered when QEMU is gone.
-        kind_of_loss: says then which error that is.
 
     Raises:
         GuestLost: QEMU is gone.
@@ -44,11 +44,12 @@ class Qmp:
         name: str,
         log: Path,
         error_context: Callable[[], dict[str, Any]] = dict,
-        kind_of_loss: Callable[[], type[GuestLost]] = lambda: GuestLost,
     ) -> None:
         self.name = name
         self._error_context = error_context
-        self._kind_of_loss = kind_of_loss
+        # Which error it is when QEMU is gone, and, while it is awaited, whether it stands still.
+        self.kind_of_loss: Callable[[], type[GuestLost]] = lambda: GuestLost
+        self.stall: Callable[[str], LabError | None] = lambda _what: None
         self.events: list[dict[str, Any]] = []
         log.touch(mode=0o600)
         self._log = log.open("a", buffering=1)
@@ -154,27 +155,45 @@ class Qmp:
             change.cancel()
 
     def _run(self, work: Coroutine[Any, Any, T], what: str, deadline: Deadline) -> T:
+        task = self._loop.create_task(work)
         try:
-            result = self._loop.run_until_complete(asyncio.wait_for(work, deadline.remaining_s))
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"QEMU's monitor did not answer {what}",
-                guest=self.name,
-                expected="an answer or an event before the deadline",
-                seen=f"last event: {self.events[-1] if self.events else '<none>'}",
-                where=self.log_path,
-            ) from error
+            while not self._done(task, deadline.slice_s):
+                self._give_up_if(what, deadline)
+            result = task.result()
         except ExecuteError:
             raise
         except (QMPError, EOFError, OSError) as error:
             facts = {"where": self.log_path, **self._error_context()}
             facts["seen"] = "; ".join(filter(None, [repr(error), facts.get("seen")]))
-            raise self._kind_of_loss()(
+            raise self.kind_of_loss()(
                 f"QEMU's monitor closed during {what}", guest=self.name, **facts
             ) from error
+        finally:
+            if not task.done():
+                task.cancel()
+                self._done(task, HANG_UP_S)
         while not self._client.events.empty():
             self._take(self._loop.run_until_complete(self._client.events.get()))
         return result
+
+    def _done(self, task: asyncio.Task[T], seconds: float) -> bool:
+        self._loop.run_until_complete(asyncio.wait({task}, timeout=seconds))
+        return task.done()
+
+    def _give_up_if(self, what: str, deadline: Deadline) -> None:
+        """Raise if no answer will come, or the deadline has passed."""
+        late = f"QEMU's monitor did not answer {what}"
+        error = self.stall(late)
+        if error is None and deadline.passed:
+            error = DeadlineExceeded(
+                late,
+                guest=self.name,
+                expected=f"an answer or an event within {deadline.told}",
+                seen=f"last event: {self.events[-1] if self.events else '<none>'}",
+                where=self.log_path,
+            )
+        if error is not None:
+            raise error
 
     def _take(self, message: Message) -> None:
         event = dict(message)

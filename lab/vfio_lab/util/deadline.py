@@ -4,36 +4,78 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.util.host_time import LOOK_EVERY_S, LostTime, crowding
 
 T = TypeVar("T")
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.05
+CLOCK_FACTOR = 10
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point on the monotonic clock."""
+    """A bound on the work of what is waited for, in seconds that the host gives.
+
+    A wait that sleeps takes the clock's seconds. Where the host is too busy to let this process, or
+    one that it started, go on, the bound moves away, up to `CLOCK_FACTOR` times as far.
+
+    Args:
+        at: where it is on the monotonic clock if the host gives all of its time.
+        began: when the wait began, on the same clock.
+    """
 
     at: float
+    began: float = field(default_factory=time.monotonic)
+    lost: LostTime = field(default_factory=LostTime, compare=False, repr=False)
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
         """Return the deadline `seconds` from now."""
-        return cls(time.monotonic() + seconds)
+        now = time.monotonic()
+        return cls(now + seconds, now)
 
     @property
     def remaining_s(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self.at - time.monotonic())
+        moved = min(self.at + self.lost.look(), self._last)
+        return max(0.0, moved - time.monotonic())
+
+    @property
+    def slice_s(self) -> float:
+        """Seconds that a blocking call may take before the host is looked at again."""
+        return min(self.remaining_s, LOOK_EVERY_S)
+
+    @property
+    def blocking_s(self) -> float:
+        """Seconds that a call may take that cannot be interrupted, as crowded as the host is."""
+        return min(self.remaining_s * crowding(), max(0.0, self._last - time.monotonic()))
 
     @property
     def passed(self) -> bool:
         """Whether the deadline has passed."""
         return self.remaining_s == 0.0
+
+    @property
+    def told(self) -> str:
+        """Which bound it is, for errors: that of the work, or the clock far above it."""
+        clock = time.monotonic() - self.began
+        if time.monotonic() >= self._last:
+            given = max(0.0, clock - self.lost.seconds)
+            return f"{clock:.0f} s on the clock, of which the host gave {given:.1f} s"
+        return f"{self.at - self.began:.3g} s of the host's time, {clock:.3g} s on the clock"
+
+    @property
+    def _last(self) -> float:
+        return self.began + CLOCK_FACTOR * (self.at - self.began)
+
+
+def stretched(seconds: float) -> float:
+    """Return a bound for the guest's clock, which goes on where its QEMU does not."""
+    return seconds * crowding()
 
 
 def wait_until(what: str, probe: Callable[[], T], deadline: Deadline) -> T:
@@ -55,6 +97,10 @@ def wait_until(what: str, probe: Callable[[], T], deadline: Deadline) -> T:
         if seen:
             return seen
         if deadline.passed:
-            raise DeadlineExceeded(f"timed out waiting for {what}", seen=repr(seen))
+            raise DeadlineExceeded(
+                f"timed out waiting for {what}",
+                expected=f"it within {deadline.told}",
+                seen=repr(seen),
+            )
         time.sleep(min(pause_s, deadline.remaining_s))
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
