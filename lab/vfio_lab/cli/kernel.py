@@ -24,12 +24,12 @@ def list_() -> None:
     cache = Cache.default().open()
     default, known = kernels.kernel_catalogue().default, selector.all_kernels()
     width = max(len(name) for name in known)
-    for name, one in known.items():
+    for name, entry in known.items():
         built = selector.find_kernel(name, cache)
-        absent = "not built" if isinstance(one, kernels.Spec) else "not fetched"
+        absent = "not built" if isinstance(entry, kernels.Spec) else "not fetched"
         state = absent if built is None else built.release
         mark = "*" if name == default else " "
-        click.echo(f"{mark} {name:{width}}  {state:22}  {one.about}")
+        click.echo(f"{mark} {name:{width}}  {state:22}  {entry.about}")
 
 
 @kernel.command()
