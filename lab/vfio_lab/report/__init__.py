@@ -1,1 +1,1 @@
-"""The report: a static site that shows what runs found, for people who were not there."""
+"""The report of runs, in several formats: a static web site, a summary, KTAP and KCIDB."""

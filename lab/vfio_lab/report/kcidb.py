@@ -22,12 +22,12 @@ SUITE = "vfio_lab"
 LONGEST_EXCERPT_BYTES = 16 << 10
 STATUS = {
     Outcome.PASSED: "PASS",
-    Outcome.KNOWN: "PASS",  # the kernel does what is known of it; `misc` says that it was expected
+    Outcome.KNOWN: "PASS",  # the kernel breaks the claim as expected; `misc` records that
     Outcome.FAILED: "FAIL",
     Outcome.ERROR: "ERROR",
     Outcome.SKIPPED: "SKIP",
 }
-# A path is words with dots between: what is in brackets is made into one of them.
+# A path consists of words separated by dots. Parameters in brackets become one word.
 UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 ID_DIGITS = 24
 
@@ -36,9 +36,9 @@ def kcidb_report(results: Results, run: Path, origin: str) -> dict[str, Any]:
     """Return the results of a run as a document of the KCIDB schema.
 
     Args:
-        results: of the run.
+        results: the results of the run.
         run: the run's folder, with the evidence.
-        origin: name of the CI system, in lower case letters, digits and `_`.
+        origin: the name of the CI system, in lower case letters, digits and `_`.
     """
     kernel = results.kernel
     sources = {key: kernel.get(key) for key in ("git", "package", "base", "patches", "release")}
@@ -59,12 +59,12 @@ def kcidb_report(results: Results, run: Path, origin: str) -> dict[str, Any]:
 
 def _checkout(results: Results) -> dict[str, Any]:
     kernel = results.kernel
-    patches = [one["sha256"] for one in kernel.get("patches", ())]
+    patches = [patch["sha256"] for patch in kernel.get("patches", ())]
     found: dict[str, Any] = {
         "valid": True,
         "start_time": _moment(results.started),
         "patchset_hash": patchset_hash(patches),
-        "comment": ", ".join(one["subject"] for one in kernel.get("patches", ())),
+        "comment": ", ".join(patch["subject"] for patch in kernel.get("patches", ())),
         "misc": {key: kernel[key] for key in ("package", "base", "patches") if key in kernel},
     }
     if git := kernel.get("git"):
@@ -75,14 +75,14 @@ def _checkout(results: Results) -> dict[str, Any]:
 
 
 def patchset_hash(patches: Sequence[str]) -> str:
-    """Return KCIDB's hash of a series: of the hashes of its patches, a line each.
+    """Return KCIDB's hash of a series: the SHA-256 of its patches' hashes, one per line.
 
     Args:
-        patches: SHA-256 of each patch, in order.
+        patches: the SHA-256 of each patch, in order.
     """
     if not patches:
         return ""
-    return hashlib.sha256("".join(f"{one}\n" for one in patches).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{patch}\n" for patch in patches).encode()).hexdigest()
 
 
 def _build(kernel: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _test(record: Record, results: Results, run: Path) -> dict[str, Any]:
 
 
 def scenario_path(nodeid: str) -> str:
-    """Return a scenario's place in KCIDB's tree of tests: `vfio_lab.AREA.FILE.TEST.PARAMETERS`."""
+    """Return a scenario's path in KCIDB's tree of tests: `vfio_lab.AREA.FILE.TEST.PARAMETERS`."""
     path, _, test = nodeid.removeprefix("scenarios/").partition("::")
     name, _, parameters = test.removesuffix("]").partition("[")
     words = [SUITE, *path.removesuffix(".py").split("/"), name, parameters]
@@ -125,7 +125,7 @@ def scenario_path(nodeid: str) -> str:
 
 
 def log_excerpt(record: Record, run: Path) -> str:
-    """Return what matters most of a scenario that did not pass, at most 16 KiB of it."""
+    """Return the most important evidence of a scenario that did not pass, at most 16 KiB."""
     if record.outcome is Outcome.PASSED:
         return ""
     text = "\n\n".join(filter(None, [record.reason, *_logs(record, run)])).replace("\0", "")

@@ -29,13 +29,13 @@ def ktap(results: Results) -> str:
     lines = [VERSION, *_facts(results), f"1..{len(tree)}"]
     for number, (area, files) in enumerate(tree.items(), 1):
         lines += _nested(_area(area, files))
-        records = [record for each in files.values() for record in each]
+        records = [record for group in files.values() for record in group]
         lines.append(_result(number, area, records))
     return "".join(f"{line}\n" for line in lines)
 
 
 def by_area(records: Sequence[Record]) -> Tree:
-    """Return scenarios by area and file; an area is the folder of the file."""
+    """Return the scenarios by area and file; an area is the folder of the file."""
     tree: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         path = PurePosixPath(record.nodeid.partition("::")[0].removeprefix("scenarios/"))
@@ -76,7 +76,7 @@ def _scenario(number: int, record: Record) -> str:
 
 
 def _diagnostics(record: Record) -> Iterator[str]:
-    """Yield what a reader of a result other than `ok` wants: claims, reason, evidence."""
+    """Yield the diagnostics of a scenario that did not pass: claims, reason, evidence."""
     if record.outcome is Outcome.PASSED:
         return
     claims = load_claims()
@@ -103,5 +103,5 @@ def _comment(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text in one line and without the sign that begins a directive."""
+    """Return a text as one line, without `#`, which would begin a directive."""
     return " ".join(text.replace("#", "no.").split())

@@ -1,4 +1,4 @@
-"""Templates of the report, filled in."""
+"""The report's templates and the filters that they use."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ def _environment() -> jinja2.Environment:
 
 
 def moment(at: float) -> str:
-    """Return a time as a date and a clock, UTC.
+    """Return a time as text: date, hours and minutes, UTC.
 
     Args:
-        at: seconds since the epoch.
+        at: the time, in seconds since the epoch.
     """
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
 
 
 def rough_duration(seconds: float) -> str:
-    """Return a duration as people say it."""
+    """Return a rounded duration as text."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def plain(name: str) -> str:
-    """Return a kernel's name as part of a file name."""
+    """Return a kernel's name in a form that is valid in a file name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name)
 
 
 def render(template: str, **values: object) -> str:
-    """Return a template of `lab/vfio_lab/report/templates/` with `values` in it, escaped."""
+    """Return a template of `lab/vfio_lab/report/templates/`, rendered with `values`, escaped."""
     return _environment().get_template(template).render(values)
 
 
 def text(name: str) -> str:
-    """Return a file of `lab/vfio_lab/report/templates/` as it is."""
+    """Return the content of a file of `lab/vfio_lab/report/templates/`."""
     environment = _environment()
     loader = environment.loader
     if loader is None:

@@ -1,4 +1,4 @@
-"""A guest as a picture: PCI tree, IOMMU groups as hulls, drivers, and who holds what."""
+"""A picture of a guest: PCI tree, IOMMU groups as hulls, drivers, and holders of descriptors."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class FunctionRow:
     """One PCI function of the picture.
 
     Args:
-        depth: bridges above it.
-        bdf: its address, without the domain.
-        role: its name in the lab.
-        what: its model.
-        driver: empty if unbound.
-        group: its IOMMU group's number, empty if it has none.
-        holders: `user fd` of each descriptor that is this device or its group.
+        depth: the number of bridges above it.
+        bdf: the address, without the domain.
+        role: the function's name in the lab.
+        what: the model.
+        driver: the driver's name, empty if unbound.
+        group: the number of the IOMMU group, empty if there is none.
+        holders: `user fd` of each descriptor that refers to this device or its group.
     """
 
     depth: int
@@ -49,13 +49,13 @@ class FunctionRow:
 
 @dataclass(frozen=True)
 class Hull:
-    """Rows that follow each other and share an IOMMU group.
+    """Adjacent rows that share an IOMMU group.
 
     Args:
-        group: its number.
-        first: index of its first row.
-        count: how many rows.
-        hue: one of `HUES` colours.
+        group: the group's number.
+        first: the index of the first row.
+        count: the number of rows.
+        hue: the number of the colour, below `HUES`.
     """
 
     group: str
@@ -66,12 +66,12 @@ class Hull:
 
 @dataclass(frozen=True)
 class Picture:
-    """What there is to draw.
+    """The contents of a picture.
 
     Args:
-        title: the machine in a few words.
-        viommu: what translates DMA, empty if nothing does.
-        rows: from top to bottom.
+        title: a short description of the machine.
+        viommu: the virtual IOMMU, empty if there is none.
+        rows: the functions from top to bottom.
         held: descriptors that belong to no row: containers, iommufds.
     """
 
@@ -82,7 +82,7 @@ class Picture:
 
     @cached_property
     def hulls(self) -> tuple[Hull, ...]:
-        """The groups, each as often as its rows are interrupted."""
+        """The groups' hulls; a group whose rows are not adjacent has several."""
         hues: dict[str, int] = {}
         hulls: list[Hull] = []
         for index, row in enumerate(self.rows):
@@ -97,7 +97,7 @@ class Picture:
         return tuple(hulls)
 
     def svg(self) -> str:
-        """Return it as an SVG document that follows the reader's light or dark."""
+        """Return an SVG document that adapts to the reader's light or dark mode."""
         height = TOP + ROW * len(self.rows) + (44 if self.held else 16)
         sizes = {"row": ROW, "left": LEFT, "top": TOP, "indent": INDENT}
         return render("picture.svg", picture=self, width=WIDTH, height=height, **sizes)
@@ -107,10 +107,10 @@ def picture(topology: Topology, seen: Snapshot | None = None) -> Picture:
     """Return the picture of a guest.
 
     Args:
-        topology: its hardware.
-        seen: what it looked like; without it the hardware alone is drawn.
+        topology: the guest's hardware.
+        seen: a snapshot of the guest; without it only the hardware is drawn.
     """
-    functions = {} if seen is None else {one.bdf: one for one in seen.functions}
+    functions = {} if seen is None else {entry.bdf: entry for entry in seen.functions}
     held = () if seen is None else seen.held
     rows = tuple(_rows(topology, functions, held))
     viommu = "" if topology.viommu is Viommu.NONE else topology.viommu.value
@@ -123,13 +123,13 @@ def _rows(
     promised = _promised(topology)
 
     def walk(above: str | None, depth: int) -> Iterator[FunctionRow]:
-        for function in (one for one in topology.endpoints if one.parent == above):
+        for function in (endpoint for endpoint in topology.endpoints if endpoint.parent == above):
             bdf = str(function.bdf)
             what = f"{function.model.qemu} {function.model.ids}"
             if bdf in seen or not seen:
                 blank = PciState(bdf, "", "", "", promised.get(function.role, ""), "")
                 yield _row(depth, function.role, what, seen.get(bdf, blank), held)
-            vfs = [one for one in seen.values() if one.physfn == bdf]
+            vfs = [other for other in seen.values() if other.physfn == bdf]
             for index, vf in enumerate(vfs):
                 name = f"{function.role} vf{index}"
                 yield _row(depth + 1, name, f"VF {vf.vendor}:{vf.device}", vf, held)
@@ -149,13 +149,13 @@ def _row(
         f"{GROUPS}{NO_IOMMU}{function.iommu_group}",
         f"{CDEVS}{function.cdev}",
     }
-    holders = tuple(f"{one.user} {one.fd}" for one in held if one.what in mine)
+    holders = tuple(f"{file.user} {file.fd}" for file in held if file.what in mine)
     bdf = Bdf.parse(function.bdf).short
     return FunctionRow(depth, bdf, role, what, function.driver, function.iommu_group, holders)
 
 
 def _promised(topology: Topology) -> dict[str, str]:
-    """Return letters for the groups that a topology promises; the numbers are the guest's."""
+    """Return letters for a topology's expected groups; only the guest knows their numbers."""
     groups = [group for group in topology.groups if group[0].role not in INFRASTRUCTURE_ROLES]
     return {
         function.role: chr(ord("A") + index)
@@ -165,8 +165,8 @@ def _promised(topology: Topology) -> dict[str, str]:
 
 
 def _elsewhere(held: Sequence[OpenFile]) -> Iterator[str]:
-    """Yield descriptors that are neither a device's nor a group's."""
-    for one in held:
-        path = PurePosixPath(one.what)
-        if one.what == CONTAINER or (path.is_absolute() and not path.is_relative_to("/dev/vfio")):
-            yield f"{one.user} {one.fd}: {one.what}"
+    """Yield descriptors that refer to neither a device nor a group."""
+    for file in held:
+        path = PurePosixPath(file.what)
+        if file.what == CONTAINER or (path.is_absolute() and not path.is_relative_to("/dev/vfio")):
+            yield f"{file.user} {file.fd}: {file.what}"

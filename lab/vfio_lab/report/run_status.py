@@ -1,4 +1,4 @@
-"""How far a run of scenarios is, as a few lines at the foot of a terminal."""
+"""The status of a run of scenarios, as a few lines at the bottom of a terminal."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ STYLES = {
     Outcome.FAILED: "bold red",
     Outcome.ERROR: "bold red",
 }
-# Until so much of the work is done, the last run's pace is the better guess.
+# Below this fraction of the work, the last run's durations give the better estimate.
 LEAST_DONE = 0.05
 MOST_LINES = 8
 
 
 @dataclass(frozen=True)
 class Running:
-    """A scenario that has begun.
+    """A running scenario.
 
     Args:
-        since: when, on the board's clock.
-        topology: its guest's hardware; empty while it has no guest.
+        since: the start time, on the clock of `RunStatus`.
+        topology: the guest's hardware; empty while there is no guest.
     """
 
     since: float
@@ -39,12 +39,12 @@ class Running:
 
 
 class RunStatus:
-    """What has run, what runs, and how long the rest may take.
+    """Finished and running scenarios, and an estimate of the time left.
 
     Args:
-        lasted: how many seconds each scenario took when it last ran, by node ID.
-        side_by_side: how many run at a time.
-        clock: seconds, monotonic.
+        lasted: duration of each scenario's last run in seconds, by node ID.
+        side_by_side: the number of scenarios that run at the same time.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -63,36 +63,36 @@ class RunStatus:
         self._expected_done = 0.0
 
     def plan(self, nodeids: Iterable[str]) -> None:
-        """Name the scenarios that will run; the clock starts now."""
+        """Set the scenarios that will run, and start the clock."""
         self._waiting = dict.fromkeys(nodeids)
         self._began = self._clock()
 
     def begin(self, nodeid: str) -> None:
-        """A scenario begins."""
+        """Record the start of a scenario."""
         self._waiting.pop(nodeid, None)
         self._running[nodeid] = Running(self._clock())
 
     def has_guest(self, nodeid: str, topology: str) -> None:
-        """The guest of a scenario that runs is up."""
+        """Record that the guest of a running scenario is up."""
         self._running[nodeid] = Running(self._running[nodeid].since, topology)
 
     def end(self, nodeid: str, outcome: Outcome) -> None:
-        """A scenario has ended."""
+        """Record the end of a scenario."""
         if self._running.pop(nodeid, None) is not None:
             self._outcomes[outcome] += 1
             self._expected_done += self._expected(nodeid)
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the rest may take; None while there is nothing to go by."""
-        # The display asks from a thread of its own: one look at what another one changes.
+        """Estimated seconds left; None without data for an estimate."""
+        # The display calls this from another thread, so read the changing dicts only once.
         todo = sum(map(self._expected, [*self._waiting, *self._running]))
         if self._expected_done > LEAST_DONE * (self._expected_done + todo):
             return (self._clock() - self._began) * todo / self._expected_done
         return todo / self._side_by_side if self._lasted else None
 
     def __rich__(self) -> Group:
-        """Return what to draw now."""
+        """Return the lines to draw."""
         running = dict(self._running)
         return Group(self._counts(), self._guests(running), self._current(running))
 
@@ -111,7 +111,7 @@ class RunStatus:
         return line
 
     def _guests(self, running: Mapping[str, Running]) -> Text:
-        up = sum(bool(one.topology) for one in running.values())
+        up = sum(bool(scenario.topology) for scenario in running.values())
         parts = [f"{up} guest{'' if up == 1 else 's'}", duration(self._clock() - self._began)]
         if (left := self.left_s) is not None:
             parts.append(f"about {duration(left)} left")
@@ -120,8 +120,8 @@ class RunStatus:
     def _current(self, running: Mapping[str, Running]) -> Text:
         now = self._clock()
         lines = [
-            f"{duration(now - one.since):>8}  {one.topology or '-':<13} "
+            f"{duration(now - scenario.since):>8}  {scenario.topology or '-':<13} "
             f"{nodeid.removeprefix('scenarios/')}"
-            for nodeid, one in list(running.items())[:MOST_LINES]
+            for nodeid, scenario in list(running.items())[:MOST_LINES]
         ]
         return Text("\n".join(lines), style="dim", no_wrap=True, overflow="ellipsis")

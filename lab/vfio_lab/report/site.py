@@ -1,4 +1,4 @@
-"""The report as files: an index, a page for scenarios, and the data that it loads."""
+"""The report as files: an index, a page for scenarios, and the data that the page loads."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ DIGITS = 12
 
 
 def check_target(target: Path) -> None:
-    """Refuse to write a report over anything but a report.
+    """Check that a folder is new, empty or an older report.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder contains other files.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
@@ -44,19 +44,19 @@ def check_target(target: Path) -> None:
         raise UsageError(
             f"{target} is neither empty nor a report",
             seen="other files",
-            hint="name a folder of its own for it",
+            hint="name a new folder for the report",
         )
 
 
 def write(runs: Sequence[Path], target: Path) -> Path:
-    """Write the report of some runs, whole or not at all; return its first page.
+    """Write the report of some runs atomically; return its first page.
 
     Args:
-        runs: their folders; of two runs on one kernel the later speaks for what both have run.
-        target: a folder that does not exist yet, is empty or holds an older report.
+        runs: the runs' folders; of two runs on one kernel the later overrides the earlier.
+        target: a folder that does not exist yet, is empty or contains an older report.
 
     Raises:
-        UsageError: a folder holds no results, or the target something else.
+        UsageError: a run's folder has no results, or the target contains other files.
     """
     check_target(target)
     found = [(read_results(run), run) for run in runs]
@@ -73,12 +73,12 @@ def write(runs: Sequence[Path], target: Path) -> Path:
 def _write(runs: Sequence[tuple[Results, Path]], target: Path) -> None:
     for folder in (target, target / "data", target / "pictures"):
         folder.mkdir(parents=True)
-    scenarios = [one for results, run in runs for one in scenario_views(results, run)]
-    for one in scenarios:
-        content = json.dumps(_page(one, target), separators=(",", ":"))
-        # A line separator may stand in JSON but not in a script.
+    scenarios = [view for results, run in runs for view in scenario_views(results, run)]
+    for view in scenarios:
+        content = json.dumps(_page(view, target), separators=(",", ":"))
+        # U+2028 is allowed in JSON, but not in a script.
         script = content.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-        (target / "data" / f"{one.slug}.js").write_text(f"show({script});\n")
+        (target / "data" / f"{view.slug}.js").write_text(f"show({script});\n")
     for name in PLAIN_FILES:
         (target / name).write_text(text(name))
     for results, run in runs:
@@ -96,33 +96,33 @@ def _write(runs: Sequence[tuple[Results, Path]], target: Path) -> None:
     (target / "index.html").write_text(render("index.html", **values))
 
 
-def _page(one: ScenarioView, target: Path) -> dict[str, object]:
-    """Return what the page of a scenario shows."""
-    record = one.record
+def _page(view: ScenarioView, target: Path) -> dict[str, object]:
+    """Return the data of a scenario's page."""
+    record = view.record
     claims = load_claims()
     return {
-        "name": one.name,
-        "title": one.sentence,
-        "kernel": one.kernel,
-        "word": one.word,
+        "name": view.name,
+        "title": view.sentence,
+        "kernel": view.kernel,
+        "word": view.word,
         "topology": record.topology,
         "seconds": record.seconds,
-        "reason": one.failure or record.reason,
-        "stacks": one.stacks,
+        "reason": view.failure or record.reason,
+        "stacks": view.stacks,
         "claims": [(name, claims[name].sentence) for name in record.claims],
-        "paste": f"pytest '{record.nodeid}' --lab-kernel {one.kernel}",
-        "picture": _picture(one, target),
+        "paste": f"pytest '{record.nodeid}' --lab-kernel {view.kernel}",
+        "picture": _picture(view, target),
         "alt": f"topology {record.topology} at the end of the scenario",
-        "timeline": one.timeline(),
+        "timeline": view.timeline(),
     }
 
 
-def _picture(one: ScenarioView, target: Path) -> str:
-    """Draw the guest at the end of a scenario, once for all that look alike; return its path."""
-    seen = load_snapshot(one.evidence / "snapshot.json") if one.evidence else None
-    if seen is None or one.record.topology not in topologies():
+def _picture(view: ScenarioView, target: Path) -> str:
+    """Draw the guest at the end of a scenario; equal pictures share a file. Return its path."""
+    seen = load_snapshot(view.evidence / "snapshot.json") if view.evidence else None
+    if seen is None or view.record.topology not in topologies():
         return ""
-    drawn = picture(topologies()[one.record.topology], seen).svg()
+    drawn = picture(topologies()[view.record.topology], seen).svg()
     path = target / "pictures" / f"{digest(drawn)[:DIGITS]}.svg"
     path.write_text(drawn)
     return path.relative_to(target).as_posix()

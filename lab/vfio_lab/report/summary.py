@@ -1,4 +1,4 @@
-"""The summary for a reply: what was tested and what came of it, as plain text of 72 columns."""
+"""The summary for a reply: what was tested and the results, as plain text of 72 columns."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def summarize(results: Results, thread: str | None = None, base: Results | None 
     """Return the summary of a run.
 
     Args:
-        results: of the run.
-        thread: one thread's claims only, each with its verdict; all threads counted if not given.
-        base: results of another run to say what changed against.
+        results: the results of the run.
+        thread: list the claims of this thread with their verdicts; by default count all threads.
+        base: the results of another run to compare with.
 
     Raises:
         UsageError: there is no such thread.
     """
     claims = select(thread)
     verdicts = outcome_by_claim(results.scenarios, claims)
-    told = claims if thread else [one for one in claims if verdicts.get(one.id) in BAD]
+    listed = claims if thread else [claim for claim in claims if verdicts.get(claim.id) in BAD]
     parts = [
         _facts(results),
         _by_thread(claims, verdicts),
-        _verdicts(told, verdicts),
+        _verdicts(listed, verdicts),
         _failures(results, claims),
         _changes(results, base, claims) if base else [],
         [TESTED_BY],
@@ -48,7 +48,7 @@ def summarize(results: Results, thread: str | None = None, base: Results | None 
 
 
 def outcome_by_claim(records: Iterable[Record], claims: Iterable[Claim]) -> dict[str, Outcome]:
-    """Return the worst outcome of each claim's scenarios; nothing for claims that none tested."""
+    """Return the worst outcome of each claim's scenarios; untested claims are left out."""
     found: dict[str, Outcome] = {}
     known = {claim.id for claim in claims}
     for record in records:
@@ -58,7 +58,7 @@ def outcome_by_claim(records: Iterable[Record], claims: Iterable[Claim]) -> dict
 
 
 def _facts(results: Results) -> Iterator[str]:
-    topologies = Counter(one.topology for one in results.scenarios if one.topology)
+    topologies = Counter(record.topology for record in results.scenarios if record.topology)
     facts = {
         "tested": f"vfio-lab {metadata.version('vfio-lab')}, {moment(results.started)}",
         "kernel": f"{results.kernel['release']} ({results.kernel['name']})",
@@ -75,14 +75,16 @@ def _facts(results: Results) -> Iterator[str]:
 def _by_thread(claims: list[Claim], verdicts: Mapping[str, Outcome]) -> Iterator[str]:
     for thread in threads().values():
         mine = [
-            verdicts[one.id] for one in claims if one.thread == thread.id and one.id in verdicts
+            verdicts[claim.id]
+            for claim in claims
+            if claim.thread == thread.id and claim.id in verdicts
         ]
         if mine:
-            counted = Counter(WORDS[one] for one in mine)
-            said = ", ".join(f"{count} {word}" for word, count in counted.most_common())
-            yield from _folded(f"{thread.title}: {said}", 2)
+            counted = Counter(WORDS[outcome] for outcome in mine)
+            counts = ", ".join(f"{count} {word}" for word, count in counted.most_common())
+            yield from _folded(f"{thread.title}: {counts}", 2)
             if thread.link:
-                yield f"  {thread.link}"  # whole, so that it can be followed
+                yield f"  {thread.link}"  # not wrapped, so that the link works
 
 
 def _verdicts(claims: list[Claim], verdicts: Mapping[str, Outcome]) -> Iterator[str]:
@@ -96,7 +98,7 @@ def _failures(results: Results, claims: list[Claim]) -> Iterator[str]:
     known = {claim.id for claim in claims}
     for record in results.scenarios:
         if record.outcome in BAD and known.intersection(record.claims):
-            yield record.nodeid  # whole, so that it can be pasted
+            yield record.nodeid  # not wrapped, so that it can be copied
             for line in record.reason.splitlines()[:1]:
                 yield from _folded(f"    {line}", 4)
 
@@ -104,11 +106,12 @@ def _failures(results: Results, claims: list[Claim]) -> Iterator[str]:
 def _changes(results: Results, base: Results, claims: list[Claim]) -> Iterator[str]:
     before = outcome_by_claim(base.scenarios, claims)
     after = outcome_by_claim(results.scenarios, claims)
-    changed = [one for one in claims if before.get(one.id) != after.get(one.id)]
+    changed = [claim for claim in claims if before.get(claim.id) != after.get(claim.id)]
     yield f"Against {base.kernel['release']}: {len(changed) or 'no'} claims changed"
     for claim in changed:
         was, now = (
-            WORDS[each[claim.id]] if claim.id in each else "not tested" for each in (before, after)
+            WORDS[verdicts[claim.id]] if claim.id in verdicts else "not tested"
+            for verdicts in (before, after)
         )
         yield from _folded(f"{claim.id} {was} -> {now}: {claim.sentence}", 4)
 

@@ -1,4 +1,4 @@
-"""What the report shows of runs: scenarios in words, claims with their cells."""
+"""The report's view of runs: scenarios as text, claims with a cell for each kernel."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ LONGEST_TEXT = 20_000
 
 @dataclass(frozen=True)
 class ScenarioView:
-    """A scenario of a run, as the report shows it.
+    """A scenario of a run, as shown in the report.
 
     Args:
-        record: how it ended.
-        kernel: on which kernel.
-        evidence: its evidence folder, None if it left none.
+        record: the scenario's result.
+        kernel: the kernel's name.
+        evidence: the evidence folder, None if there is none.
     """
 
     record: Record
@@ -50,51 +50,51 @@ class ScenarioView:
 
     @property
     def name(self) -> str:
-        """The node ID without the folder that all scenarios are in."""
+        """The node ID without the folder of all scenarios."""
         return self.record.nodeid.removeprefix("scenarios/")
 
     @property
     def word(self) -> str:
-        """What the outcome says about its claims."""
+        """The verdict on the scenario's claims, as a word."""
         return WORDS[self.record.outcome]
 
     @cached_property
     def slug(self) -> str:
-        """Its name in addresses."""
+        """The scenario's name in URLs and file names."""
         return digest([self.kernel, self.record.nodeid])[:SLUG_DIGITS]
 
     @property
     def sentence(self) -> str:
-        """What it shows, in a sentence."""
+        """The sentence that the scenario shows."""
         scenario = scenario_catalogue().get(self.record.nodeid.partition("[")[0])
         return scenario.sentence if scenario else self.name
 
     @property
     def failure(self) -> str:
-        """How it failed, as pytest told it; empty if it did not."""
+        """The failure as reported by pytest; empty if it did not fail."""
         return self._text(FAILURE)
 
     @property
     def stacks(self) -> str:
-        """Where users whose calls did not return sleep in the kernel; empty if all returned."""
+        """Kernel stacks of users whose calls did not return; empty if all calls returned."""
         return self._text(STACKS)
 
     def _text(self, name: str) -> str:
-        """Return the end of a file of the evidence, empty if it is not there."""
+        """Return the end of an evidence file, empty if the file does not exist."""
         if self.evidence is None or not (self.evidence / name).exists():
             return ""
         return (self.evidence / name).read_text()[-LONGEST_TEXT:]
 
     def timeline(self) -> list[tuple[float, str, str, str]]:
-        """Return what happened: seconds since the guest woke, who, what, result.
+        """Return the events: seconds since the guest resumed, actor, action, result.
 
-        Of more than anybody reads the middle is left out, and said to be in the evidence.
+        In a long timeline the middle is replaced by a reference to the evidence.
         """
         path = self.evidence / "timeline.json" if self.evidence else None
         moments = json.loads(path.read_text()) if path and path.exists() else []
         scenario_views = [
-            (round(one["at"], 3), one["who"], one["what"][:LONGEST_WHAT], one["result"])
-            for one in moments
+            (round(moment["at"], 3), moment["who"], moment["what"][:LONGEST_WHAT], moment["result"])
+            for moment in moments
         ]
         if len(scenario_views) <= MOST_MOMENTS:
             return scenario_views
@@ -109,8 +109,8 @@ class ClaimRow:
 
     Args:
         claim: the claim.
-        cells: a word for each kernel, empty where no scenario ran.
-        scenarios: by name, with the places where each ran.
+        cells: a word for each kernel, empty if no scenario ran there.
+        scenarios: the scenarios by name, with a view for each run.
     """
 
     claim: Claim
@@ -119,7 +119,7 @@ class ClaimRow:
 
     @property
     def words(self) -> str:
-        """The different words of its cells."""
+        """The distinct words of the cells."""
         return " ".join(sorted(set(filter(None, self.cells))))
 
 
@@ -132,26 +132,26 @@ class Section:
 
 
 def scenario_views(results: Results, run: Path) -> Iterator[ScenarioView]:
-    """Yield the scenarios of a run, with their evidence below its folder."""
+    """Yield the scenarios of a run, with their evidence folders below the run's folder."""
     for record in results.scenarios:
         evidence = run / record.evidence if record.evidence else None
         yield ScenarioView(record, results.kernel["name"], evidence)
 
 
 def failures(scenarios: Iterable[ScenarioView]) -> list[ScenarioView]:
-    """Return those that failed, and those whose set-up did."""
-    return [one for one in scenarios if one.record.outcome in BAD]
+    """Return the scenarios that failed, including those whose setup failed."""
+    return [scenario for scenario in scenarios if scenario.record.outcome in BAD]
 
 
 def counts(records: Iterable[Record]) -> str:
-    """Return how many scenarios ended in each way, the worst first."""
+    """Return the number of scenarios by outcome, the worst first."""
     counted = Counter(record.outcome for record in records)
     order = sorted(counted, key=lambda outcome: -outcome.weight)
     return ", ".join(f"{counted[outcome]} {WORDS[outcome]}" for outcome in order) or "nothing"
 
 
 def headline(scenarios: Sequence[ScenarioView]) -> str:
-    """Return the verdict in a line."""
+    """Return the verdict as a line."""
     bad = len(failures(scenarios))
     if bad:
         return f"{bad} of {len(scenarios)} scenarios failed"
@@ -169,13 +169,16 @@ def sections(scenarios: Sequence[ScenarioView], runs: Sequence[Results]) -> list
 
 
 def _row(claim: Claim, scenarios: Sequence[ScenarioView], kernels: Sequence[str]) -> ClaimRow:
-    mine = [one for one in scenarios if claim.id in one.record.claims]
-    names = dict.fromkeys(one.name for one in mine)
+    mine = [scenario for scenario in scenarios if claim.id in scenario.record.claims]
+    names = dict.fromkeys(scenario.name for scenario in mine)
     verdicts = [
-        worst(one.record.outcome for one in mine if one.kernel == kernel) for kernel in kernels
+        worst(scenario.record.outcome for scenario in mine if scenario.kernel == kernel)
+        for kernel in kernels
     ]
     return ClaimRow(
         claim,
         tuple(WORDS[verdict] if verdict else "" for verdict in verdicts),
-        tuple((name, tuple(one for one in mine if one.name == name)) for name in names),
+        tuple(
+            (name, tuple(scenario for scenario in mine if scenario.name == name)) for name in names
+        ),
     )
