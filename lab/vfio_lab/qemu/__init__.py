@@ -1,1 +1,1 @@
-"""QEMU: what it can do, its command line, its process, its monitor and console."""
+"""QEMU: its capabilities, command line, process, monitor and console."""

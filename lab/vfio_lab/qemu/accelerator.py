@@ -1,4 +1,4 @@
-"""KVM or TCG: chosen by booting a kernel, since a /dev/kvm that opens may still run nothing."""
+"""Choose KVM or TCG by booting a kernel, since /dev/kvm may open but still run no kernel."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from vfio_lab.util.process import how_it_ended
 KVM = Path("/dev/kvm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BOOT = Path("/boot")
-# A kernel speaks within a second on most hosts; nested KVM under TCG has taken seven.
+# A kernel prints its first line within a second on most hosts; nested KVM under TCG took seven.
 TRIAL_S = 30.0
 # The earliest line that only a running kernel can print, past the decompressor.
 ALIVE = b"Linux version"
-# QEMU's report of a guest it cannot go on with; it then waits for ever.
+# QEMU prints this if it cannot continue a guest; it then waits forever.
 STUCK = (b"KVM internal error", b"KVM: entry failed", b"error: kvm run failed")
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """How guests run.
+    """The accelerator of guests.
 
     Args:
         name: `kvm` or `tcg`.
-        reason: why this one, one line.
+        reason: the reason for the choice, in one line.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Accelerator:
 
 
 def choose_accelerator(caps: QemuCaps, cache: Cache, bzimage: Path | None = None) -> Accelerator:
-    """Return how guests run here, having tried it once since this machine booted.
+    """Return the accelerator for guests on this host; KVM is tried once per boot of the host.
 
     Args:
         caps: the QEMU.
-        cache: where the answer is kept, and where a kernel to try may be.
-        bzimage: what to boot for a trial; else one of the cache, else one of /boot.
+        cache: the cache that keeps the result, and may have a kernel to try.
+        bzimage: the kernel to try, by default one from the cache or from /boot.
     """
     guests = caps.architecture.name
     if platform.machine() != guests:
@@ -62,7 +62,7 @@ def choose_accelerator(caps: QemuCaps, cache: Cache, bzimage: Path | None = None
         return Accelerator("tcg", f"{KVM} is closed to uid {os.geteuid()}: join the group kvm")
     bzimage = bzimage or _trial_kernel(cache)
     if bzimage is None:
-        return Accelerator("tcg", f"{KVM} opens, but there is no kernel yet to try it with")
+        return Accelerator("tcg", f"{KVM} opens, but there is no kernel yet to test it with")
     key = _trial_key(caps, bzimage)
 
     def judge(scratch: Path) -> None:
@@ -93,12 +93,12 @@ def _trial_key(caps: QemuCaps, bzimage: Path) -> str:
 
 
 def try_kvm(qemu: Path, bzimage: Path, patience_s: float = TRIAL_S) -> Accelerator:
-    """Boot a kernel under KVM until it speaks, gets stuck or runs out of time.
+    """Boot a kernel under KVM until it prints a line, gets stuck or runs out of time.
 
     Args:
         qemu: the binary.
         bzimage: the kernel.
-        patience_s: how long it may take to its first line, seconds.
+        patience_s: how long to wait for the first line, in seconds.
     """
     begun = time.monotonic()
     output = b""
@@ -113,9 +113,9 @@ def try_kvm(qemu: Path, bzimage: Path, patience_s: float = TRIAL_S) -> Accelerat
         return Accelerator("kvm", f"a kernel spoke {took_s:.1f} s after it was started under KVM")
     if is_blocked := next((word.decode() for word in STUCK if word in output), None):
         return Accelerator("tcg", f"{KVM} opens but runs no kernel: {is_blocked}")
-    said = output.decode(errors="replace").strip().splitlines()
+    lines = output.decode(errors="replace").strip().splitlines()
     if ended is not None:
-        last = said[-1] if said else "<no output>"
+        last = lines[-1] if lines else "<no output>"
         return Accelerator("tcg", f"{KVM} opens but QEMU {how_it_ended(ended)}: {last}")
     return Accelerator("tcg", f"{KVM} opens but a kernel stayed silent for {took_s:.1f} s")
 
@@ -128,7 +128,7 @@ def _trial(qemu: Path, bzimage: Path) -> Iterator[subprocess.Popen[bytes]]:
         os.fspath(qemu),
         "-nodefaults", "-no-user-config", "-no-reboot",
         "-display", "none",
-        # As guests have it; kernels without KVM_IOAPIC offer nothing else.
+        # The same as for guests; host kernels without KVM_IOAPIC support nothing else.
         "-machine", "q35,kernel-irqchip=split",
         "-accel", "kvm",
         "-cpu", "host",

@@ -1,7 +1,7 @@
-"""The command line of QEMU, a pure function of what the guest is made of.
+"""The command line of QEMU, as a pure function of the guest's hardware and files.
 
-A template and its clones differ in paths, in who sees writes to memory, and in `-incoming`:
-QEMU loads a saved state only into the machine that it was taken from.
+A template and its clones differ only in paths, in whether writes to memory are shared, and in
+`-incoming`: QEMU loads a saved state only into an identical machine.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from vfio_lab.hw.topology import Topology, Viommu
 from vfio_lab.hw.tree import Function
 from vfio_lab.qemu.capabilities import QemuCaps
 
-# A boot translates 86 MB, a scenario 20; when the buffer is full all is translated again. Memory
-# is taken as it fills, so that room to spare costs nothing.
+# TCG translates 86 MB of code for a boot and 20 MB for a scenario. A full buffer is flushed and
+# everything is translated again. Memory is allocated as the buffer fills, so spare size is free.
 TB_SIZE_MIB = 128
 # sizeof(sun_path) less its NUL, see unix(7).
 SOCKET_PATH_BYTES = 107
@@ -28,18 +28,18 @@ PANIC = "panic=-1"  # reset at once, which ends QEMU
 
 @dataclass(frozen=True)
 class BootFiles:
-    """What a guest boots from, or wakes up from.
+    """The files that a guest boots or resumes from.
 
     Args:
         kernel: the bzImage, or a vmlinux that QEMU can start.
-        image: root file system, the first disk.
-        fstype: its type.
-        modules: squashfs for /lib/modules.
-        payload: plain tar.
-        ram: file that holds the guest's memory: written to by a template, copied on write by
-            a clone; None keeps memory anonymous.
-        state: file with a template's device state, which makes the guest its clone.
-        initramfs: what the kernel starts with, None if it mounts the image itself.
+        image: the root file system, the first disk.
+        fstype: the type of the root file system.
+        modules: the squashfs for /lib/modules.
+        payload: the payload, a plain tar.
+        ram: the file with the guest's memory: a template writes it, a clone maps it copy-on-write;
+            None uses anonymous memory.
+        state: the file with a template's device state, for a clone of the template.
+        initramfs: the initramfs, None if the kernel mounts the image itself.
         kernel_args: further words for the kernel's command line.
     """
 
@@ -54,20 +54,21 @@ class BootFiles:
     kernel_args: tuple[str, ...] = ()
 
     def without_state(self) -> BootFiles:
-        """Return the same guest booting afresh, in memory of its own."""
+        """Return the same files for a fresh boot in anonymous memory."""
         return replace(self, ram=None, state=None)
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a guest's wires end.
+    """The host's ends of a guest's console, monitor and agent port.
 
     Args:
-        folder: gets console.log, and the sockets that are not inherited.
-        name: the guest's name, in process lists.
-        qmp_fd: connected socket for the monitor that QEMU inherits; None listens on qmp.sock.
+        folder: the folder for console.log, and for sockets that are not inherited.
+        name: the guest's name, for process lists.
+        qmp_fd: a connected socket for the monitor that QEMU inherits; None listens on qmp.sock.
         agent_fd: the same for the agent; None listens on agent.sock.
-        interactive: console and monitor on the terminal instead, and nobody at the agent's port.
+        interactive: connect console and monitor to the terminal, and leave the agent's port
+            unconnected.
 
     Raises:
         UsageError: the path of a socket would be too long.
@@ -80,7 +81,7 @@ class RunFiles:
     interactive: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a folder in which no socket can be."""
+        """Check that the paths of sockets in the folder are short enough."""
         if self.interactive:
             return
         for fd, path in ((self.qmp_fd, self.qmp_socket), (self.agent_fd, self.agent_socket)):
@@ -99,12 +100,12 @@ class RunFiles:
 
     @property
     def qmp_socket(self) -> Path:
-        """Where the monitor listens when no socket is inherited."""
+        """The path on which the monitor listens if no socket is inherited."""
         return self.folder / "qmp.sock"
 
     @property
     def agent_socket(self) -> Path:
-        """Where the agent's port listens when no socket is inherited."""
+        """The path on which the agent's port listens if no socket is inherited."""
         return self.folder / "agent.sock"
 
 
@@ -113,15 +114,15 @@ def argv(
 ) -> list[str]:
     """Return the command line of a guest.
 
-    With neither `boot.ram` nor `boot.state` it boots in memory of its own, with `ram` alone it
-    boots as a template, with both it waits for a monitor's `migrate-incoming` and runs.
+    Without `boot.ram` and `boot.state` the guest boots in anonymous memory. With `ram` only it
+    boots as a template. With both it waits for the command `migrate-incoming` and then runs.
 
     Args:
-        topology: its hardware.
+        topology: the guest's hardware.
         caps: the QEMU to be started.
         accelerator: `tcg` or `kvm`.
-        boot: what it starts from.
-        run: where its wires end.
+        boot: the files that it starts from.
+        run: the host's ends of its console, monitor and agent port.
 
     Raises:
         HostError: this QEMU lacks a device of the topology.
@@ -134,7 +135,7 @@ def argv(
         *_memory(topology, boot),
         *_kernel(topology, caps.architecture, boot),
         *_wires(run),
-        *_furniture(topology, boot),
+        *_infrastructure(topology, boot),
         *_under_test(topology),
         *(["-incoming", "defer"] if boot.state else []),
     ]
@@ -168,7 +169,7 @@ def _machine(topology: Topology, architecture: Architecture, accelerator: str) -
         "-cpu", cpu,
         "-smp", str(topology.cpus),
         "-rtc", "base=utc",
-        *(word for each in architecture.machine_globals for word in ("-global", each)),
+        *(word for setting in architecture.machine_globals for word in ("-global", setting)),
         *_viommu(topology),
     ]
     # fmt: on
@@ -244,7 +245,7 @@ def _socket(name: str, fd: int | None, path: Path) -> str:
     return f"socket,id={name},path={_value(path)},server=on,wait=off"
 
 
-def _furniture(topology: Topology, boot: BootFiles) -> list[str]:
+def _infrastructure(topology: Topology, boot: BootFiles) -> list[str]:
     disks = {"image": boot.image, "modules": boot.modules, "payload": boot.payload}
     blockdevs = [
         word
@@ -266,7 +267,7 @@ def _furniture(topology: Topology, boot: BootFiles) -> list[str]:
         "-object", "rng-builtin,id=entropy",
         "-device", _device(topology, "rng", "rng=entropy"),
         "-device", _device(topology, "panic"),
-        "-device", "vmcoreinfo",  # where a guest says how to read its core
+        "-device", "vmcoreinfo",  # lets the guest pass vmcoreinfo, which a core needs
     ]
     # fmt: on
 
@@ -289,7 +290,7 @@ def _under_test(topology: Topology) -> list[str]:
     for number, function in enumerate(topology.endpoints, start=1):
         if "nvme-subsys" in function.model.needs:
             words += ["-device", "nvme-subsys,id=nvme-subsys,nqn=vfio-lab"]
-        words += [word for one in function.model.objects for word in ("-object", one)]
+        words += [word for definition in function.model.objects for word in ("-object", definition)]
         words += ["-device", _plugged(function, number)]
     return words
 
@@ -314,5 +315,5 @@ def _switch(value: bool) -> str:
 
 
 def _value(value: object) -> str:
-    # A comma would begin the next option; QEMU takes two for one.
+    # A comma would begin the next option; QEMU reads a double comma as a comma.
     return str(value).replace(",", ",,")

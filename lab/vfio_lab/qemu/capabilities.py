@@ -1,4 +1,4 @@
-"""What the QEMU on this host is, found out by asking it once."""
+"""The capabilities of the host's QEMU, which is asked once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vfio_lab.errors import HostError
 
 OLDEST = (8, 0, 0)
 ANSWER_TIMEOUT_S = 20.0
-# Releases of Debian whose own QEMU is too old; their backports have a newer one.
+# Debian releases whose QEMU is too old; their backports have a newer version.
 NEEDS_BACKPORTS = frozenset({"bullseye", "bookworm"})
 
 _QUESTIONS: tuple[dict[str, object], ...] = (
@@ -35,9 +35,9 @@ class QemuCaps:
     Args:
         binary: the executable.
         version: major, minor, micro.
-        devices: names of the device types that it has.
-        digest: changes whenever the binary does.
-        architecture: of its guests.
+        devices: the names of its device types.
+        digest: a digest that changes with the binary.
+        architecture: the architecture of its guests.
     """
 
     binary: Path
@@ -51,14 +51,14 @@ class QemuCaps:
         return f"{type(self).__name__}({dotted(self.version)})"
 
     def missing(self, devices: Collection[str]) -> list[str]:
-        """Return those of `devices` that this QEMU lacks, in order of name."""
+        """Return the names in `devices` that this QEMU lacks, sorted."""
         return sorted(set(devices) - self.devices)
 
     def require(self, devices: Collection[str], what: str) -> None:
         """Check that this QEMU has all `devices` that `what` needs.
 
         Raises:
-            HostError: it lacks some; names them.
+            HostError: some are missing; the error names them.
         """
         if missing := self.missing(devices):
             raise HostError(
@@ -71,10 +71,10 @@ class QemuCaps:
 
 @cache
 def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
-    """Return what the QEMU on PATH can do, asking it once a process.
+    """Return the capabilities of the QEMU on the PATH; it is asked once per process.
 
     Raises:
-        HostError: there is none, it does not run, it is too old, or it has no igb.
+        HostError: there is no QEMU, it does not run, it is too old, or it has no igb.
     """
     found = shutil.which(binary)
     if found is None:
@@ -95,7 +95,7 @@ def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
 
 
 def dotted(version: Iterable[int]) -> str:
-    """Return a version as people write it."""
+    """Return a version in dotted form."""
     return ".".join(str(part) for part in version)
 
 

@@ -1,4 +1,4 @@
-"""What a guest's console says: its tail, its panics, and complaints no scenario may cause."""
+"""A guest's console: its last lines, its panics, and complaints that no scenario may cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPORT_LINES = 30
 LONGEST_REPORT_LINES = 150
 LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 
-# How reports begin in kernel/panic.c (WARNING), lib/bug.c and mm (BUG), mm/slub.c,
+# The first lines of reports by kernel/panic.c (WARNING), lib/bug.c and mm (BUG), mm/slub.c,
 # arch/x86/kernel/{dumpstack,traps}.c (Oops), kernel/locking/lockdep.c, mm/kasan, lib/ubsan.c,
 # kernel/rcu/{tree_stall,tree_exp,tasks}.h, kernel/hung_task.c, kernel/watchdog.c, mm/kmemleak.c.
 _COMPLAINTS = {
@@ -35,7 +35,7 @@ _COMPLAINTS = {
     "list": r"list_(?:add|del) corruption",
 }
 _FATAL = frozenset({"panic", "Oops", "BUG", "lockup"})
-# Their reports end in a line of their own; what is read in between belongs to them.
+# These reports end with a known line; everything in between belongs to the report.
 _WITH_END = frozenset({"panic", "UBSAN", "WARN", "Oops", "refcount", "BUG", "list"})
 _END = "---[ end "
 _BEGIN = "---[ cut here ]---"
@@ -50,12 +50,12 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\
 
 @dataclass(frozen=True)
 class Complaint:
-    """A report by the kernel that something in it is wrong.
+    """A report of an error by the kernel.
 
     Args:
         kind: `WARN`, `lockdep`, `KASAN`, ...
         headline: the line that begins it, without its time stamp.
-        report: that line and those around it, as many as a reader needs.
+        report: that line and the relevant lines around it.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Complaint:
 
 
 def read_console(path: Path) -> str:
-    """Return a console's text without control sequences; empty when there is none."""
+    """Return a console's text without control sequences, empty if there is none."""
     try:
         return _CONTROL.sub("", path.read_text(errors="replace"))
     except FileNotFoundError:
@@ -72,15 +72,14 @@ def read_console(path: Path) -> str:
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
-    """Return a console's last lines, empty when there are none."""
+    """Return a console's last lines, empty if there are none."""
     return "\n".join(read_console(path)[-TAIL_BYTES:].splitlines()[-lines:])
 
 
 def complaints(text: str) -> list[Complaint]:
     """Return the kernel's complaints in a console or kernel log, in order.
 
-    Lines that continue a report are not counted again: a WARN's own `---[ end trace` and what
-    lies between belong to it.
+    Lines inside a report are not counted again: a WARN ends with its `---[ end trace`.
     """
     lines = text.splitlines()
     found: list[Complaint] = []
@@ -98,7 +97,7 @@ def complaints(text: str) -> list[Complaint]:
 
 
 def _begin(lines: list[str], headline: int) -> int:
-    """Return where a report begins: a WARN's own message comes before its headline."""
+    """Return where a report begins: the message of a WARN precedes its headline."""
     for index in range(headline - 1, max(headline - 4, -1), -1):
         if _BEGIN in lines[index]:
             return index
@@ -106,7 +105,7 @@ def _begin(lines: list[str], headline: int) -> int:
 
 
 def _end(lines: list[str], begin: int) -> int | None:
-    """Return where the report that begins there has ended, None if it does not say."""
+    """Return where the report that begins there ends, None if it has no end line."""
     for index, line in enumerate(lines[begin : begin + LONGEST_REPORT_LINES], begin):
         if _END in line:
             return index + 1
@@ -116,12 +115,12 @@ def _end(lines: list[str], begin: int) -> int | None:
 
 
 def last_words(path: Path) -> str | None:
-    """Return the line with which the guest's last words began, None if it had none.
+    """Return the headline that explains a guest's end, None if there are no complaints.
 
-    That is the first complaint that no kernel survives, else the first of all.
+    It is the first fatal complaint, or else the first complaint.
     """
     found = complaints(read_console(path))
-    found.sort(key=lambda each: each.kind not in _FATAL)
+    found.sort(key=lambda complaint: complaint.kind not in _FATAL)
     return found[0].headline if found else None
 
 

@@ -1,8 +1,8 @@
-"""The lifetime of a QEMU process, and nothing else.
+"""The lifetime of a QEMU process.
 
-It dies with the thread that started it: by the kernel's hand (PR_SET_PDEATHSIG), so that even
-`kill -9` of a test run leaves nothing behind. A guest that may be kept has a supervisor as its
-parent, which dies with the run unless the run keeps the guest: see `vfio_lab.qemu.supervisor`.
+The kernel kills QEMU when the thread that started it dies (PR_SET_PDEATHSIG), so that even a
+`kill -9` of a test run leaves nothing behind. The parent of a guest that may be kept is a
+supervisor, which dies with the run unless the run keeps the guest: see `vfio_lab.qemu.supervisor`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from vfio_lab.errors import GuestKilled, GuestLost, LaunchError, QemuCrashed
 from vfio_lab.util.deadline import Deadline
 
-# The parent may die between fork and prctl; then the signal would never come.
+# If the parent dies between fork and prctl, there is no signal, so check the parent's PID.
 # A crash leaves a core beside the log, where the host's core_pattern is as the kernel has it.
 GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; ulimit -c unlimited 2>/dev/null; exec "$@"'
 KILLED_POLITELY = "terminating on signal"  # QEMU's words, softmmu/runstate.c
@@ -36,7 +36,7 @@ class Qemu:
     Args:
         process: the child.
         argv: its command line.
-        log: what it wrote to stdout and stderr.
+        log: the file with its stdout and stderr.
         supervisor: the socket to the supervisor, if `process` is one.
     """
 
@@ -57,8 +57,8 @@ class Qemu:
 
         Args:
             argv: the command line, the binary first.
-            log: file for its stdout and stderr.
-            inherit: descriptors that the command line names.
+            log: the file for its stdout and stderr.
+            inherit: descriptors that the command line refers to.
             keepable: whether `keep` may be called.
 
         Raises:
@@ -76,10 +76,10 @@ class Qemu:
         return cls(process, tuple(argv), log, ours)
 
     def keep(self, *wires: int) -> None:
-        """Leave it running when this process has ended; it must have been launched as keepable.
+        """Let QEMU run on after this process ends; it must have been launched as keepable.
 
         Args:
-            wires: descriptors whose close would end the guest.
+            wires: descriptors that must stay open for the guest to live.
         """
         if self.supervisor is None:
             raise ValueError("it has no supervisor")
@@ -88,7 +88,7 @@ class Qemu:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self.process.poll() is not None
 
     def await_end(self, deadline: Deadline) -> bool:
@@ -107,7 +107,7 @@ class Qemu:
         return QemuCrashed if code < 0 else GuestLost
 
     def how_it_ended(self) -> str:
-        """Return the exit in words, with what QEMU printed."""
+        """Return a description of the exit, with QEMU's output."""
         code = self.process.poll()
         output = self.log.read_text(errors="replace").strip()
         if code is None:
@@ -119,7 +119,7 @@ class Qemu:
         return f"QEMU {ending}" + (f", saying: {output[-2000:]}" if output else "")
 
     def kill(self) -> None:
-        """End the process at once and reap it; a clone has nothing worth saving."""
+        """Kill the process and reap it; a clone has no data to save."""
         if not self.ended:
             self.process.kill()
         self.process.wait()
@@ -128,7 +128,7 @@ class Qemu:
 
 
 def guarded(argv: Sequence[str]) -> list[str]:
-    """Return a command line whose process dies with this thread."""
+    """Return a command line whose process is killed when this thread dies."""
     return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", GUARD, str(os.getpid()), *argv]
 
 
@@ -145,7 +145,7 @@ def _start(
                 stderr=subprocess.STDOUT,
                 pass_fds=tuple(inherit),
                 cwd=log.parent,
-                start_new_session=True,  # Ctrl-C is for us; we decide when the guest ends
+                start_new_session=True,  # Ctrl-C is for this process, which then ends the guest
             )
     except OSError as error:
         raise LaunchError(f"cannot start {name}", seen=str(error)) from error

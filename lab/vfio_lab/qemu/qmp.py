@@ -1,4 +1,4 @@
-"""QEMU's monitor, made synchronous; the only importer of qemu.qmp."""
+"""A synchronous client of QEMU's monitor; the only module that imports qemu.qmp."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Qmp:
     Args:
         sock: our end of the socket that QEMU inherited.
         name: the guest's name, for errors.
-        log: file that gets every message, a JSON line each with its time.
+        log: the file for all messages, one JSON line per message, with its time.
         error_context: more fields for errors, gathered when QEMU is gone.
 
     Raises:
@@ -71,8 +71,8 @@ class Qmp:
             arguments: the command's arguments; `_` in a name stands for `-`.
 
         Raises:
-            QmpRefusal: QEMU says no.
-            DeadlineExceeded: QEMU says nothing.
+            QmpRefusal: QEMU answered with an error.
+            DeadlineExceeded: QEMU did not answer in time.
             GuestLost: QEMU is gone.
         """
         sent = {name.replace("_", "-"): value for name, value in arguments.items()}
@@ -93,10 +93,10 @@ class Qmp:
         return value
 
     def await_event(self, event: str, *, deadline: Deadline) -> dict[str, Any]:
-        """Return the first event of that name not yet returned, waiting for it if need be.
+        """Return the next event of that name that was not yet returned; wait for it if necessary.
 
         Raises:
-            DeadlineExceeded: it did not come.
+            DeadlineExceeded: the event did not arrive in time.
             GuestLost: QEMU is gone.
         """
         while True:
@@ -127,26 +127,26 @@ class Qmp:
         return Path(self._log.name)
 
     def close(self) -> None:
-        """Disconnect and forget; QEMU runs on. Idempotent."""
+        """Disconnect; QEMU continues to run. Idempotent."""
         if self._loop.is_closed():
             return
         try:
             self._run(self._client.disconnect(), "disconnect", Deadline.after(1))
         except (LabError, QMPError, EOFError):
-            pass  # it was dying before we hung up, which is all we wanted
+            pass  # QEMU closed the connection first
         finally:
             self._loop.close()
             self._log.close()
 
     async def _next_event(self) -> Message:
-        """Return the next event; unlike the client's own wait, end when the connection does."""
+        """Return the next event; unlike the client's own wait, stop when the connection closes."""
         event = asyncio.ensure_future(self._client.events.get())
         change = asyncio.ensure_future(self._client.runstate_changed())
         try:
             if self._client.runstate is Runstate.RUNNING:
                 await asyncio.wait((event, change), return_when=asyncio.FIRST_COMPLETED)
             else:
-                await asyncio.sleep(0)  # an event that is there already is taken now
+                await asyncio.sleep(0)  # take an event that has already arrived
             if not event.done():
                 raise EOFError("QEMU hung up")
             return event.result()

@@ -27,17 +27,17 @@ def supervise(run: socket.socket, inherited: Sequence[int], command: Sequence[st
 
     Args:
         run: the socket to the run, which may send the guest's descriptors through it.
-        inherited: descriptors that QEMU gets; they are closed here.
+        inherited: descriptors that QEMU inherits; the supervisor closes its own copies.
         command: QEMU's command line.
     """
     qemu = subprocess.Popen(guarded(command), pass_fds=inherited, stdin=subprocess.DEVNULL)
-    for fd in inherited:  # else QEMU's end would not be the end of its wires
+    for fd in inherited:  # otherwise QEMU's peers would see no end of file when QEMU ends
         os.close(fd)
     ended = os.pidfd_open(qemu.pid)
     watched: list[int | socket.socket] = [ended, run]
     while ended not in (ready := select(watched, [], [])[0]):
         if run in ready:
-            kept = socket.recv_fds(run, 1, WIRES)[0]  # received descriptors stay open unused
+            kept = socket.recv_fds(run, 1, WIRES)[0]  # received descriptors are only kept open
             if not kept:
                 qemu.kill()
             watched = [ended]
@@ -45,12 +45,14 @@ def supervise(run: socket.socket, inherited: Sequence[int], command: Sequence[st
 
 
 def main() -> None:
-    """Keep one QEMU, and end as it does."""
+    """Supervise a QEMU, and exit with its exit code."""
     run, inherited, *command = sys.argv[1:]
     fds = [int(fd) for fd in inherited.split(",") if fd]
     code = supervise(socket.socket(fileno=int(run)), fds, command)
     if code < 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core would be ours, not QEMU's
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (0, 0)
+        )  # a core dump would be this process's, not QEMU's
         if -code not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
