@@ -111,7 +111,7 @@ def test_scenarios_of_a_project_are_what_commands_run(project):
     with standing_in(project.parent):
         assert by_claim()["MY01"] == ("scenarios/test_mine.py::test_it",)
         assert by_claim()["A02"]
-        assert runs.Choice().words == ["scenarios", "-n", "2"]
+        assert runs.Choice().words == ["scenarios"]
         before = runs.sources()
         (project.parent / "scenarios/test_mine.py").write_text("")
         assert runs.sources() != before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,8 +16,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import click
 
 from vfio_lab.campaign import runs
 from vfio_lab.campaign.results import Outcome, Record, Results
@@ -30,6 +29,7 @@ from vfio_lab.util.files import write_whole
 from vfio_lab.util.process import pipeline
 from vfio_lab.util.project import VARIABLE
 
+LOG = logging.getLogger(__name__)
 KIND = "bisect"
 # git bisect run: 0 good, 125 skip, 1 to 127 bad, from 128 on it gives up.
 GOOD, BAD, SKIP, ABORT = 0, 1, 125, 128
@@ -99,7 +99,7 @@ def choice(scenario: str) -> Choice:
     options = ("--runxfail",)
     if "::" in scenario or scenario.endswith(".py"):
         return Choice(paths=(scenario,), options=options, jobs=1)
-    return Choice(expression=scenario, options=options, jobs=runs.jobs())
+    return Choice(expression=scenario, options=options, jobs=runs.possible_jobs())
 
 
 def judge_commit(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> CommitVerdict:
@@ -234,7 +234,7 @@ def _check_ends(
         gittree.git(work, "checkout", "--quiet", "--detach", commit)
         found = judge_commit(work, scenarios, where, cache)
         write_verdict(found, where)
-        click.echo(str(found), err=True)
+        LOG.info("%s", found)
         if found.code in (SKIP, ABORT):
             raise BuildError(str(found), where=Path(found.evidence))
         if found.code != expected:
@@ -249,6 +249,7 @@ def _check_ends(
 def _drive(work: Path, scenario: str, where: Path) -> str:
     """Let git bisect run us, and return what it said."""
     command: Sequence[str] = [*COMMAND, "--evidence", str(where), scenario]
+    told = set(read_verdicts(where))
     with progress.task("Bisecting") as task:
         step = 0
 
@@ -258,9 +259,8 @@ def _drive(work: Path, scenario: str, where: Path) -> str:
                 step += 1
                 total = step + int(match[2])
                 task.update(step - 1, total)
-                click.echo(f"step {step} of about {total}", err=True)
-            elif line.startswith("vfio-lab: "):
-                click.echo(line.removeprefix("vfio-lab: "), err=True)
+                _tell_new(where, told)
+                LOG.info("step %d of about %d", step, total)
 
         # git said the first step when the bisection was started.
         log = where / "git.log"
@@ -272,7 +272,16 @@ def _drive(work: Path, scenario: str, where: Path) -> str:
             env=gittree.quiet(work) | {VARIABLE: os.fspath(home()[0])},
             accepted=range(256),
         )
+        _tell_new(where, told)
     return log.read_text(errors="replace")
+
+
+def _tell_new(where: Path, told: set[str]) -> None:
+    """Say the verdicts that have been written down since the last time."""
+    for commit, found in read_verdicts(where).items():
+        if commit not in told:
+            told.add(commit)
+            LOG.info("%s", found)
 
 
 def _line(reason: str) -> str:

@@ -52,6 +52,11 @@ class Line:
         """Whether the kernels disagree."""
         return len(set(self.cells)) > 1
 
+    @property
+    def judged(self) -> bool:
+        """Whether a scenario ran on any of the kernels."""
+        return not {None, Outcome.SKIPPED}.issuperset(self.cells)
+
 
 def lines(runs: Sequence[Results]) -> list[Line]:
     """Return the claims of some runs, those that differ first."""
@@ -61,6 +66,14 @@ def lines(runs: Sequence[Results]) -> list[Line]:
             by_claim[claim].append(row.records)
     found = [_line(claim, by_claim[claim]) for claim in sorted(by_claim, key=claims.order)]
     return sorted(found, key=lambda line: not line.differs)
+
+
+def claim_tally(table: Sequence[Line]) -> str:
+    """Return how many claims there are, how many differ, and how many nothing is known of."""
+    parts = [f"{len(table)} claims", f"{sum(line.differs for line in table)} differ"]
+    not_judged = sum(not line.judged for line in table)
+    parts += [f"{not_judged} not judged: skipped on every kernel"] if not_judged else []
+    return ", ".join(parts)
 
 
 def table_text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Iterator[str]:

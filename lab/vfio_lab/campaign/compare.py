@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.campaign.runs import BAD
+from vfio_lab.errors import LabError
 
 ABSENT = "not run"
+SOUND, BROKEN, CANNOT_JUDGE = 0, 1, LabError.exit_code
 # Random tokens, addresses and counts differ from one failure to the next.
 VARYING = re.compile(r"[0-9a-f-]*\d[0-9a-f-]*")
 
@@ -34,9 +37,25 @@ class Difference:
         return len({_essence(record) for record in self.records}) > 1
 
     @property
+    def failed_before_too(self) -> bool:
+        """Whether it fails on the first kernel and on the last, and so tells nothing of either."""
+        return all(_has_verdict(one) and one.outcome in BAD for one in self._ends)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the last kernel was put to the test."""
+        before, after = self._ends
+        known = before is None or before.judged
+        return known and _has_verdict(after) and not self.failed_before_too
+
+    @property
+    def _ends(self) -> tuple[Record | None, Record | None]:
+        return self.records[0], self.records[-1]
+
+    @property
     def worsened(self) -> bool:
         """Whether the last kernel breaks what the first one does not."""
-        before, after = self.records[0], self.records[-1]
+        before, after = self._ends
         was_bad = before is not None and before.outcome in BAD
         bad = after is not None and after.outcome in BAD and after.judged
         return bad and not was_bad
@@ -56,12 +75,42 @@ def rows(runs: Sequence[Results]) -> list[Difference]:
     ]
 
 
+def exit_code(found: Sequence[Difference]) -> int:
+    """Return 1 if a scenario got worse, 0 if none of those that were judged did, else 125."""
+    if any(one.worsened for one in found):
+        return BROKEN
+    return SOUND if any(one.judged for one in found) else CANNOT_JUDGE
+
+
+def exit_code_of_all(found: Sequence[Difference]) -> int:
+    """Return 1 if a scenario fails on any of the kernels, 0 if none does, 125 if none ran."""
+    ran = [record.outcome for one in found for record in one.records if _has_verdict(record)]
+    if not ran:
+        return CANNOT_JUDGE
+    return BROKEN if BAD.intersection(ran) else SOUND
+
+
+def difference_tally(found: Sequence[Difference]) -> str:
+    """Return how many scenarios there are, how many differ, and which could not be judged."""
+    parts = [f"{len(found)} scenarios", f"{sum(one.differs for one in found)} differ"]
+    before_too = sum(one.failed_before_too for one in found)
+    others = sum(not one.judged for one in found) - before_too
+    parts += [f"{before_too} not judged: failed before too"] if before_too else []
+    parts += [f"{others} not judged: skipped or not run"] if others else []
+    return ", ".join(parts)
+
+
 def told(record: Record | None) -> str:
     """Return how a scenario ended, and why, in one line."""
     if record is None:
         return ABSENT
     reason = " ".join(record.reason.removeprefix("AssertionError: ").split())
     return f"{record.outcome.value}: {reason}" if reason else record.outcome.value
+
+
+def _has_verdict(record: Record | None) -> TypeGuard[Record]:
+    """Return whether a scenario ran, and on a guest that the host did not lose."""
+    return record is not None and record.judged and record.outcome is not Outcome.SKIPPED
 
 
 def _claims(nodeid: str, by_run: Sequence[Mapping[str, Record]]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vfio_lab.campaign import runs
+from vfio_lab.campaign.compare import BROKEN, CANNOT_JUDGE, SOUND
 from vfio_lab.campaign.results import Outcome
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
@@ -112,6 +113,41 @@ def read_mutants(kernel: str, folder: Path | None = None) -> list[Mutant]:
     return list(join("fault", parts).values())
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which scenarios judge faults.
+
+    Args:
+        scenarios: node IDs or files, instead of those that cover a fault.
+        expression: which of them, as for pytest -k; all if not given.
+        jobs: guests at a time, at most.
+    """
+
+    scenarios: tuple[str, ...]
+    expression: str | None
+    jobs: int
+
+    def choice(self, fault: Mutant) -> Choice:
+        """Return what is run on a fault, until something fails."""
+        covers = self.scenarios or fault.covers
+        return Choice(covers, self.expression, options=("-x",), jobs=self.jobs)
+
+
+def mutant_tally(found: Sequence[MutationResult]) -> str:
+    """Return how many faults are as they should be, and how many could not be judged."""
+    good = sum(one.as_expected for one in found)
+    unknown = sum(not one.judged for one in found)
+    words = f"{good} of {len(found)} as they should be"
+    return f"{words}, {unknown} not judged" if unknown else words
+
+
+def mutants_exit_code(found: Sequence[MutationResult]) -> int:
+    """Return 1 if a verdict is not as it should be, 125 if one is missing, else 0."""
+    if any(one.judged and not one.as_expected for one in found):
+        return BROKEN
+    return SOUND if found and all(one.judged for one in found) else CANNOT_JUDGE
+
+
 def run_baseline(kernel: str) -> Mutant:
     """Return the fault that is none: scenarios that notice it notice our rebuild."""
     covers = _covers(FOLDER, "vf_token/test_match.py")
@@ -128,13 +164,13 @@ def choose_mutants(faults: Sequence[Mutant], count: int | None) -> list[Mutant]:
 
 
 def try_all(
-    faults: Sequence[Mutant], expression: str | None, where: Path, cache: Cache
+    faults: Sequence[Mutant], plan: Plan, where: Path, cache: Cache
 ) -> Iterator[MutationResult]:
     """Build each fault and run the scenarios that cover it, until one of them notices.
 
     Args:
         faults: of one kernel.
-        expression: which of the covering scenarios, as for pytest -k; all if not given.
+        plan: which scenarios.
         where: folder for the evidence.
         cache: where kernels are kept.
 
@@ -143,6 +179,7 @@ def try_all(
     """
     kernel = faults[0].kernel
     tree = ktree.ensure_tree(kernel, cache)
+    without = Unbroken(kernel, where)
     with (
         ktree.branch(tree, f"{kernel}-faults") as bench,
         progress.task(f"Trying faults on kernel {kernel}", len(faults)) as task,
@@ -151,22 +188,49 @@ def try_all(
             task.update(number, note=fault.name)
             try:
                 made = trial.patched_in(bench, tree, fault.patches, cache)
-                yield _try(fault, made, expression, where / f"{kernel}-{fault.name}")
+                yield _try(fault, made, plan, without)
             except BuildError as error:
                 yield MutationResult(fault, "", f"{error.what}: {error.seen}", judged=False)
 
 
-def _try(fault: Mutant, kernel: Kernel, expression: str | None, where: Path) -> MutationResult:
-    choice = Choice(fault.covers, expression, options=("-x",), jobs=runs.jobs())
+class Unbroken:
+    """The kernel without a fault: a scenario that fails there too has noticed nothing.
+
+    Args:
+        kernel: the packaged kernel's name.
+        where: folder for the evidence.
+    """
+
+    def __init__(self, kernel: str, where: Path) -> None:
+        self.kernel = kernel
+        self.where = where
+        self._passes: dict[str, bool] = {}
+
+    def passes(self, nodeid: str) -> bool:
+        """Return whether a scenario passes there; it is run once."""
+        if nodeid not in self._passes:
+            where = self.where / f"{self.kernel}-without" / str(len(self._passes))
+            title = f"Running {nodeid.rpartition('::')[2]} without a fault"
+            found = runs.run_scenarios(self.kernel, Choice((nodeid,)), where, title)
+            self._passes[nodeid] = not any(one.outcome in runs.BAD for one in found.scenarios)
+        return self._passes[nodeid]
+
+
+def _try(fault: Mutant, kernel: Kernel, plan: Plan, without: Unbroken) -> MutationResult:
+    where = without.where / f"{fault.kernel}-{fault.name}"
+    title = f"Running scenarios on {fault.name}"
     try:
-        found = runs.run_scenarios(
-            kernel.bzimage.parent, choice, where, f"Running scenarios on {fault.name}"
-        )
+        found = runs.run_scenarios(kernel.bzimage.parent, plan.choice(fault), where, title)
+        failed = [
+            record for record in found.scenarios if record.outcome in runs.BAD and record.judged
+        ]
+        for record in failed:
+            if without.passes(record.nodeid):
+                return MutationResult(fault, record.nodeid, record.reason)
     except LabError as error:
         return MutationResult(fault, "", error.what, judged=False)
-    for record in found.scenarios:
-        if record.outcome in runs.BAD and record.judged:
-            return MutationResult(fault, record.nodeid, record.reason)
+    if failed:  # and nothing ran after it
+        return MutationResult(fault, "", f"{failed[0].nodeid} failed before too", judged=False)
     judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
     return MutationResult(fault, "", "" if judged else "no scenario could judge it", judged)
 

@@ -40,6 +40,21 @@ class Outcome(enum.Enum):
         return list(Outcome).index(self)
 
 
+def phase_outcome(when: str, word: str, *, xfailed: bool) -> Outcome:
+    """Return what pytest's report of one phase says of its scenario.
+
+    Args:
+        when: the phase: `setup`, `call`, `teardown`; another word if a worker was lost.
+        word: `passed`, `failed` or `skipped`.
+        xfailed: whether the scenario was expected to fail.
+    """
+    if word == "failed":
+        return Outcome.FAILED if when == "call" else Outcome.ERROR
+    if word == "skipped":
+        return Outcome.KNOWN if xfailed else Outcome.SKIPPED
+    return Outcome.PASSED
+
+
 @dataclass(frozen=True)
 class Record:
     """How one scenario ended.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import json
 import os
-import re
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vfio_lab.campaign import results
+from vfio_lab.campaign.report_log import OnEnd, RunProgress, follow_reports
 from vfio_lab.campaign.results import Outcome, Results
 from vfio_lab.errors import (
     BuildError,
@@ -30,18 +33,7 @@ KIND = "verdicts"
 KEPT = 32
 GUESTS_A_CORE = 2
 MOST_JOBS = 16
-# pytest -v, with workers: `[gw1] [ 42%] PASSED scenarios/...`.
-PERCENT = re.compile(r"\[ *(\d+)%\]")
-ENDED = re.compile(r"\[gw\d+\] \[ *\d+%\] ([A-Z]+) (.*?) *$")
-WORDS = {
-    "PASSED": Outcome.PASSED,
-    "SKIPPED": Outcome.SKIPPED,
-    "XFAIL": Outcome.KNOWN,
-    "FAILED": Outcome.FAILED,
-    "ERROR": Outcome.ERROR,
-}
-Heard = Callable[[str, Outcome], None]
-NOTHING_CHOSEN, USAGE = 5, 2
+NOTHING_CHOSEN, NO_SUCH_SCENARIO, USAGE = 5, 4, 2
 # -P, as the folder of an installed lab has modules such as `qemu`, which would be imported.
 PYTEST = (sys.executable, "-P", "-m", "pytest")
 BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
@@ -61,7 +53,7 @@ class Choice:
         paths: files, folders or node IDs, relative to the project.
         expression: pytest's -k.
         options: further words for pytest.
-        jobs: guests at a time.
+        jobs: guests at a time, at most.
     """
 
     paths: tuple[str, ...] = field(default_factory=all_scenarios)
@@ -69,12 +61,22 @@ class Choice:
     options: tuple[str, ...] = ()
     jobs: int = 2
 
+    @classmethod
+    def asked(cls, scenarios: tuple[str, ...], expression: str | None, jobs: int | None) -> Choice:
+        """Return what a user asks for.
+
+        Args:
+            scenarios: node IDs or files, relative to the project; all scenarios if there is none.
+            expression: pytest's -k.
+            jobs: guests at a time, at most; as many as this host can run if not given.
+        """
+        return cls(scenarios or all_scenarios(), expression, jobs=jobs or possible_jobs())
+
     @property
     def words(self) -> list[str]:
         """What pytest is told."""
-        chosen = [] if self.expression is None else ["-k", self.expression]
-        spread = ["-n", str(self.jobs)] if self.jobs > 1 else []
-        return [*self.paths, *chosen, *spread, *self.options]
+        words = [] if self.expression is None else ["-k", self.expression]
+        return [*self.paths, *words, *self.options]
 
 
 def run_scenarios(
@@ -82,43 +84,60 @@ def run_scenarios(
     choice: Choice,
     where: Path,
     title: str,
-    heard: Heard = lambda _nodeid, _outcome: None,
+    on_end: OnEnd = lambda _nodeid, _outcome: None,
 ) -> Results:
-    """Run scenarios on a kernel.
+    """Run scenarios on a kernel, as many at a time as there are and as the choice allows.
 
     Args:
         kernel: a packaged kernel's name or a path, as for --lab-kernel.
         choice: which scenarios.
         where: folder for the evidence and the log.
         title: what to call the step.
-        heard: told of each scenario as it ends, by node ID and outcome; by workers only.
+        on_end: told of each scenario as it ends, by node ID and outcome.
 
     Raises:
         UsageError: no scenario was chosen.
         HostError: this host cannot run them.
         BuildError: nothing could be judged.
     """
+    count = len(chosen_scenarios(choice))
+    workers = min(choice.jobs, count)
+    words = ["--lab-kernel", os.fspath(kernel), "--lab-artifacts", os.fspath(where), *choice.words]
+    spread = ["-n", str(workers)] if workers > 1 else []
     log = where / "pytest.log"
-    options = ["--lab-kernel", os.fspath(kernel), "--lab-artifacts", os.fspath(where)]
-    command = [*PYTEST, "-v", *options, *choice.words]
-    with progress.task(title, 100) as task:
-
-        def follow(line: str) -> None:
-            if (match := PERCENT.search(line)) is not None:
-                task.update(int(match[1]))
-            if (match := ENDED.match(line)) is not None and match[1] in WORDS:
-                heard(match[2], WORDS[match[1]])
-
-        codes = range(256)
-        code = pipeline(
-            "run scenarios", command, log=log, on_line=follow, cwd=home()[0], accepted=codes
-        )
+    with (
+        progress.task(title, count) as task,
+        follow_reports(RunProgress(task, count, on_end)) as reports,
+    ):
+        code = _pytest("run scenarios", [*words, *spread, "-v", f"--report-log={reports}"], log)
     found = sorted(where.glob(f"*/{results.RESULTS}"))
     # Told to stop at the first failure, workers call it an interruption.
     judged = code in (0, 1) or (code == USAGE and "-x" in choice.options)
     if judged and found:
         return results.read_results(found[-1].parent)
     raise _failure(code, log)
+
+
+@functools.cache
+def chosen_scenarios(choice: Choice) -> tuple[str, ...]:
+    """Return the node IDs of the scenarios of a choice.
+
+    Raises:
+        UsageError: there is none.
+        HostError: pytest cannot collect them.
+    """
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-") as folder:
+        listed, log = Path(folder, "chosen.json"), Path(folder, "pytest.log")
+        words = [*choice.words, "--collect-only", "-q", f"--lab-list={listed}"]
+        code = _pytest("collect scenarios", words, log)
+        if code != 0:
+            raise _failure(code, log)
+        return tuple(json.loads(listed.read_text()))
+
+
+def _pytest(what: str, words: Sequence[str], log: Path) -> int:
+    command = [*PYTEST, *words]
+    return pipeline(what, command, log=log, cwd=home()[0], accepted=range(256))
 
 
 def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache: Cache) -> Results:
@@ -154,7 +173,7 @@ def sources() -> str:
     return digest({str(path): file_digest(path) for path in sorted(files) if path.is_file()})
 
 
-def jobs() -> int:
+def possible_jobs() -> int:
     """Return how many guests this host runs at a time: guests sleep about half their time."""
     return min(GUESTS_A_CORE * host.cores(), MOST_JOBS)
 
@@ -165,10 +184,11 @@ def _keep(found: Results, scratch: Path) -> None:
 
 def _failure(code: int, log: Path) -> LabError:
     tail = log.read_text(errors="replace")
-    if code == NOTHING_CHOSEN:
+    if code in (NOTHING_CHOSEN, NO_SUCH_SCENARIO):
         return UsageError(
             "no scenario is chosen by that",
             seen="none collected",
+            tail=tail,
             hint="see `pytest --collect-only -q`",
         )
     kind = HostError if code == USAGE else BuildError

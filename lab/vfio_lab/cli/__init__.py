@@ -15,6 +15,7 @@ import click
 
 from vfio_lab.errors import HostError, LabError
 from vfio_lab.util.files import full, no_space
+from vfio_lab.util.messages import show_log
 
 NAME = "vfio-lab"
 INTERRUPTED = 130
@@ -74,6 +75,7 @@ class Lab(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> None:
         """Run the command line and exit with the error's exit code."""
+        show_log()
         extra["standalone_mode"] = False
         # Clean up scratch folders and worktrees, as after Ctrl-C.
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))

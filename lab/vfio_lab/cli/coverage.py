@@ -21,7 +21,7 @@ def coverage(name: str | None, expression: str | None) -> None:
 
     cache = Cache.default().open()
     where = new_evidence("coverage")
-    choice = runs.Choice(expression=expression, jobs=runs.jobs())
+    choice = runs.Choice(expression=expression, jobs=runs.possible_jobs())
     with counts.instrumented(name or packaged.kernel_catalogue().default, cache) as (made, bench):
         runs.run_scenarios(
             made.bzimage.parent, choice, where, f"Running scenarios on kernel {made.name}"

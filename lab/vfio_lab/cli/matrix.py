@@ -8,29 +8,33 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.cli.options import no_jail
+from vfio_lab.cli.options import no_jail, scenario_choice, split_scenarios
 
 NARROWEST_COLUMNS = 60
 
 
 @click.command()
-@click.argument("kernels", metavar="KERNEL...", nargs=-1, required=True)
-@click.option("-k", "expression", metavar="EXPR", help="Select scenarios, as for pytest -k.")
+@click.argument("words", metavar="KERNEL... [SCENARIO]...", nargs=-1, required=True)
+@scenario_choice
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a web page too.")
 @no_jail
 @click.pass_context
-def matrix(
+def matrix(  # noqa: PLR0913, PLR0917 - the options of the command
     context: click.Context,
-    kernels: tuple[str, ...],
+    words: tuple[str, ...],
     expression: str | None,
+    jobs: int | None,
     as_json: bool,
     page: Path | None,
 ) -> None:
     """Run the scenarios on several kernels: claims down, kernels across, differences first.
 
-    A KERNEL is a packaged kernel or a path, as for `pytest --lab-kernel`. Exits with 1 if a claim
-    is broken on any of the kernels.
+    A KERNEL is a packaged kernel or a path, as for `pytest --lab-kernel`. A SCENARIO is a node ID
+    or a file of scenarios; all run if none is named.
+
+    Exits with 0 if scenarios ran and none failed, 1 if one failed on any of the kernels, 125 if
+    none could run.
     """
     from vfio_lab.campaign import claim_table as tables
     from vfio_lab.campaign import compare, runs
@@ -40,8 +44,9 @@ def matrix(
     from vfio_lab.util.files import write_whole
 
     cache = Cache.default().open()
+    kernels, scenarios = split_scenarios(words)
     made = [selector.ensure_kernel(name, cache) for name in kernels]
-    choice = runs.Choice(expression=expression, jobs=runs.jobs())
+    choice = runs.Choice.asked(scenarios, expression, jobs)
     where = new_evidence("matrix")
     places = [
         name if built.lasting else built.bzimage.parent
@@ -58,10 +63,7 @@ def matrix(
         width = max(NARROWEST_COLUMNS, shutil.get_terminal_size().columns)
         for line in tables.table_text(names, table, width):
             click.echo(line)
-        differing = sum(line.differs for line in table)
-        click.echo(f"{len(table)} claims, {differing} differ; evidence: {where}")
+        click.echo(f"{tables.claim_tally(table)}; evidence: {where}")
     if page is not None:
         write_whole(page.absolute(), tables.table_page(names, table), 0o644)
-    records = (record for row in compare.rows(found) for record in row.records)
-    judged = {record.outcome for record in records if record is not None and record.judged}
-    context.exit(1 if judged & runs.BAD else 0)
+    context.exit(compare.exit_code_of_all(compare.rows(found)))

@@ -10,6 +10,7 @@ import click
 
 from vfio_lab.util import jail
 
+SCENARIO_FILE = ".py"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -23,6 +24,26 @@ def no_jail(command: F) -> F:
         help="Build untrusted code without a jail.",
     )
     return option(command)
+
+
+def scenario_choice(command: F) -> F:
+    """Add `-k` and `-n`, which say which scenarios to run and how many at a time."""
+    expression = click.option(
+        "-k", "expression", metavar="EXPR", help="Some of the scenarios only, as for pytest -k."
+    )
+    jobs = click.option(
+        "-n",
+        "jobs",
+        type=click.IntRange(min=1),
+        help="Guests at a time, at most; by default what this host can run.",
+    )
+    return expression(jobs(command))
+
+
+def split_scenarios(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return words that name no scenarios, and those that do: node IDs and files of scenarios."""
+    named = tuple(one for one in words if "::" in one or one.endswith(SCENARIO_FILE))
+    return tuple(one for one in words if one not in named), named
 
 
 def _turn_off(_context: click.Context, _option: click.Parameter, given: bool) -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 import click
 
 from vfio_lab.campaign.compare import Difference
+from vfio_lab.campaign.report_log import OnEnd
 from vfio_lab.campaign.results import Outcome, Results
-from vfio_lab.campaign.runs import Heard
-from vfio_lab.cli.options import no_jail
+from vfio_lab.cli.options import no_jail, scenario_choice, split_scenarios
 from vfio_lab.errors import BuildError
 
 
 @click.command("try")
-@click.argument("patches", metavar="SERIES.mbox|PATCH|A..B...", nargs=-1, required=True)
+@click.argument("words", metavar="SERIES.mbox|PATCH|A..B... [SCENARIO]...", nargs=-1, required=True)
 @click.option(
     "--on", "name", help="Packaged kernel to apply the patches to; the newest by default."
 )
-@click.option("-k", "expression", metavar="EXPR", help="Select scenarios, as for pytest -k.")
+@scenario_choice
 @click.option(
     "-C",
     "repository",
@@ -32,17 +32,20 @@ from vfio_lab.errors import BuildError
 @click.pass_context
 def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     context: click.Context,
-    patches: tuple[str, ...],
+    words: tuple[str, ...],
     name: str | None,
     expression: str | None,
+    jobs: int | None,
     repository: Path,
     as_json: bool,
 ) -> None:
     """Apply patches to a packaged kernel, and show which scenarios then end differently.
 
     A series that changes drivers/vfio only rebuilds the modules it touches; any other series needs
-    an incremental build. Exits with 0 if nothing got worse, 1 if something did, 125 if a patch does
-    not apply or compile.
+    an incremental build. A SCENARIO is a node ID or a file of scenarios; all run if none is named.
+
+    Exits with 0 if scenarios judged the patches and none got worse, 1 if one got worse, 125 if none
+    could judge them: they do not apply or compile, or what ran failed before too.
     """
     from vfio_lab.campaign import compare, runs
     from vfio_lab.cli.evidence import new_evidence
@@ -50,12 +53,13 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     from vfio_lab.util.cache import Cache
 
     cache = Cache.default().open()
+    patches, scenarios = split_scenarios(words)
     chosen = name or packaged.kernel_catalogue().default
     packaged.kernel_catalogue().spec(chosen)
     found = series.read_series(patches, repository)
     base = packaged.ensure_packaged_kernel(chosen, cache)
     made = trial.patched(chosen, found, cache)
-    choice = runs.Choice(expression=expression, jobs=runs.jobs())
+    choice = runs.Choice.asked(scenarios, expression, jobs)
     where = new_evidence("try")
     before = runs.cached(base, chosen, choice, where / "before", cache)
     title = f"Running scenarios on kernel {made.name}"
@@ -63,18 +67,18 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     if not after.scenarios:
         raise BuildError("no scenario could be judged", where=where)
     rows = compare.rows([before, after])
-    differing = [row for row in rows if row.differs]
+    shown = [row for row in rows if row.differs or row.failed_before_too]
     if as_json:
-        click.echo(json.dumps([difference_record(row) for row in differing], indent=1))
+        click.echo(json.dumps([difference_record(row) for row in shown], indent=1))
     else:
         click.echo(f"{chosen} with {'; '.join(patch.name for patch in found)}:")
-        for row in differing:
+        for row in shown:
             print_difference(row)
-        click.echo(f"{len(rows)} scenarios, {len(differing)} differ; evidence: {where}")
-    context.exit(1 if any(row.worsened for row in rows) else 0)
+        click.echo(f"{compare.difference_tally(rows)}; evidence: {where}")
+    context.exit(compare.exit_code(rows))
 
 
-def at_once(before: Results) -> Heard:
+def at_once(before: Results) -> OnEnd:
     """Return a callback that reports each scenario whose outcome differs, as soon as it ends."""
     from rich.text import Text
 
@@ -82,13 +86,13 @@ def at_once(before: Results) -> Heard:
 
     expected = {record.nodeid: record.outcome for record in before.scenarios}
 
-    def heard(nodeid: str, outcome: Outcome) -> None:
+    def on_end(nodeid: str, outcome: Outcome) -> None:
         was = expected.get(nodeid, outcome)
         if outcome is not was:
             line = f"{nodeid}: {was.value} before, {outcome.value} now"
             progress.display().say(Text(line))
 
-    return heard
+    return on_end
 
 
 def print_difference(row: Difference) -> None:
@@ -96,7 +100,7 @@ def print_difference(row: Difference) -> None:
     from vfio_lab.campaign import compare
     from vfio_lab.spec import claims
 
-    click.echo(f"\n{row.nodeid}")
+    click.echo(f"\n{row.nodeid}{'' if row.judged else ' (not judged)'}")
     for claim in row.claims:
         click.echo(f"  {claim}     {claims.load_claims()[claim].sentence}")
     for when, record in zip(("before", "after"), row.records, strict=True):
@@ -108,4 +112,10 @@ def difference_record(row: Difference) -> dict[str, object]:
     from vfio_lab.campaign import compare
 
     before, after = (compare.told(record) for record in row.records)
-    return {"scenario": row.nodeid, "claims": row.claims, "before": before, "after": after}
+    return {
+        "scenario": row.nodeid,
+        "claims": row.claims,
+        "judged": row.judged,
+        "before": before,
+        "after": after,
+    }

@@ -7,14 +7,13 @@ that the next state of the tree costs what it changed: below drivers/vfio alone,
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
-
-import click
 
 from vfio_lab.errors import BuildError
 from vfio_lab.kernels import (
@@ -32,6 +31,7 @@ from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.files import write_whole
 
+LOG = logging.getLogger(__name__)
 KIND = "foreign"  # the products
 MIRRORS = "mirror"
 STATE = "state.json"
@@ -155,7 +155,7 @@ def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> TreeState
         bench.configure()
         state.asked = asked
         if lacking := bench.refused():
-            click.echo(f"{bench.job.name} has no CONFIG_{', CONFIG_'.join(lacking)}", err=True)
+            LOG.warning("%s has no CONFIG_%s", bench.job.name, ", CONFIG_".join(lacking))
     _write(bench.work, state)
     return state
 

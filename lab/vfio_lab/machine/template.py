@@ -8,14 +8,13 @@ privately and loads the state: the kernel copies pages only as they are written.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-
-import click
 
 from vfio_lab.errors import BuildError
 from vfio_lab.hw.topology import Topology
@@ -35,6 +34,7 @@ from vfio_lab.util.deadline import Deadline
 from vfio_lab.vfio import VfioUser
 from vfio_lab.workloads import selftests
 
+LOG = logging.getLogger(__name__)
 SETTLE_TIMEOUT_S = 60.0
 FREEZE_TIMEOUT_S = 60.0
 USERS_IN_RESERVE = 4
@@ -183,7 +183,7 @@ class GuestFactory:
             kind,
             key,
             lambda scratch: _freeze(cold, scratch, log, title),
-            on_wait=lambda: click.echo(f"{title}: another run is at it; waiting", err=True),
+            on_wait=lambda: LOG.info("%s: another run is at it; waiting", title),
         )
         self.cache.prune(kind, kept, idle_s)
         files = replace(cold.files, ram=entry / "ram", state=entry / "state")
