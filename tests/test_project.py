@@ -159,6 +159,12 @@ def test_a_claim_that_is_not_understood_is_refused(project, words):
         load_claims()
 
 
+@pytest.mark.parametrize("project", [("topologies.py", "TOPOLOGIES = 1 / 0")], indirect=True)
+def test_a_module_that_cannot_be_imported_is_named(project):
+    with standing_in(project), pytest.raises(UsageError, match=f"{project}/topologies.py cannot"):
+        topologies()
+
+
 def test_a_project_is_found_from_below_and_named_by_a_variable(project, monkeypatch):
     below, elsewhere = project / "spec", project.parent.parent
     with standing_in(below):

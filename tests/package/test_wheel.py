@@ -1,8 +1,11 @@
 """The lab as people install it: a wheel, used in an empty folder and in a project of theirs."""
 
+import re
+
 import pytest
 
 import vfio_lab
+from vfio_lab.util import resources
 
 SCENARIO = "test_vf_opens_with_the_token_its_pf_user_set"
 FILE = "scenarios/vf_token/test_match.py"
@@ -57,6 +60,18 @@ def test_a_project_that_init_makes_proves_its_claim(installed, elsewhere):
     assert "MYL01" in installed("vfio-lab", "matrix", "7.3", cwd=project)
     assert {path.name for path in (project / ".artifacts").iterdir()} >= {"verdicts.json"}
     assert not (elsewhere.parent / "state").exists()
+
+
+def test_what_the_page_adds_to_the_project_runs(installed, elsewhere):
+    page = (resources.root() / "docs/project.md").read_text()
+    blocks = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 5
+    installed("vfio-lab", "init", "my-lab", cwd=elsewhere)
+    for name, text in blocks:
+        with (elsewhere / "my-lab" / name).open("a") as file:
+            file.write(f"\n\n{text}")
+    said = installed("pytest", "scenarios/test_edu.py", cwd=elsewhere / "my-lab")
+    assert "1 passed" in said
 
 
 def test_init_leaves_a_folder_that_holds_something_alone(installed, elsewhere):

@@ -54,7 +54,7 @@ class Extension:
         """
         if not (self.folder / f"{module}.py").is_file():
             return default
-        found: Any = importlib.import_module(f"{self.package}.{module}")
+        found = _imported(self.folder / f"{module}.py", f"{self.package}.{module}")
         if not hasattr(found, name):
             raise UsageError(f"{self.folder / module}.py has no {name}", hint="docs/project.md")
         made: T = getattr(found, name)
@@ -106,6 +106,13 @@ def join(what: str, parts: Iterable[tuple[object, Mapping[str, T]]]) -> Registry
                 )
             found[name], places[name] = value, place
     return Registry(what, found)
+
+
+def _imported(path: Path, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UsageError(f"{path} cannot be imported", seen=repr(error)) from error
 
 
 def _extension(package: str, named_by: str) -> Extension:
