@@ -1,1 +1,1 @@
-"""Kernels: how to have one, bring one or change one."""
+"""Kernels for guests: build packaged ones, use foreign ones, apply changes."""

@@ -1,4 +1,4 @@
-"""The bzImage: what it says of itself, and the vmlinux inside.
+"""The bzImage: its header, and the vmlinux inside.
 
 Source: Documentation/arch/x86/boot.rst; include/xen/interface/elfnote.h for the PVH entry.
 """
@@ -27,7 +27,7 @@ PAYLOAD = struct.Struct("<II")
 PAYLOAD_AT = 0x248
 SECTOR_BYTES = 0x200
 LONGEST_VERSION = 256
-# Behind the compressed data the build appends its original size.
+# The build appends the uncompressed size to the compressed data.
 SIZE_BYTES = 4
 ELF = b"\x7fELF"
 # XEN_ELFNOTE_PHYS32_ENTRY (18) of the owner "Xen": QEMU starts such a vmlinux by itself.
@@ -55,11 +55,11 @@ FORMATS: Mapping[bytes, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True)
 class BzImage:
-    """A bzImage that was read.
+    """A bzImage and the facts in its header.
 
     Args:
         path: the file.
-        banner: release, builder and build number, as they follow "Linux version".
+        banner: release, builder and build number, as printed after "Linux version".
     """
 
     path: Path
@@ -67,10 +67,10 @@ class BzImage:
 
     @classmethod
     def read(cls, path: Path) -> BzImage:
-        """Return what a bzImage says of itself.
+        """Read the header of a bzImage.
 
         Raises:
-            UsageError: the file cannot be read, or is no bzImage.
+            UsageError: the file cannot be read, or is not a bzImage.
         """
         try:
             with path.open("rb") as file:
@@ -88,20 +88,20 @@ class BzImage:
 
     @property
     def release(self) -> str:
-        """What `uname -r` will say."""
+        """The release, as `uname -r` will print it."""
         return self.banner.partition(" ")[0]
 
     @property
     def version(self) -> Version:
-        """The stable release it was made from, which its release name may hide.
+        """The stable release that it was built from, which the release name may not contain.
 
         Raises:
-            UsageError: its banner has no version.
+            UsageError: the banner has no version.
         """
         return version_of(self.release, self.banner)
 
     def vmlinux(self) -> bytes | None:
-        """Return the kernel inside if QEMU can start it without the decompressor, else None.
+        """Return the vmlinux inside if QEMU can start it without the decompressor, else None.
 
         Under TCG the kernel's own decompressor takes seconds.
         """

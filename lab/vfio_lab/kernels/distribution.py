@@ -1,6 +1,6 @@
-"""Kernels that a distribution built, by name: `debian/bookworm`. Nothing is compiled.
+"""Kernels built by distributions, by name: `debian/bookworm`. Nothing is compiled.
 
-Source: images/distributions.toml names them.
+Source: images/distributions.toml lists them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ KIND = "distribution"
 
 @dataclass(frozen=True)
 class Distribution:
-    """A distribution's kernel as the catalogue has it.
+    """A distribution's kernel, as listed in the catalogue.
 
     Args:
-        name: `debian/bookworm`.
-        about: what it is.
-        source: its packages.
+        name: the name, such as `debian/bookworm`.
+        about: a description.
+        source: the packages that contain it.
     """
 
     name: str
@@ -35,8 +35,8 @@ class Distribution:
     source: ksource.Wanted
 
     def key(self, packages: tuple[apt.Package, ...]) -> str:
-        """Return the cache key of the kernel made from certain packages."""
-        sums = [each.sha256 for each in packages]
+        """Return the cache key of the kernel for certain package versions."""
+        sums = [package.sha256 for package in packages]
         inputs = {"recipe": foreign.packing_digest(), "name": self.name, "packages": sums}
         return digest(inputs)[:16]
 
@@ -66,11 +66,11 @@ def find_distribution_kernel(name: str, cache: Cache) -> Kernel | None:
 
 
 def ensure_distribution_kernel(name: str, cache: Cache) -> Kernel:
-    """Return a distribution's kernel, fetching and packing it if need be.
+    """Return a distribution's kernel; fetch and pack it if necessary.
 
     Args:
         name: a key of `distribution_catalogue()`.
-        cache: where packages and kernels are kept.
+        cache: the cache that keeps packages and kernels.
 
     Raises:
         HostError: a tool, disk space or the network is missing.
@@ -99,7 +99,7 @@ def ensure_distribution_kernel(name: str, cache: Cache) -> Kernel:
 
 
 def remove_distribution_kernel(name: str, cache: Cache) -> int:
-    """Delete every product of a distribution's kernel, and return how many there were."""
+    """Delete all builds of a distribution's kernel, and return how many there were."""
     keys = [
         key for key in cache.keys(KIND) if kernels.read_kernel(cache.path(KIND, key)).name == name
     ]

@@ -1,7 +1,7 @@
 """The initramfs of a kernel whose drivers for disks and file systems are modules.
 
-It holds one static program (`images/early.c`), those modules and their order; it is made without
-root and without any tool but the compiler.
+It contains a static program (`images/early.c`), those modules and their order. Creating it needs
+no root and no tool but the compiler.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ WORD_BYTES = 4
 
 @dataclass(frozen=True)
 class BootEntry:
-    """One entry of an initramfs.
+    """An entry of an initramfs.
 
     Args:
-        name: its path, without a leading slash.
+        name: the path, without a leading slash.
         mode: type and permissions.
-        data: its content.
+        data: the content.
         device: major and minor number of a device node.
     """
 
@@ -41,19 +41,22 @@ class BootEntry:
 
 
 def initramfs(init: bytes, modules: Sequence[Module]) -> bytes:
-    """Return the archive; the same content makes the same bytes.
+    """Return a reproducible archive.
 
     Args:
-        init: the first process.
-        modules: what it loads, in this order.
+        init: the program of the first process.
+        modules: the modules that it loads, in this order.
     """
-    order = "".join(f"/lib/{each.place.name}\n" for each in modules)
+    order = "".join(f"/lib/{module.place.name}\n" for module in modules)
     entries = [
         BootEntry("dev", stat.S_IFDIR | 0o755),
-        # Until devtmpfs is mounted the first process would have nobody to tell what is wrong.
+        # Before devtmpfs is mounted, the first process needs this node to report errors.
         BootEntry("dev/console", stat.S_IFCHR | 0o600, device=CONSOLE),
         BootEntry("lib", stat.S_IFDIR | 0o755),
-        *(BootEntry(f"lib/{each.place.name}", stat.S_IFREG | 0o644, each.data) for each in modules),
+        *(
+            BootEntry(f"lib/{module.place.name}", stat.S_IFREG | 0o644, module.data)
+            for module in modules
+        ),
         BootEntry("modules", stat.S_IFREG | 0o644, order.encode()),
         BootEntry("init", stat.S_IFREG | 0o755, init),
         BootEntry(TRAILER, 0),
@@ -62,11 +65,11 @@ def initramfs(init: bytes, modules: Sequence[Module]) -> bytes:
 
 
 def compiled(scratch: Path, log: Path) -> bytes:
-    """Return the first process, compiled.
+    """Compile the program of the first process and return it.
 
     Args:
-        scratch: an empty file's place.
-        log: what the compiler says.
+        scratch: the path of the output file.
+        log: the file for the compiler's output.
 
     Raises:
         HostError: there is no compiler.
@@ -79,7 +82,7 @@ def compiled(scratch: Path, log: Path) -> bytes:
 
 
 def _newc(entry: BootEntry, number: int) -> Iterator[bytes]:
-    """Yield an entry in cpio's format newc.
+    """Yield the bytes of an entry in cpio's format newc.
 
     Source: Documentation/driver-api/early-userspace/buffer-format.rst
     """

@@ -1,7 +1,7 @@
-"""A user's source tree, built with the lab's options in a mirror of its own.
+"""A user's source tree, built with the lab's options in a separate mirror.
 
-The tree is never written to, and may be dirty, configured or built in place. The mirror stays, so
-that the next state of the tree costs what it changed: below drivers/vfio alone, a few objects.
+The tree is never written to; it may be dirty, configured or built in place. The mirror is kept, so
+that a build compiles only what changed: for a change below drivers/vfio, a few objects.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 KIND = "foreign"  # the products
 MIRRORS = "mirror"
 STATE = "state.json"
-# A product is some 12 MB; a mirror shares the tree's files where it can, its objects are 300 MB.
+# A product is about 12 MB. A mirror's objects are 300 MB; its sources are shared where possible.
 PRODUCTS_KEPT = 24
 MIRRORS_KEPT = 4
 IDLE_S = 900.0
@@ -45,14 +45,14 @@ LABEL_DIGITS = 8
 
 @dataclass
 class TreeState:
-    """What is known of a mirror.
+    """The recorded state of a mirror.
 
     Args:
-        tree: what it mirrors.
-        files: what it holds, and the stamps that the tree's own files had.
-        asked: digest of the options it is configured with.
-        base: the product of its last whole build, empty if there was none.
-        pending: what has changed since then.
+        tree: the mirrored tree.
+        files: the mirror's files, with the stamps of the tree's files.
+        asked: the digest of the options that it is configured with.
+        base: the product of the last full build, empty if there was none.
+        pending: the files that changed since the last full build.
         targets: the modules below drivers/vfio and those they need.
     """
 
@@ -65,22 +65,22 @@ class TreeState:
 
     @property
     def modules_suffice(self) -> bool:
-        """Whether an earlier image will do."""
+        """Whether rebuilding the modules is enough."""
         inside = (PurePath(name).is_relative_to(ktree.VFIO) for name in self.pending)
         return bool(self.base) and all(inside)
 
 
 def ensure_tree_kernel(tree: Path, cache: Cache) -> Kernel:
-    """Return the kernel of a source tree as it is now, building what has changed.
+    """Return the kernel of a source tree in its current state; build what has changed.
 
     Args:
-        tree: top of the sources.
-        cache: where mirrors and products are kept.
+        tree: the top folder of the sources.
+        cache: the cache that keeps mirrors and products.
 
     Raises:
-        UsageError: its sources cannot be told from what a build in place left.
+        UsageError: the sources cannot be distinguished from the output of a build in place.
         HostError: a tool or disk space is missing.
-        BuildError: it does not compile.
+        BuildError: the kernel does not compile.
     """
     tree = tree.resolve()
     version = kbuild.version(tree)
@@ -110,26 +110,26 @@ def ensure_tree_kernel(tree: Path, cache: Cache) -> Kernel:
 
 
 def build_folder(tree: Path, cache: Cache) -> Path:
-    """Return where a tree's kernel is compiled: unstripped modules and vmlinux are there."""
+    """Return the build folder of a tree's kernel, with unstripped modules and vmlinux."""
     return cache.root / MIRRORS / _mirror_key(tree) / "src" / kbuild.OUT
 
 
 def options(version: kconfig.Series) -> tuple[kconfig.Option, ...]:
-    """Return what every kernel of a version is asked for."""
+    """Return the options for every kernel of a version."""
     known = kernels.kernel_catalogue()
     return kconfig.merge_options(known.spec(known.default).options, (), version)
 
 
 @contextmanager
 def _mirror(tree: Path, cache: Cache) -> Iterator[Path]:
-    """Give the folder of a tree's mirror, locked."""
+    """Yield the folder of a tree's mirror, locked."""
     key = _mirror_key(tree)
     folder = cache.root / MIRRORS / key
     with cache.lock(MIRRORS, key):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.utime(folder)
         yield folder
-    others = sorted(folder.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
+    others = sorted(folder.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in others[MIRRORS_KEPT:]:
         with cache.lock(MIRRORS, old.name):
             shutil.rmtree(old, ignore_errors=True)
@@ -140,7 +140,7 @@ def _mirror_key(tree: Path) -> str:
 
 
 def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> TreeState:
-    """Bring the mirror to the tree's state, and configure it if it asks for something else."""
+    """Update the mirror to the tree's state, and configure it if the options changed."""
     state = _read(bench.work, tree)
     # If we are interrupted here, the record of changes since the last full build is lost.
     _write(bench.work, replace(state, base=""))
@@ -172,13 +172,13 @@ def _make(bench: kbuild.Bench, product: Path, state: TreeState, key: str) -> Non
 
 
 def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: TreeState) -> bool:
-    """Build the modules below drivers/vfio alone; return whether that was enough."""
+    """Build the modules below drivers/vfio only; return whether that was enough."""
     try:
         bench.compile(*state.targets)
     except BuildError as error:
         if "modpost" not in (error.tail or ""):
             raise
-        return False  # they need a module that they did not need before
+        return False  # they now depend on another module
     kernel = kernels.read_kernel(base)
     made = [bench.out / name for name in state.targets]
     kmodules.product(kernel, made, product, bench.log("pack"))
@@ -188,7 +188,11 @@ def _make_modules(bench: kbuild.Bench, base: Path, product: Path, state: TreeSta
 def _read(folder: Path, tree: Path) -> TreeState:
     try:
         return TreeState(**json.loads((folder / STATE).read_text()))
-    except (OSError, ValueError, TypeError):  # none yet, or an older lab's
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+    ):  # there is none, or an older version of the lab wrote it
         for stale in folder.iterdir():
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         return TreeState(str(tree))

@@ -1,8 +1,8 @@
-"""Kernels that somebody else built, made into what guests boot.
+"""Foreign kernels, which others built, packed for guests.
 
-Guests have virtio disks, a squashfs and an overlay before any module can be loaded from them. A
-kernel that has all that built in is packed as it is. One that has modules instead gets an
-initramfs, and of its thousands of modules those that scenarios may load.
+Guests need drivers for virtio disks, squashfs and overlay before they can load modules from disk. A
+kernel that has these built in is packed unchanged. A kernel that has them as modules gets an
+initramfs, and of its thousands of modules only those that scenarios may load are packed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vfio_lab.util.cache import Cache, digest, file_digest
 KIND = "foreign"
 KEPT = 24
 IDLE_S = 900.0
-RECIPE = 3  # raise when the product is laid out or made differently
+RECIPE = 3  # increase it when the product's layout or build changes
 LABEL_DIGITS = 8
 CATALOGUE = kernels.IMAGES / "distributions.toml"
 
@@ -37,9 +37,9 @@ class Early:
     """A driver that guests need before they have disks.
 
     Args:
-        module: its name as a module.
-        option: what decides whether it is one.
-        needed: whether no guest boots without it.
+        module: the module's name.
+        option: the option that decides whether it is a module.
+        needed: whether guests cannot boot without it.
     """
 
     module: str
@@ -49,13 +49,13 @@ class Early:
 
 @dataclass(frozen=True)
 class Built:
-    """What somebody else has built.
+    """The files of a foreign kernel.
 
     Args:
-        name: what to call it.
+        name: the kernel's name in messages.
         image: the bzImage.
-        config: its configuration.
-        modules: its modules.
+        config: the configuration.
+        modules: the modules.
     """
 
     name: str
@@ -65,32 +65,34 @@ class Built:
 
     @cached_property
     def options(self) -> Mapping[str, str]:
-        """Its configuration, read."""
+        """The parsed configuration."""
         return kconfig.read_config(self.config.read_text(errors="replace"))
 
     @cached_property
     def early(self) -> list[Module]:
-        """What must be loaded before there are disks, each after what it needs.
+        """The modules to load before there are disks, in order of dependencies.
 
         Raises:
             UsageError: guests cannot boot this kernel.
         """
         wanted = []
-        for each in early():
-            value = self.options.get(each.option, "n")
-            if each.needed and (value == "n" or (value == "m" and each.module not in self._places)):
+        for driver in early():
+            value = self.options.get(driver.option, "n")
+            if driver.needed and (
+                value == "n" or (value == "m" and driver.module not in self._places)
+            ):
                 raise UsageError(
                     f"guests cannot boot kernel {self.modules.release}",
-                    expected=f"{each.module}, which their disks, ports or file systems need",
-                    seen=f"CONFIG_{each.option}={value} and no such module among its own",
+                    expected=f"{driver.module}, which their disks, ports or file systems need",
+                    seen=f"CONFIG_{driver.option}={value} and no such module among its own",
                 )
             if value == "m":
-                wanted.append(each.module)
+                wanted.append(driver.module)
         return self.modules.with_needs(wanted)
 
     @cached_property
     def chosen(self) -> list[Module]:
-        """The modules that guests get: all of a kernel made for them, else a choice.
+        """The modules that guests get: all if the kernel was built for guests, else a selection.
 
         Raises:
             UsageError: a module is damaged, for another kernel, or needs one that is missing.
@@ -103,7 +105,7 @@ class Built:
 
 
 def early(path: Path = CATALOGUE) -> list[Early]:
-    """Return what guests need before they have disks, in the order in which it is loaded."""
+    """Return the drivers that guests need before they have disks, in load order."""
     entries = tomllib.loads(path.read_text())["early"]
     return [Early(name, one["option"], one["needed"]) for name, one in entries.items()]
 
@@ -114,23 +116,23 @@ def loadable_modules(path: Path = CATALOGUE) -> list[str]:
 
 
 def packing_digest() -> str:
-    """Return the digest of all that decides how a kernel is packed, but for the kernel."""
+    """Return the digest of everything but the kernel that determines how it is packed."""
     files = [file_digest(path) for path in (CATALOGUE, earlyboot.SOURCE)]
     return digest({"recipe": RECIPE, "files": files})
 
 
 def ensure_foreign_kernel(built: Built, cache: Cache) -> Kernel:
-    """Return somebody else's kernel as guests boot it; it is kept for a while.
+    """Return a foreign kernel packed for guests; the cache keeps it for a while.
 
     Raises:
-        UsageError: guests cannot boot it, or its modules are not its own.
+        UsageError: guests cannot boot it, or its modules are for another kernel.
         HostError: a tool or disk space is missing.
     """
     inputs = {
         "recipe": packing_digest(),
         "name": built.name,
         "files": [file_digest(path) for path in (built.image.path, built.config)],
-        "modules": [_sum(each) for each in (*built.early, *built.chosen)],
+        "modules": [_sum(module) for module in (*built.early, *built.chosen)],
     }
     key = digest(inputs)[:16]
     label = f"{built.name}+{key[:LABEL_DIGITS]}"
@@ -146,15 +148,15 @@ def ensure_foreign_kernel(built: Built, cache: Cache) -> Kernel:
 
 
 def pack(built: Built, scratch: Path, log: Path) -> None:
-    """Lay out what guests boot.
+    """Create the files that guests boot.
 
     Args:
         built: the kernel.
         scratch: the product's folder.
-        log: what the tools say.
+        log: the file for the tools' output.
 
     Raises:
-        UsageError: guests cannot boot it, or its modules are not its own.
+        UsageError: guests cannot boot it, or its modules are for another kernel.
         HostError: a tool is missing.
         BuildError: a tool failed.
     """
@@ -174,12 +176,12 @@ def pack(built: Built, scratch: Path, log: Path) -> None:
 
 
 def write_foreign_facts(built: Built, scratch: Path, facts: Mapping[str, object]) -> None:
-    """Write down what a kernel is, beside it.
+    """Write the facts about a kernel to its folder.
 
     Args:
         built: the kernel.
         scratch: the folder of its files.
-        facts: what to write besides its release and version.
+        facts: further facts besides release and version.
     """
     version = built.image.version
     kernels.write_facts(scratch, {"release": built.modules.release, "version": version, **facts})

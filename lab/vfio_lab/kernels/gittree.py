@@ -1,6 +1,6 @@
 """Source trees, most of them git checkouts: their files, their state, their history.
 
-Nothing here writes to a tree.
+No function here writes to a tree.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.util import host
 from vfio_lab.util.process import environment
 
-# A repository's hooks and file system monitor are programs that others wrote.
+# A repository's hooks and file system monitor are untrusted programs.
 HARMLESS = (
     *("-c", "safe.directory=*"),
     *("-c", f"core.hooksPath={os.devnull}"),
     *("-c", "core.fsmonitor=false"),
 )
 IN_PLACE = ("include/config", "include/generated")
-# What configuring alone leaves.
+# Files that `make config` alone leaves behind.
 LEFTOVER = re.compile(r"(^|/)\.(config(\.old)?|[^/]*\.cmd)$|\.(o|a|ko)$")
 
 
 def git(tree: Path, *arguments: str, text: str | None = None) -> str:
-    """Return what a git command says about a tree.
+    """Return the output of a git command in a tree.
 
     Args:
-        tree: folder to run it in.
-        arguments: of git.
-        text: its standard input.
+        tree: the folder to run it in.
+        arguments: git's arguments.
+        text: the standard input.
 
     Raises:
         HostError: there is no git.
@@ -74,16 +74,16 @@ def knows(tree: Path, commit: str) -> bool:
 
 
 def is_shallow(tree: Path) -> bool:
-    """Return whether a tree's history was cut off."""
+    """Return whether a tree's history is shallow."""
     return git(tree, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
 def tracked_files(tree: Path) -> list[str]:
-    """Return the names of a tree's sources, new ones included, what a build left excluded.
+    """Return the names of a tree's sources, including untracked ones, without build output.
 
     Raises:
-        HostError: it is a git checkout, and there is no git.
-        UsageError: it was built in place and nothing tells its sources from the rest.
+        HostError: it is a git checkout, and git is not installed.
+        UsageError: it was built in place, and sources and build output cannot be distinguished.
     """
     if (tree / ".git").exists():
         listed = git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -103,7 +103,7 @@ def tracked_files(tree: Path) -> list[str]:
 
 
 def stamps(tree: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return each file's size and time: they change when it is edited."""
+    """Return each file's size and time, which change when the file is edited."""
     found = {}
     for name in names:
         stat = (tree / name).lstat()
@@ -114,13 +114,13 @@ def stamps(tree: Path, names: Iterable[str]) -> dict[str, str]:
 def mirror_tree(
     tree: Path, tracked_files: Mapping[str, str], target: Path, before: Mapping[str, str]
 ) -> set[str]:
-    """Make `target` hold the same files, as hard links where that can be; return what changed.
+    """Copy a tree's files to `target`, as hard links where possible; return what changed.
 
     Args:
-        tree: where the files are.
-        tracked_files: their names and stamps.
-        target: where they shall be; other files there stay.
-        before: `tracked_files` of the last call; files that are gone since are removed.
+        tree: the folder to copy from.
+        tracked_files: the names and stamps of the files.
+        target: the folder to copy to; other files there stay.
+        before: `tracked_files` of the last call; files that no longer exist are removed.
     """
     changed = set(before) - set(tracked_files)
     for name in changed:
@@ -139,12 +139,12 @@ def mirror_tree(
 
 
 def _same(source: Path, copy: Path) -> bool:
-    """Whether a copy is as good as its source, which a checkout may have given another time."""
+    """Whether a copy has its source's content; a checkout may have changed the source's time."""
     if not os.path.lexists(copy) or source.is_symlink() or copy.is_symlink():
         return False
     return filecmp.cmp(source, copy, shallow=False)
 
 
 def quiet(tree: Path) -> dict[str, str]:
-    """Return an environment in which git looks at a tree and at nothing above it."""
+    """Return an environment in which git does not search above a tree."""
     return environment(GIT_CEILING_DIRECTORIES=os.fspath(tree.parent))

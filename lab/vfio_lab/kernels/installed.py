@@ -1,4 +1,4 @@
-"""Kernels as they are installed: in /boot and /lib/modules, here or in an unpacked package."""
+"""Installed kernels: in /boot and /lib/modules, of this host or of an unpacked package."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ IMAGES = ("boot/vmlinuz-*", "*/modules/*/vmlinuz", "*/*/modules/*/vmlinuz", "vml
 
 
 def running_kernel(scratch: Path, root: Path = ROOT) -> Built:
-    """Return the kernel that runs here.
+    """Return the kernel that runs on this host.
 
     Args:
-        scratch: where its configuration is written if only the kernel itself has it.
-        root: the top of the file system.
+        scratch: the folder for the configuration if only the running kernel has it.
+        root: the root of the file system.
 
     Raises:
-        UsageError: its files are not here, as in a container or on a machine that boots from
-            elsewhere.
+        UsageError: the kernel's files are missing, as in a container or on a machine that boots
+            from elsewhere.
     """
     release = os.uname().release
-    images = (f"boot/vmlinuz-{release}", *(f"{each}/{release}/vmlinuz" for each in MODULES))
-    image = next((root / each for each in images if (root / each).exists()), None)
+    images = (f"boot/vmlinuz-{release}", *(f"{modules}/{release}/vmlinuz" for modules in MODULES))
+    image = next((root / name for name in images if (root / name).exists()), None)
     if image is None:
         raise UsageError(
             f"the image of this host's kernel {release} is not here",
@@ -45,14 +45,14 @@ def running_kernel(scratch: Path, root: Path = ROOT) -> Built:
 
 
 def find_installed(root: Path, name: str) -> Built:
-    """Return the one kernel below a folder.
+    """Return the only kernel below a folder.
 
     Args:
-        root: has `boot` or `lib/modules` in it, or the image itself.
-        name: what to call it.
+        root: the folder that contains `boot`, `lib/modules` or the image itself.
+        name: the kernel's name in messages.
 
     Raises:
-        UsageError: there is none, more than one, or a part is missing.
+        UsageError: there is no kernel, more than one, or a part is missing.
     """
     images = sorted({path for glob in IMAGES for path in root.glob(glob) if path.is_file()})
     releases = {BzImage.read(path).release: path for path in images}
@@ -67,18 +67,18 @@ def find_installed(root: Path, name: str) -> Built:
 
 
 def kernel_beside(path: Path, name: str, scratch: Path | None = None) -> Built:
-    """Return the kernel of an image whose configuration and modules are where they belong.
+    """Return the kernel of an image with the configuration and modules that belong to it.
 
     Args:
         path: the image.
-        name: what to call it.
-        scratch: where the running kernel's configuration is written if nothing else has it.
+        name: the kernel's name in messages.
+        scratch: the folder for the configuration if only the running kernel has it.
 
     Raises:
-        UsageError: the image is none, or the rest is missing.
+        UsageError: the file is not a kernel image, or configuration or modules are missing.
     """
     image = BzImage.read(path)
-    tops = path.absolute().parents[:DEPTH]  # where the root of its file system may be
+    tops = path.absolute().parents[:DEPTH]  # possible roots of its file system
     return Built(name, image, _config(image, tops, scratch), _modules(image, tops))
 
 
@@ -103,7 +103,7 @@ def _modules(image: BzImage, tops: Sequence[Path]) -> ModuleSet:
     places = [top / place / release for top in tops for place in MODULES]
     places.append(image.path.parent / "modules")
     for folder in places:
-        if any(SUFFIX.search(each.name) for each in folder.rglob("*.ko*")):
+        if any(SUFFIX.search(path.name) for path in folder.rglob("*.ko*")):
             return ModuleSet.installed(folder, release)
     others = sorted(
         {path.name for top in tops for place in MODULES for path in (top / place).glob("*/")}

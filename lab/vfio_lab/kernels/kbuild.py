@@ -1,4 +1,4 @@
-"""From a source package and a list of options to a kernel that guests can boot."""
+"""Build a kernel that guests can boot from a source package and a list of options."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCRATCH_BYTES = 4 << 30
 CCACHE_SIZE = "1G"
 TAR_RECORD_BYTES = 10240
 TAR_RECORDS_A_NOTE = 2000
-# The guest maps modules straight from the host's page cache; decompressing would cost it time.
+# The guest maps modules directly from the host's page cache; decompression would cost time.
 SQUASHFS_FORMAT = ("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-all-root")
 SQUASHFS_OPTIONS = (*SQUASHFS_FORMAT, "-no-progress", "-mkfs-time", "0", "-all-time", "0")
 IDENTITY = {
@@ -43,7 +43,7 @@ IDENTITY = {
 }
 
 
-# Variables that steer kbuild from outside, or that a `make` above us hands down.
+# Variables that influence kbuild, or that a parent `make` passes down.
 STEERING = frozenset(
     [
         "ARCH",
@@ -68,12 +68,12 @@ DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 @dataclass(frozen=True)
 class Made:
-    """What a build found out about its product.
+    """Facts about a built kernel.
 
     Args:
-        release: as `uname -r` will say it.
-        version: as the source's Makefile says it.
-        compiler: first line of what the compiler says of itself.
+        release: the release, as `uname -r` will print it.
+        version: the version in the source's Makefile.
+        compiler: the first line of the compiler's `--version`.
     """
 
     release: str
@@ -83,13 +83,13 @@ class Made:
 
 @dataclass(frozen=True)
 class Job:
-    """What to build.
+    """A kernel to build.
 
     Args:
-        name: of the kernel, for people.
-        asked: the options to ask for.
-        unasked: options whose marks keep them from this series.
-        steps: lines that `make` is known to print, 0 if nobody knows.
+        name: the kernel's name.
+        asked: the requested options.
+        unasked: options that are not requested, because of their marks for other series.
+        steps: the number of lines that `make` prints, 0 if unknown.
     """
 
     name: str
@@ -103,9 +103,9 @@ def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
 
     Args:
         job: what to build.
-        archive: Debian source package of the kernel.
-        scratch: folder for the product; the work is done below it and leaves nothing.
-        cache: where ccache and the logs live.
+        archive: the Debian source package of the kernel.
+        scratch: the folder for the product; temporary files below it are deleted.
+        cache: the cache that keeps ccache and the logs.
 
     Raises:
         HostError: a tool or disk space is missing.
@@ -121,8 +121,8 @@ def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
 
 
 def compiler() -> str:
-    """Return the first line of what the compiler says of itself."""
-    return _said("gcc", "--version").splitlines()[0]
+    """Return the first line of the compiler's `--version`."""
+    return _output_of("gcc", "--version").splitlines()[0]
 
 
 def version(tree: Path) -> kconfig.Series:
@@ -148,13 +148,13 @@ def _ignore(_line: str) -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """The place where one kernel is built.
+    """The build of a kernel: its source tree, build tree and steps.
 
     Args:
-        job: what to build.
-        work: folder to work in.
-        cache: where ccache and the logs live.
-        foreign: whether others wrote what is built: then only in a jail.
+        job: the kernel to build.
+        work: the folder to work in.
+        cache: the cache that keeps ccache and the logs.
+        foreign: whether the sources are untrusted; they are built in a jail only.
     """
 
     job: Job
@@ -174,12 +174,12 @@ class Bench:
 
     @property
     def release(self) -> str:
-        """What `uname -r` will say."""
+        """The release, as `uname -r` will print it."""
         return (self.out / "include/config/kernel.release").read_text().strip()
 
     @property
     def version(self) -> kconfig.Series:
-        """What the source's Makefile says."""
+        """The version in the source's Makefile."""
         return version(self.tree)
 
     def prepare(self, archive: Path) -> None:
@@ -198,7 +198,7 @@ class Bench:
         self.compile()
 
     def unpack(self, archive: Path) -> None:
-        """Unpack the source tree out of the package, and out of the tarball in that."""
+        """Unpack the source tree from the tarball in the package."""
         self.tree.mkdir(parents=True)
         package = self.work / "package"
         with progress.task(f"Unpacking the source of kernel {self.job.name}") as task:
@@ -230,7 +230,7 @@ class Bench:
         self.run("unpack", command, follow)
 
     def configure(self) -> None:
-        """Make the configuration from nothing but what was asked for."""
+        """Create the configuration from the requested options only."""
         self.out.mkdir(exist_ok=True)
         wanted = self.work / "asked.config"
         wanted.write_text(kconfig.seed(self.job.asked))
@@ -238,10 +238,10 @@ class Bench:
             self.make("configure", f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
 
     def check(self) -> None:
-        """Compare the configuration that came out with what was asked for.
+        """Compare the resulting configuration with the requested options.
 
         Raises:
-            BuildError: an option was not granted, or could be had against its mark.
+            BuildError: an option was not granted, or is available despite its mark.
         """
         final = kconfig.read_config((self.out / ".config").read_text())
         kconfig.check_config(
@@ -249,15 +249,17 @@ class Bench:
         )
 
     def refused(self) -> list[str]:
-        """Return the names of the options that were asked for and are not there."""
+        """Return the names of the requested options that the configuration lacks."""
         final = kconfig.read_config((self.out / ".config").read_text())
-        return [each.name for each in self.job.asked if final.get(each.name, "n") != each.value]
+        return [
+            option.name for option in self.job.asked if final.get(option.name, "n") != option.value
+        ]
 
     def compile(self, *targets: str) -> None:
         """Compile the image and the modules, or only certain targets.
 
         Raises:
-            BuildError: it does not compile; names file and line.
+            BuildError: the kernel does not compile; names file and line.
         """
         done = 0
         with progress.task(f"Compiling kernel {self.job.name}", self.job.steps or None) as task:
@@ -282,10 +284,12 @@ class Bench:
                 ) from error
 
     def pack(self, product: Path) -> None:
-        """Put what guests need into the product's folder."""
+        """Copy the files that guests need to the product's folder."""
         stage = self.work / "stage"
         folder = stage / "lib/modules"
-        shutil.rmtree(stage, ignore_errors=True)  # a kept tree may have been of another release
+        shutil.rmtree(
+            stage, ignore_errors=True
+        )  # a reused tree may have had another release before
         with progress.task(f"Packing kernel {self.job.name}"):
             self.make(
                 "install", f"INSTALL_MOD_PATH={stage}", "INSTALL_MOD_STRIP=1", "modules_install"
@@ -297,12 +301,12 @@ class Bench:
                 shutil.copyfile(self.out / made, product / kept)
 
     def squash(self, folder: Path, target: Path) -> None:
-        """Pack what belongs into /lib/modules."""
+        """Pack the files for /lib/modules."""
         command = ["mksquashfs", os.fspath(folder), os.fspath(target)]
         self.run("pack", [*command, *SQUASHFS_OPTIONS])
 
     def made(self) -> Made:
-        """Return what the build found out about its product."""
+        """Return the facts about the built kernel."""
         return Made(self.release, self.version, compiler())
 
     def make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
@@ -318,10 +322,10 @@ class Bench:
         self.run(stage, jail.confine(command, self._jail(), foreign=self.foreign), follow)
 
     def _jail(self) -> jail.Jail:
-        """Let a build write to its build tree, where modules are staged, and to ccache.
+        """Return a jail that may write to the build tree, the staged modules and ccache.
 
-        Sources may be hard links to a user's files, or links into the tree of the cache that a
-        branch was made from: both stay read-only.
+        Sources may be hard links to a user's files, or links into the cached tree that a branch
+        was made from. Both stay read-only.
         """
         writable = (self.out, self.work / "stage", self._ccache)
         for folder in writable:
@@ -330,19 +334,19 @@ class Bench:
 
     @property
     def _ccache(self) -> Path:
-        """The compiler's cache; foreign builds have their own, as they can leave objects in it."""
+        """The ccache folder; untrusted builds have a separate one, as they can insert objects."""
         return self.cache.root / ("ccache-foreign" if self.foreign else "ccache")
 
     def _cc(self) -> str:
         return "gcc" if host.which("ccache") is None else "ccache gcc"
 
     def log(self, stage: str) -> Path:
-        """Return where a stage's output goes."""
+        """Return the log file of a stage."""
         name = self.job.name.replace(":", "-")
         return self.cache.open().root / "logs" / f"kernel-{name}-{stage}.log"
 
     def forget_logs(self) -> None:
-        """Delete the logs of a kernel that nobody will ask for by name."""
+        """Delete the logs of a kernel that has no permanent name."""
         for path in self.log("x").parent.glob(self.log("*").name):
             path.unlink()
 
@@ -377,7 +381,7 @@ class Bench:
         ccache = {
             "CCACHE_DIR": os.fspath(self._ccache),
             "CCACHE_MAXSIZE": CCACHE_SIZE,
-            # Without debug information an object does not know where it was made.
+            # Without debug information an object does not contain its build path.
             "CCACHE_BASEDIR": os.fspath(self.work),
             "CCACHE_NOHASHDIR": "1",
         }
@@ -385,11 +389,11 @@ class Bench:
 
 
 def _records(tarball: Path) -> int:
-    listing = _said("xz", "--robot", "--list", os.fspath(tarball)).splitlines()
+    listing = _output_of("xz", "--robot", "--list", os.fspath(tarball)).splitlines()
     totals = next(line for line in listing if line.startswith("totals"))
     return int(totals.split("\t")[4]) // TAR_RECORD_BYTES
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
     return done.stdout

@@ -1,8 +1,8 @@
-"""Kernel configuration fragments: what is asked for, why, and whether the kernel agreed.
+"""Kernel configuration fragments: requested options, reasons, and a check of the result.
 
-A fragment line is `CONFIG_NAME=value  # reason`, the reason optionally led by the series that
-have the option: `# since 6.6: reason`, `# until 6.1: reason`, `# since 6.2, until 6.12: reason`.
-kconfig drops what it cannot grant without a word, so the result is always checked.
+A fragment line is `CONFIG_NAME=value  # reason`. The reason may begin with the series that have
+the option: `# since 6.6: reason`, `# until 6.1: reason`, `# since 6.2, until 6.12: reason`.
+kconfig silently drops options that it cannot grant, so the result is always checked.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ UNSET = re.compile(r"# CONFIG_(\w+) is not set$")
 
 
 def series(text: str) -> Series:
-    """Return `6.12` or `6.12.107` as a tuple that compares as versions do."""
+    """Return `6.12` or `6.12.107` as a tuple, which compares like a version."""
     return tuple(int(part) for part in text.split("."))
 
 
 @dataclass(frozen=True)
 class Option:
-    """One line of a fragment.
+    """A line of a fragment.
 
     Args:
-        name: without `CONFIG_`.
-        value: as written: `y`, `m`, `n`, a number, or a quoted string.
+        name: the option's name, without `CONFIG_`.
+        value: the value as written: `y`, `m`, `n`, a number, or a quoted string.
         reason: why the lab asks for it.
-        where: fragment and line number.
+        where: the fragment and line number.
         since: first series that has the option.
         until: last series that has the option.
     """
@@ -60,11 +60,11 @@ class Option:
 
 
 def parse(text: str, name: str) -> tuple[Option, ...]:
-    """Return the options of one fragment.
+    """Return the options of a fragment.
 
     Args:
         text: the fragment's content.
-        name: what to call it in errors.
+        name: the fragment's name in errors.
 
     Raises:
         BuildError: a line is malformed or has no reason.
@@ -102,15 +102,15 @@ def _option(line: str, where: str) -> Option:
 def merge_options(
     base: Iterable[Option], flavour: Iterable[Option], to: Series
 ) -> tuple[Option, ...]:
-    """Return the options that a kernel of a series is asked for, sorted by name.
+    """Return the options to request for a kernel of a series, sorted by name.
 
     Args:
-        base: options of every kernel; none may be asked for twice.
-        flavour: options on top; these may overrule the base.
+        base: the options of every kernel; each may be requested once only.
+        flavour: further options, which may override the base.
         to: the series.
 
     Raises:
-        BuildError: two lines of one layer ask for the same option.
+        BuildError: two lines of one layer request the same option.
     """
     chosen: dict[str, Option] = {}
     for layer in (base, flavour):
@@ -129,7 +129,7 @@ def merge_options(
 
 
 def seed(options: Iterable[Option]) -> str:
-    """Return the text that kconfig takes as `KCONFIG_ALLCONFIG`."""
+    """Return the text of a file for `KCONFIG_ALLCONFIG`."""
     lines = (
         f"# CONFIG_{option.name} is not set"
         if option.value == "n"
@@ -140,7 +140,7 @@ def seed(options: Iterable[Option]) -> str:
 
 
 def read_config(text: str) -> dict[str, str]:
-    """Return the options of a finished `.config`; those not set are `n`."""
+    """Return the options of a finished `.config`; options that are not set are `n`."""
     values = {}
     for line in text.splitlines():
         if (match := SET.match(line)) is not None:
@@ -168,16 +168,16 @@ def check_config(
     final: Mapping[str, str],
     known: frozenset[str],
 ) -> None:
-    """Compare what was asked for with what came out.
+    """Compare a finished configuration with the requested options.
 
     Args:
         asked: the merged options.
-        unasked: options whose marks keep them from this series.
+        unasked: options that are not requested, because of their marks for other series.
         final: the finished configuration.
         known: all options that the source tree defines.
 
     Raises:
-        BuildError: naming every option that was not granted, and every mark that is wrong.
+        BuildError: options were not granted, or marks are wrong; names all of them.
     """
     complaints = []
     for option in asked:
@@ -189,8 +189,8 @@ def check_config(
                 f"{option.where}: CONFIG_{option.name}={option.value} became {got}"
                 " (what it depends on is missing, or another option forces it)"
             )
-    # What nothing can switch on, because a series lacks it or lacks what it depends on, kconfig
-    # leaves out of the result.
+    # kconfig leaves out options that cannot be enabled, because the series lacks the option or one
+    # of its dependencies.
     complaints += [
         f"{option.where}: CONFIG_{option.name} could be had here, against its mark"
         for option in unasked

@@ -1,8 +1,8 @@
-"""Which of the registry's changes a source tree carries, asked of its own history.
+"""The changes of the registry that a source tree has, according to its git history.
 
-Stable trees carry a change as another commit, which names the one it was made from: "commit HASH
-upstream." or "[ Upstream commit HASH ]". Where the history says nothing of a change and does not
-go back to its beginning, the version table decides.
+In stable trees a change is another commit, which names the original: "commit HASH upstream." or
+"[ Upstream commit HASH ]". If the history does not mention a change and is not complete, the
+version table decides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vfio_lab.spec.changes import Change
 
 BACKPORT = re.compile(r"^(?:\[ )?(?:Upstream )?commit ([0-9a-f]{12,40})(?: upstream\.?| \])", re.M)
 REVERT = re.compile(r'^Revert "(.*)"$')
-# Linux 2.6.12-rc2: what every whole history begins with.
+# Linux 2.6.12-rc2: the first commit of every complete history.
 BEGINNING = "1da177e4c3f41524e886b7f1b8a0c1fc7321cac2"
 PLACES = ("drivers/vfio", "drivers/iommu", "drivers/pci", "include/linux", "include/uapi/linux")
 FIELD, RECORD = "\x1f", "\x1e"
@@ -25,10 +25,10 @@ Commit = tuple[str, str, str]
 
 
 def known(tree: Path) -> dict[str, bool]:
-    """Return what a tree's history says of each change; changes it is silent on are left out.
+    """Return whether a tree has each change that its history decides; others are left out.
 
     Args:
-        tree: a source tree; one without history is silent on all.
+        tree: a source tree; a tree without history decides none.
     """
     if not gittree.has_history(tree):
         return {}
@@ -41,7 +41,7 @@ def known(tree: Path) -> dict[str, bool]:
 
 
 def commits(tree: Path) -> Iterator[Commit]:
-    """Yield hash, subject and body of the commits that matter, newest first."""
+    """Yield hash, subject and body of the relevant commits, newest first."""
     log = gittree.git(tree, "log", f"--format=%H{FIELD}%s{FIELD}%b{RECORD}", "HEAD", "--", *PLACES)
     for record in log.split(RECORD):
         if record.strip():
@@ -50,11 +50,11 @@ def commits(tree: Path) -> Iterator[Commit]:
 
 
 def changes_in_log(registry: Iterable[Change], log: Iterable[Commit]) -> dict[str, bool]:
-    """Return for the changes that a log mentions whether they are in or were reverted.
+    """Return whether the changes that a log mentions are present (True) or reverted (False).
 
     Args:
         registry: the changes.
-        log: commits, newest first: the last word counts.
+        log: the commits, newest first; the newest one decides.
     """
     by_subject = {change.subject: change.id for change in registry}
     ids = set(by_subject.values())
@@ -64,7 +64,7 @@ def changes_in_log(registry: Iterable[Change], log: Iterable[Commit]) -> dict[st
             if match[1] in by_subject:
                 found.setdefault(by_subject[match[1]], False)
             continue
-        origins = {hash_[:12], *(one[:12] for one in BACKPORT.findall(body))}
+        origins = {hash_[:12], *(origin[:12] for origin in BACKPORT.findall(body))}
         if subject in by_subject:
             found.setdefault(by_subject[subject], True)
         for origin in origins & ids:

@@ -16,17 +16,17 @@ from vfio_lab.util.cache import Cache, digest, file_digest
 from vfio_lab.util.process import pipeline
 
 KIND = "modules"
-# Some 5 MB each. Another run may still boot guests from one that it asked for a while ago.
+# Entries are about 5 MB. Another run may still boot guests from an older one.
 KEPT = 32
 IDLE_S = 900.0
 LABEL_DIGITS = 8
 
 
 def found_in(folder: Path) -> list[Path]:
-    """Return the modules in a folder, however deep, in order.
+    """Return the modules below a folder, sorted.
 
     Raises:
-        UsageError: there is no such folder, there are none, or two have the same name.
+        UsageError: there is no such folder, it has no modules, or two have the same name.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder} with modules", expected="*.ko files")
@@ -41,15 +41,15 @@ def found_in(folder: Path) -> list[Path]:
 
 
 def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
-    """Return a kernel whose modules of those names are replaced.
+    """Return a kernel with some modules replaced by others of the same names.
 
     Args:
-        kernel: whose image, configuration and other modules stay.
-        modules: `.ko` files, debugging symbols and all.
-        cache: where the outcome is kept, a few at a time.
+        kernel: the kernel whose image, configuration and other modules are kept.
+        modules: `.ko` files, which may have debugging symbols.
+        cache: the cache that keeps a few results.
 
     Raises:
-        UsageError: the kernel has no module of such a name, or one is for another kernel.
+        UsageError: the kernel has no module of such a name, or a module is for another kernel.
         BuildError: a tool failed.
     """
     given = list(modules)
@@ -73,16 +73,16 @@ def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
 
 
 def pack_modules(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
-    """Make the squashfs of a kernel's modules, some of them replaced.
+    """Create the squashfs of a kernel's modules, with some of them replaced.
 
     Args:
-        kernel: whose modules to start from.
-        modules: what replaces those of the same names.
-        scratch: gets the squashfs.
-        log: what the tools say.
+        kernel: the kernel with the original modules.
+        modules: the replacements, which have the names of original modules.
+        scratch: the folder for the squashfs.
+        log: the file for the tools' output.
 
     Raises:
-        UsageError: the kernel has no module of such a name, or one is for another kernel.
+        UsageError: the kernel has no module of such a name, or a module is for another kernel.
     """
     stage = scratch / "stage"
     folder = stage / "lib/modules"
@@ -102,16 +102,16 @@ def pack_modules(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Pa
 
 
 def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -> None:
-    """Make a product like a kernel's, some of its modules replaced.
+    """Create a copy of a kernel's product with some modules replaced.
 
     Args:
-        kernel: a product of the cache.
-        modules: what replaces those of the same names.
+        kernel: the kernel, a product in the cache.
+        modules: the replacements, which have the names of original modules.
         scratch: the new product's folder.
-        log: what the tools say.
+        log: the file for the tools' output.
 
     Raises:
-        UsageError: the kernel has no module of such a name, or one is for another kernel.
+        UsageError: the kernel has no module of such a name, or a module is for another kernel.
     """
     pack_modules(kernel, modules, scratch, log)
     for name in kbuild.KEPT.values():
@@ -121,13 +121,13 @@ def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -
 def squash(root: Path, release: str, target: Path, log: Path) -> None:
     """Strip the modules below `root`/lib/modules, index them and pack them for guests.
 
-    What is signed stays as it is: a kernel that checks signatures would be tainted.
+    Signed modules are not stripped: without the signature they would taint a kernel that checks it.
 
     Args:
-        root: stands for a guest's root folder.
+        root: the folder that represents a guest's root.
         release: the folder in lib/modules.
-        target: the squashfs to make.
-        log: what the tools say.
+        target: the squashfs to create.
+        log: the file for the tools' output.
 
     Raises:
         BuildError: a tool failed.

@@ -1,7 +1,7 @@
-"""The packages that a kernel comes from: found in the archive once, then pinned and kept.
+"""The packages that kernels are built from: found in the archive once, then pinned and kept.
 
-Backports and sid keep only their newest build, so the version that a series was first built
-from is written down beside the entry and used until somebody asks for a newer one.
+Backports and sid keep their newest build only. The version that a series was first built from is
+therefore recorded beside the entry, and used until a user asks for a newer one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ SOURCES = r"linux-source-\d+\.\d+"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which package, and where to look for it.
+    """A package and the suites to search for it.
 
     Args:
-        package: its name.
-        suites: Debian suites, the first that has it wins; security updates are part of a suite.
-        follow: pattern of the names, among what it depends on, that are fetched with it.
-        label: what it is kept as, by default its name.
+        package: the package's name.
+        suites: Debian suites; the first one that has it is used; security updates are included.
+        follow: a pattern; dependencies with matching names are fetched too.
+        label: the name of its entry, by default the package's name.
     """
 
     package: str
@@ -41,7 +41,7 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        """What it is kept as."""
+        """The name of its entry."""
         return self.label or self.package
 
 
@@ -55,20 +55,20 @@ def pinned_all(cache: Cache, wanted: Wanted) -> tuple[apt.Package, ...]:
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = json.loads(_pin(cache, wanted).read_text())
         return tuple(
-            apt.Package(**each) for each in (known if isinstance(known, list) else [known])
+            apt.Package(**fields) for fields in (known if isinstance(known, list) else [known])
         )
     return ()
 
 
 def looked_up(cache: Cache, wanted: Wanted) -> float | None:
-    """Return when the archive was last asked for the newest version, seconds since 1970."""
+    """Return the time of the last check for the newest version, in seconds since 1970."""
     with contextlib.suppress(OSError):
         return _pin(cache, wanted).stat().st_mtime
     return None
 
 
 def ensure_source(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
-    """Return the pinned version and its file, fetching what is missing.
+    """Return the pinned version and its file; fetch what is missing.
 
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
@@ -78,7 +78,7 @@ def ensure_source(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
 
 
 def ensure_packages(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ...], Path]:
-    """Return the pinned packages and the folder with their files, fetching what is missing.
+    """Return the pinned packages and the folder with their files; fetch what is missing.
 
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
@@ -89,7 +89,7 @@ def ensure_packages(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ..
 
 
 def fetch(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
-    """Pin the newest version in the archive and return it and its entry.
+    """Pin the newest version in the archive; return the package and its entry.
 
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
@@ -99,9 +99,9 @@ def fetch(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:
 
 
 def fetch_all(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ...], Path]:
-    """Pin the newest version in the archive and what it brings, and return it and its entry.
+    """Pin the newest version in the archive with its dependencies; return them and their entry.
 
-    What was pinned before stays until the new files are whole.
+    The previous pin stays until the new files are complete.
 
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
@@ -120,7 +120,7 @@ def fetch_all(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ...], Pa
 
 
 def drop(cache: Cache, wanted: Wanted) -> None:
-    """Delete the kept file of a package; kernels built from it stay, and so does the pin."""
+    """Delete the file of a package; kernels built from it and the pin stay."""
     for key in cache.keys(KIND):
         if key.startswith(f"{wanted.name}-"):
             cache.remove(KIND, key)
@@ -152,7 +152,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _followed(tool: apt.Apt, first: apt.Package, pattern: str) -> tuple[apt.Package, ...]:
-    """Return a package and those that it brings whose names match a pattern."""
+    """Return a package and its dependencies whose names match a pattern."""
     if not pattern:
         return (first,)
     suite = first.suite.removesuffix(apt.SECURITY)
@@ -165,11 +165,11 @@ def _followed(tool: apt.Apt, first: apt.Package, pattern: str) -> tuple[apt.Pack
             seen=f"no such package in {first.suite}",
             hint="the archive may be in the middle of an update: try again later",
         )
-    return (first, *(each for each in found.values() if each))
+    return (first, *(package for package in found.values() if package))
 
 
 def _key(wanted: Wanted, packages: Sequence[apt.Package]) -> str:
-    sums = [each.sha256 for each in packages]
+    sums = [package.sha256 for package in packages]
     return f"{wanted.name}-{(sums[0] if len(sums) == 1 else digest(sums))[:16]}"
 
 
@@ -180,7 +180,7 @@ def _pin(cache: Cache, wanted: Wanted) -> Path:
 def _download(
     tool: apt.Apt, packages: Sequence[apt.Package], scratch: Path, task: progress.Task
 ) -> None:
-    whole = sum(each.size_bytes for each in packages)
+    whole = sum(package.size_bytes for package in packages)
     host.need_space(scratch, 2 * whole, f"the package {packages[0].name}")
     note = f"{packages[0].version} from {packages[0].suite}"
     had = 0
@@ -196,5 +196,5 @@ def _download(
 
 
 def _written(packages: Sequence[apt.Package]) -> str:
-    facts = [asdict(each) for each in packages]
+    facts = [asdict(package) for package in packages]
     return json.dumps(facts[0] if len(facts) == 1 else facts, indent=1)

@@ -1,4 +1,4 @@
-"""Packaged kernels as built source trees, kept so that a change costs only what it touches.
+"""Packaged kernels as built source trees, kept so that a change rebuilds only what it affects.
 
 A tree is never written to once it is built. A change is made in a *branch*: sources and objects are
 hard links; git and binutils replace files by unlinking them, so the original stays intact. Folders
@@ -29,7 +29,7 @@ WHOLE = PurePath()
 VFIO = PurePath("drivers/vfio")
 DEPENDS = re.compile(r'^MODULE_INFO\(depends, "(.*)"\);$', re.MULTILINE)
 OBJECTS = (".o", ".a")
-# What linking the image leaves; modules are linked against vmlinux.o alone.
+# Output of linking the image; modules are linked against vmlinux.o only.
 IMAGE_ONLY = ("vmlinux", "vmlinux.unstripped", ".tmp_vmlinux*", "bzImage", "compressed", "*.bin")
 
 
@@ -38,8 +38,8 @@ class Tree:
     """A built source tree.
 
     Args:
-        name: the kernel it is of.
-        bench: where it was built.
+        name: the kernel's name.
+        bench: the bench that it was built with.
     """
 
     name: str
@@ -54,21 +54,23 @@ class Tree:
         for name in wanted:
             found = DEPENDS.search((out / f"{paths[name]}.mod.c").read_text())
             depends = found[1].split(",") if found else []
-            wanted += [_module(each) for each in depends if each and _module(each) not in wanted]
+            wanted += [
+                _module(needed) for needed in depends if needed and _module(needed) not in wanted
+            ]
         return [f"{paths[name]}.ko" for name in wanted]
 
 
 def ensure_tree(name: str, cache: Cache) -> Tree:
-    """Return the built tree of a packaged kernel, making it first if need be.
+    """Return the built tree of a packaged kernel; build it if necessary.
 
     Args:
-        name: as in the catalogue.
-        cache: where trees are kept.
+        name: the kernel's name in the catalogue.
+        cache: the cache that keeps trees.
 
     Raises:
         UsageError: there is no such kernel.
         HostError: a tool, disk space or the network is missing.
-        BuildError: it does not compile.
+        BuildError: the kernel does not compile.
     """
     spec = packaged.kernel_catalogue().spec(name)
     package, archive = ksource.ensure_source(cache.open(), spec.source)
@@ -88,13 +90,13 @@ def ensure_tree(name: str, cache: Cache) -> Tree:
 def branch(
     tree: Tree, label: str, area: PurePath = VFIO, *, foreign: bool = False
 ) -> Iterator[kbuild.Bench]:
-    """Give a copy of a tree to change and build in, thrown away in the end.
+    """Yield a copy of a tree to change and build in; it is deleted at the end.
 
     Args:
-        tree: what to copy.
-        label: what to call the kernel that comes out.
-        area: the folder in which sources will change; `WHOLE` if not known.
-        foreign: whether others wrote the change: then it is built in a jail only.
+        tree: the tree to copy.
+        label: the name of the resulting kernel.
+        area: the folder in which sources will change; `WHOLE` if unknown.
+        foreign: whether the change is untrusted; it is built in a jail only.
     """
     base = tree.bench
     folder = base.cache.open().root / BRANCHES
@@ -118,7 +120,7 @@ def branch(
 
 
 def _link(source: Path, target: Path, area: PurePath) -> None:
-    """Make `target` look like `source`, with files of its own in `area` and the way there."""
+    """Make `target` a copy of `source`, with separate files in `area` and the folders above it."""
     if area == WHOLE:
         skip = shutil.ignore_patterns(kbuild.OUT)
         shutil.copytree(source, target, symlinks=True, copy_function=os.link, ignore=skip)
@@ -139,7 +141,7 @@ def _copy_or_link(source: str, target: str) -> None:
 
 
 def _move_tools(base: kbuild.Bench, made: kbuild.Bench) -> None:
-    """Rewrite where objtool was built, or it is built again, and then all that it looked at."""
+    """Rewrite the recorded build path of objtool, or make would rebuild it and all objects."""
     moved = {base.out: made.out}
     if not (made.tree / "tools").is_symlink():  # through a link make sees where it leads
         moved[base.tree] = made.tree

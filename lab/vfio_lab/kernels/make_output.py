@@ -1,17 +1,17 @@
-"""What kbuild's make prints: steps of work, and the first error."""
+"""The output of kbuild's make: steps of work, and the first error."""
 
 from __future__ import annotations
 
 import re
 
-# What one make prints for a step of work: "  CC [M]  drivers/vfio/vfio_main.o".
+# A line of make for a step of work: "  CC [M]  drivers/vfio/vfio_main.o".
 STEP = re.compile(r"  ([A-Z][A-Z_0-9]*)(?: \[M\])? +(\S+)")
 COMPLAINT = re.compile(r"^(?:\.\./)*(\S+?:\d+):(?:\d+:)? (?:fatal )?(error: .*)$", re.MULTILINE)
 LINKING = re.compile(r"^(?:ERROR|error): (modpost: .*)$|^ld: (.*)$", re.MULTILINE)
 
 
 def step(line: str) -> str | None:
-    """Return what a line of make's output is about if it tells of a step done, else None."""
+    """Return the target of a line of make's output if it reports a step, else None."""
     match = STEP.match(line)
     return None if match is None else match[2]
 

@@ -1,4 +1,4 @@
-"""Module files as distributions ship them: compressed or not, and what each says of itself.
+"""Module files as distributions ship them: decompression, and the facts in .modinfo.
 
 Source: include/linux/module.h, MODULE_INFO(); scripts/mod/modpost.c, add_depends().
 """
@@ -19,7 +19,7 @@ from vfio_lab.util.process import environment
 
 SUFFIX = re.compile(r"\.ko(\.\w+)?$")
 LISTS = frozenset(("modules.builtin", "modules.builtin.modinfo", "modules.order"))
-# scripts/sign-file.c appends this behind the signature.
+# scripts/sign-file.c appends this after the signature.
 SIGNED = b"~Module signature appended~\n"
 
 
@@ -44,7 +44,7 @@ class Module:
     """A module, decompressed.
 
     Args:
-        place: its path below /lib/modules/RELEASE, without a compression's suffix.
+        place: the path below /lib/modules/RELEASE, without the suffix of a compression.
         data: the ELF file, with its signature if it has one.
     """
 
@@ -53,13 +53,13 @@ class Module:
 
     @property
     def name(self) -> str:
-        """Its name as the kernel writes it, with underscores."""
+        """The name as the kernel writes it, with underscores."""
         return module_name(self.place.name)
 
     @property
     def depends(self) -> list[str]:
         """The names of the modules whose symbols it uses."""
-        return [module_name(each) for each in info(self.data, "depends").split(",") if each]
+        return [module_name(name) for name in info(self.data, "depends").split(",") if name]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ModuleSet:
     """The modules of one kernel release.
 
     Args:
-        release: as `uname -r` says it.
+        release: the release, as printed by `uname -r`.
         files: module files and the lists beside them, by their path below /lib/modules/RELEASE.
     """
 
@@ -76,18 +76,18 @@ class ModuleSet:
 
     @classmethod
     def installed(cls, folder: Path, release: str) -> ModuleSet:
-        """Return what is in a /lib/modules/RELEASE."""
-        found = sorted(each for each in folder.rglob("*") if each.is_file())
-        return cls(release, {each.relative_to(folder): each for each in found})
+        """Return the modules of a folder /lib/modules/RELEASE."""
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        return cls(release, {path.relative_to(folder): path for path in found})
 
     @cached_property
     def places(self) -> Mapping[str, Path]:
-        """Where each module is, by its name."""
-        return {module_name(each.name): each for each in self.files if SUFFIX.search(each.name)}
+        """The path of each module, by name."""
+        return {module_name(path.name): path for path in self.files if SUFFIX.search(path.name)}
 
     @property
     def lists(self) -> Mapping[Path, Path]:
-        """The build's own lists: what is built in, in which order modules are tried."""
+        """The build's own lists: built-in modules, and the order in which modules are tried."""
         return {place: path for place, path in self.files.items() if str(place) in LISTS}
 
     def read(self, name: str) -> Module:
@@ -109,13 +109,13 @@ class ModuleSet:
         return Module(place.with_name(SUFFIX.sub(".ko", place.name)), data)
 
     def with_needs(self, names: Iterable[str]) -> list[Module]:
-        """Return modules and all that they depend on, each after what it needs.
+        """Return modules and their dependencies, dependencies first.
 
         Args:
-            names: modules; those that this kernel does not have are left out.
+            names: the modules' names; names that this kernel does not have are left out.
 
         Raises:
-            UsageError: a module is damaged, or for another kernel, or needs one that is missing.
+            UsageError: a module is damaged, is for another kernel, or needs a missing module.
         """
         done: dict[str, Module] = {}
         for name in map(module_name, names):
@@ -139,7 +139,7 @@ class ModuleSet:
 
 
 def module_name(text: str) -> str:
-    """Return a module's name for a file name or for what a user wrote."""
+    """Return the module's name for a file name or a user's spelling."""
     return SUFFIX.sub("", text).replace("-", "_")
 
 
@@ -155,7 +155,7 @@ def info(data: bytes, field: str) -> str:
 
 
 def signed(path: Path) -> bool:
-    """Return whether a module file carries a signature, which stripping would remove."""
+    """Return whether a module file has a signature, which stripping would remove."""
     with path.open("rb") as file:
         file.seek(-min(len(SIGNED), path.stat().st_size), 2)
         return file.read() == SIGNED
@@ -165,7 +165,7 @@ def decompressed(path: Path) -> bytes:
     """Return a module file's content.
 
     Raises:
-        UsageError: it is compressed in a way that the lab does not know, or damaged.
+        UsageError: the compression is unknown, or the file is damaged.
     """
     if path.suffix not in DECOMPRESS:
         raise UsageError(f"cannot decompress {path}", expected=f"one of {', '.join(DECOMPRESS)}")

@@ -1,6 +1,6 @@
-"""Kernels that guests boot: which there are, and how to have one.
+"""Packaged kernels: the catalogue, and how to find, build and remove a kernel.
 
-Source: images/kernels.toml names them, images/config/ says what they are asked for and why.
+Source: images/kernels.toml lists them; images/config/ has the requested options and the reasons.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KIND = "kernel"
 FACTS = "kernel.json"
 VMLINUX = "vmlinux"
 INITRAMFS = "early.cpio"
-# Part of every product's key: raise it when the product is laid out or made differently.
+# Part of every product's key: increase it when the product's layout or build changes.
 RECIPE = 1
 PLAIN = "plain"
 CATALOGUE = "kernels.toml"
@@ -44,17 +44,17 @@ class Kernel:
 
     Args:
         name: `7.3`, or `7.3:debug` for a flavour.
-        release: as `uname -r` says it.
-        version: as the source's Makefile says it, `(7, 3, 4)`.
-        bzimage: what QEMU boots.
-        modules: squashfs whose root is what belongs into /lib/modules.
+        release: the release, as printed by `uname -r`.
+        version: the version in the source's Makefile, `(7, 3, 4)`.
+        bzimage: the image that QEMU boots.
+        modules: a squashfs whose root is the content of /lib/modules.
         config: the final configuration.
-        digest: of the product's content.
+        digest: the digest of the product's content.
         lasting: False for one-off kernels, whose templates are pruned early.
-        architecture: of the machines that boot it, as `uname -m` says it.
-        history: what is known of single changes, by ID; the version table knows the others.
-        vmlinux: the same image without its decompressor, where QEMU can start that.
-        initramfs: what loads the drivers for the guest's disks, where they are modules.
+        architecture: the architecture, as printed by `uname -m`.
+        history: whether it has a change, by ID; the version table decides the others.
+        vmlinux: the same image without its decompressor, if QEMU can start that.
+        initramfs: the initramfs that loads the drivers for disks, if they are modules.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Kernel:
 
     @cached_property
     def options(self) -> Mapping[str, str]:
-        """The final configuration; options that are not set are `n` or not there."""
+        """The final configuration; options that are not set are `n` or missing."""
         return kconfig.read_config(self.config.read_text())
 
     @property
     def slowness(self) -> float:
-        """How much longer than a plain kernel it may take: sanitizers cost a multiple."""
+        """The factor by which it may be slower than a plain kernel, because of sanitizers."""
         return 6.0 if self.option("KASAN") else 1.0
 
     def option(self, name: str) -> str | None:
@@ -94,22 +94,22 @@ class Kernel:
         return None if value == "n" else value.strip('"')
 
     def carries(self, change: Change) -> bool:
-        """Return whether it has a change of the registry."""
+        """Return whether the kernel has a change of the registry."""
         return dict(self.history).get(change.id, change.in_version(self.version))
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A kernel as the catalogue has it.
+    """A kernel, as listed in the catalogue.
 
     Args:
         name: `7.3`, or `7.3:debug` for a flavour.
-        about: what it is here for.
-        series: `(7, 3)`.
-        source: its source package.
-        steps: lines its build prints.
-        options: of every kernel.
-        extra: of the flavour, on top.
+        about: the purpose of the kernel.
+        series: the series, `(7, 3)`.
+        source: the source package.
+        steps: the number of lines that its build prints.
+        options: the options of every kernel.
+        extra: further options of the flavour.
     """
 
     name: str
@@ -122,18 +122,18 @@ class Spec:
 
     @cached_property
     def asked(self) -> tuple[kconfig.Option, ...]:
-        """What this kernel is asked for."""
+        """The options that are requested for this kernel."""
         return kconfig.merge_options(self.options, self.extra, self.series)
 
     @cached_property
     def unasked(self) -> tuple[kconfig.Option, ...]:
-        """What only other series are asked for."""
+        """The options that are requested for other series only."""
         every = (*self.options, *self.extra)
         names = {option.name for option in self.asked}
         return tuple(option for option in every if option.name not in names)
 
     def key(self, source_digest: str) -> str:
-        """Return the cache key of this kernel built from a certain source.
+        """Return the cache key of this kernel for a certain source package.
 
         Args:
             source_digest: SHA-256 of the source package.
@@ -151,21 +151,21 @@ class Spec:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All kernels that the lab knows to build.
+    """All kernels that the lab can build.
 
     Args:
-        default: name of the one that is used unless told otherwise.
-        specs: by name, flavours included, in the order of the file.
+        default: the name of the kernel that is used by default.
+        specs: the kernels by name, flavours included, in the order of the file.
     """
 
     default: str
     specs: Mapping[str, Spec]
 
     def spec(self, name: str) -> Spec:
-        """Return what the catalogue says of a kernel.
+        """Return the entry of a kernel.
 
         Raises:
-            UsageError: it has none of that name.
+            UsageError: there is no kernel of that name.
         """
         if name not in self.specs:
             raise UsageError(
@@ -175,10 +175,10 @@ class Catalogue:
 
 
 def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
-    """Read the catalogue and the fragments it names, and the kernels of extensions.
+    """Read the catalogue with its fragments, and the kernels of extensions.
 
     Args:
-        folder: the folder of kernels.toml.
+        folder: the folder with kernels.toml.
 
     Raises:
         BuildError: a fragment is malformed.
@@ -191,7 +191,7 @@ def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
         for name, entry in data["flavours"].items()
     }
     places = {folder: data["kernels"]}
-    for path in (each.folder / IMAGES.name / CATALOGUE for each in load_extensions()):
+    for path in (extension.folder / IMAGES.name / CATALOGUE for extension in load_extensions()):
         if path.is_file():
             places[path.parent] = tomllib.loads(path.read_text("utf-8"))["kernels"]
     specs = ((place, _specs(kernels, flavours, base)) for place, kernels in places.items())
@@ -203,7 +203,7 @@ def _specs(
     flavours: Mapping[str, tuple[str, tuple[kconfig.Option, ...]]],
     options: tuple[kconfig.Option, ...],
 ) -> dict[str, Spec]:
-    """Return the kernels of a catalogue's table, each in every flavour."""
+    """Return the kernels of a catalogue's table, in every flavour."""
     specs = {}
     for series, entry in kernels.items():
         for flavour, (about, extra) in flavours.items():
@@ -230,16 +230,16 @@ def find_packaged_kernel(name: str, cache: Cache) -> Kernel | None:
 
 
 def ensure_packaged_kernel(name: str, cache: Cache) -> Kernel:
-    """Return a kernel, building it if need be.
+    """Return a kernel; build it if necessary.
 
     Args:
-        name: as in the catalogue; a flavour follows a colon.
-        cache: where kernels are kept.
+        name: the name in the catalogue; a flavour follows a colon.
+        cache: the cache that keeps kernels.
 
     Raises:
         UsageError: there is no such kernel.
         HostError: a tool, disk space or the network is missing.
-        BuildError: it does not compile, or not as it was asked for.
+        BuildError: the kernel does not compile, or lacks requested options.
     """
     spec = kernel_catalogue().spec(name)
     if (kernel := _find(spec, cache)) is not None:
@@ -286,7 +286,7 @@ def remove_kernel(name: str, cache: Cache) -> int:
 
 
 def facts(kernel: Kernel) -> dict[str, Any]:
-    """Return what was written down when a kernel was built."""
+    """Return the facts that were recorded when a kernel was built."""
     return _facts(kernel.bzimage.parent)
 
 
@@ -296,15 +296,15 @@ def _fragment(folder: Path, name: str) -> tuple[kconfig.Option, ...]:
 
 
 def write_facts(folder: Path, facts: Mapping[str, object]) -> None:
-    """Write down beside a product what was found out when it was made."""
+    """Record facts about a product in its folder."""
     (folder / FACTS).write_text(json.dumps(facts, indent=1))
 
 
 def read_kernel(entry: Path) -> Kernel:
-    """Return the kernel in a folder that a build made.
+    """Return the kernel in the folder of a build.
 
     Raises:
-        BuildError: the folder is not what a build left.
+        BuildError: the folder was not written by a build.
     """
     known = _facts(entry)
     try:

@@ -1,4 +1,4 @@
-"""Kernel packages: what a .deb or .rpm holds, unpacked without root and without being installed."""
+"""Kernel packages: unpack a .deb or .rpm without root and without installing it."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ UNPACKED_FACTOR = 8
 
 
 def is_package(path: Path) -> bool:
-    """Return whether a file is called like a package."""
+    """Return whether a file has the name of a package."""
     return path.suffix in KINDS
 
 
 def companions(package: Path) -> list[Path]:
-    """Return a package and those beside it that bring other parts of the same kernel."""
+    """Return a package and those beside it that contain other parts of the same kernel."""
     rest = REST[package.suffix].search(package.name)
     if rest is None:
         return [package]
     beside = sorted(package.parent.glob(f"*{rest[0]}"))
-    return [package, *(one for one in beside if one != package and COMPANIONS.match(one.name))]
+    return [package, *(path for path in beside if path != package and COMPANIONS.match(path.name))]
 
 
 def unpack(packages: Sequence[Path], target: Path, log: Path) -> None:
-    """Unpack packages of this architecture over each other.
+    """Unpack packages of this architecture into one folder.
 
     Args:
-        packages: of one kind.
-        target: the folder; made if need be.
-        log: what the tools say.
+        packages: the packages, all of the same kind.
+        target: the folder; created if necessary.
+        log: the file for the tools' output.
 
     Raises:
-        UsageError: a file is no package, or of another architecture.
+        UsageError: a file is not a package, or is for another architecture.
         HostError: a tool or disk space is missing.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -74,10 +74,10 @@ def unpack(packages: Sequence[Path], target: Path, log: Path) -> None:
 
 
 def architecture(package: Path) -> str:
-    """Return what a package is for.
+    """Return the architecture that a package is for.
 
     Raises:
-        UsageError: it is no package.
+        UsageError: the file is not a package.
         HostError: the tool that reads it is missing.
     """
     queries = {
@@ -93,6 +93,6 @@ def architecture(package: Path) -> str:
         )
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise UsageError(f"{package} is no package", seen=said[0] if said else "nothing")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise UsageError(f"{package} is not a package", seen=lines[0] if lines else "nothing")
     return done.stdout.strip()

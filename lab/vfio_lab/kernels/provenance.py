@@ -1,4 +1,4 @@
-"""Where a kernel comes from: package or git commit, base, patches, configuration, compiler."""
+"""The origin of a kernel: package or git commit, base, patches, configuration, compiler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT = ("compiler", "git", "base", "patches")
 
 
 def kernel_facts(kernel: Kernel) -> dict[str, Any]:
-    """Return what results say of a kernel; what is not known of it is left out.
+    """Return the facts about a kernel for results; unknown facts are left out.
 
     The keys are described in docs/results.md.
     """
@@ -38,7 +38,7 @@ def git_facts(tree: Path) -> dict[str, Any]:
     """Return the commit of a source tree, and whether its files differ from that commit.
 
     Args:
-        tree: top of the sources; one that is no git checkout has no facts.
+        tree: the top folder of the sources; without a git checkout there are no facts.
     """
     if not gittree.has_history(tree):
         return {}
@@ -51,7 +51,7 @@ def git_facts(tree: Path) -> dict[str, Any]:
 
 
 def base_facts(base: Kernel) -> dict[str, Any]:
-    """Return what a kernel made from another one, by patches, keeps of that one's facts."""
+    """Return the facts that a patched kernel keeps from its base."""
     known = packaged.facts(base)
     kept = ("package", "package_version", "compiler", "git")
     return {"base": base.name} | {key: known[key] for key in kept if key in known}
@@ -59,9 +59,9 @@ def base_facts(base: Kernel) -> dict[str, Any]:
 
 def patch_facts(patches: Sequence[Patch]) -> list[Mapping[str, str]]:
     """Return subject and SHA-256 of each patch of a series."""
-    return [{"subject": one.name, "sha256": _sha256(one.text.encode())} for one in patches]
+    return [{"subject": patch.name, "sha256": _sha256(patch.text.encode())} for patch in patches]
 
 
 def _sha256(data: bytes) -> str:
-    """Return what `sha256sum` prints, so that others can compare."""
+    """Return the same digest as `sha256sum` prints, so that users can compare."""
     return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""Any kernel a user may name: a series, a distribution's, a tree, an installed one."""
+"""Any kernel that a user may name: a series, a distribution's, a tree, an installed one."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ RUNNING = "host"
 
 
 def all_kernels() -> Mapping[str, kernels.Spec | Distribution]:
-    """Return every kernel that has a name: those to build, and the distributions' own."""
+    """Return every named kernel: the packaged ones and those of distributions."""
     return {**kernels.kernel_catalogue().specs, **distribution.distribution_catalogue()}
 
 
 def catalogue_entry(name: str) -> kernels.Spec | Distribution:
-    """Return what a catalogue says of a kernel.
+    """Return the catalogue entry of a kernel.
 
     Raises:
         UsageError: there is no kernel of that name.
@@ -50,10 +50,10 @@ def catalogue_entry(name: str) -> kernels.Spec | Distribution:
 
 
 def pinned_kernels(cache: Cache) -> Iterator[tuple[str, Package, float]]:
-    """Yield each kernel whose packages were fetched, what it is pinned to, and since when.
+    """Yield each kernel whose packages were fetched, its pinned package and a time.
 
-    A flavour is pinned to what its series is. The time is when the archive was last asked for
-    something newer, seconds since 1970.
+    A flavour has the pin of its series. The time is that of the last check for a newer version, in
+    seconds since 1970.
     """
     for name, one in all_kernels().items():
         package, since = ksource.pinned(cache, one.source), ksource.looked_up(cache, one.source)
@@ -73,7 +73,7 @@ def find_kernel(name: str, cache: Cache) -> Kernel | None:
 
 
 def remove_named_kernel(name: str, cache: Cache) -> int:
-    """Delete every product of a named kernel, outdated ones too, and return how many there were.
+    """Delete all builds of a named kernel, outdated ones too; return how many there were.
 
     Raises:
         UsageError: there is no kernel of that name.
@@ -88,12 +88,12 @@ def ensure_kernel(what: str, cache: Cache) -> Kernel:
 
     Args:
         what: a name of a catalogue, `host`, or a path.
-        cache: where it is kept, if it has to be built or packed.
+        cache: the cache that keeps it, if it has to be built or packed.
 
     Raises:
-        UsageError: there is no such thing, or a part of it is missing.
+        UsageError: there is no such kernel, or a part of it is missing.
         HostError: a tool, disk space or the network is missing.
-        BuildError: it does not compile.
+        BuildError: the kernel does not compile.
     """
     if what in kernels.kernel_catalogue().specs:
         return kernels.ensure_packaged_kernel(what, cache)
@@ -120,9 +120,9 @@ def _at(path: Path, cache: Cache) -> Kernel:
 
 
 def version_and_changes(what: str, cache: Cache) -> tuple[Version, dict[str, bool]]:
-    """Return a kernel's version, and what its sources' history says of the registry's changes.
+    """Return a kernel's version, and the changes that the history of its sources decides.
 
-    Sources are not built for that.
+    Sources are not built for this.
 
     Raises:
         UsageError: there is no such kernel.
@@ -140,10 +140,10 @@ def is_source(path: Path) -> bool:
 
 
 def find_built(path: Path) -> Built:
-    """Return what was built in a tree, is installed below a folder, or lies beside an image.
+    """Return the kernel built in a tree, installed below a folder, or with files beside an image.
 
     Raises:
-        UsageError: there is nothing, or a part of it is missing.
+        UsageError: there is no kernel, or a part of it is missing.
     """
     if path.parts[-len(IMAGE.parts) :] == IMAGE.parts:
         path = path.parents[len(IMAGE.parts) - 1]
@@ -189,7 +189,7 @@ def _packed(made: Built, cache: Cache) -> Kernel:
 
 
 def _unpacked(package: Path, cache: Cache) -> Kernel:
-    """Return the kernel in a package, or in it and those beside it that it was split into."""
+    """Return the kernel in a package and in the packages beside it with its other parts."""
     packages = packagefile.companions(package)
     log = cache.root / "logs" / "kernel-unpack.log"
     with tempfile.TemporaryDirectory(dir=cache.root, prefix=".unpacked.") as scratch:

@@ -24,8 +24,8 @@ class Patch:
     """One patch.
 
     Args:
-        name: its subject, or its file's name.
-        text: the diff, with whatever stands before it.
+        name: the subject, or the file's name.
+        text: the diff, including any text before it.
     """
 
     name: str
@@ -42,11 +42,11 @@ def read_series(sources: Sequence[str], repository: Path) -> list[Patch]:
 
     Args:
         sources: mailboxes, patch files, or ranges such as `master..topic`.
-        repository: where ranges are looked up.
+        repository: the repository for ranges.
 
     Raises:
-        UsageError: there is no such file, or it holds no patch.
-        BuildError: git knows no such range.
+        UsageError: there is no such file, or it contains no patch.
+        BuildError: git does not find the range.
     """
     found: list[Patch] = []
     for source in sources:
@@ -72,12 +72,12 @@ def touched(patches: Iterable[Patch]) -> frozenset[PurePath]:
 
 @contextlib.contextmanager
 def applied(patches: Sequence[Patch], tree: Path, what: str) -> Iterator[None]:
-    """Apply a series to a tree, in order, and take it back in the end.
+    """Apply a series to a tree, in order, and revert it at the end.
 
     Args:
         patches: the series.
-        tree: top of the sources.
-        what: what to call the tree in errors.
+        tree: the top folder of the sources.
+        what: the tree's name in errors.
 
     Raises:
         BuildError: a patch does not apply; names file and line.
@@ -90,7 +90,7 @@ def applied(patches: Sequence[Patch], tree: Path, what: str) -> Iterator[None]:
 
 
 def revert(patch: Patch, tree: Path) -> None:
-    """Take a patch back that was applied."""
+    """Revert an applied patch."""
     gittree.git(tree, "apply", "--reverse", "-", text=patch.text)
 
 
@@ -110,7 +110,7 @@ def _file(path: Path) -> list[Patch]:
 
 
 def _mailbox(text: str) -> list[Patch]:
-    """Return the patches of a mailbox, their transfer encoding undone."""
+    """Return the patches of a mailbox, with their transfer encoding decoded."""
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -23,9 +23,9 @@ def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:
     """Return a packaged kernel with patches applied.
 
     Args:
-        name: as in the catalogue.
-        patches: in order.
-        cache: where it is kept for a while.
+        name: the kernel's name in the catalogue.
+        patches: the patches, in order.
+        cache: the cache, which keeps the result for a while.
 
     Raises:
         UsageError: there is no such kernel.
@@ -44,13 +44,13 @@ def patched(name: str, patches: Sequence[Patch], cache: Cache) -> Kernel:
 def patched_in(
     bench: kbuild.Bench, tree: ktree.Tree, patches: Sequence[Patch], cache: Cache
 ) -> Kernel:
-    """Return a packaged kernel with patches applied, using a branch that others may use next.
+    """Return a packaged kernel with patches applied, built in a branch that can be reused.
 
     Args:
-        bench: a branch of the tree; its sources are left as they were.
-        tree: the packaged kernel's.
-        patches: in order.
-        cache: where the kernel is kept for a while.
+        bench: a branch of the tree; its sources are restored.
+        tree: the packaged kernel's tree.
+        patches: the patches, in order.
+        cache: the cache, which keeps the result for a while.
 
     Raises:
         BuildError: a patch does not apply or compile; names file and line.
@@ -62,7 +62,7 @@ def patched_in(
         with series.applied(patches, bench.tree, f"kernel {tree.name}"):
             if modules_suffice(patches):
                 bench.compile(*tree.modules())
-                made = [bench.out / each for each in tree.modules()]
+                made = [bench.out / module for module in tree.modules()]
                 kmodules.product(base, made, scratch, bench.log("pack"))
             else:
                 bench.compile()
@@ -86,5 +86,5 @@ def _label(name: str, key: str) -> str:
 
 
 def modules_suffice(patches: Sequence[Patch]) -> bool:
-    """Return whether a series touches nothing but drivers/vfio."""
+    """Return whether a series touches drivers/vfio only."""
     return all(path.is_relative_to(ktree.VFIO) for path in series.touched(patches))
