@@ -135,7 +135,7 @@ def test_half_a_package_is_refused(root, tmp_path, cache):
 
 def test_a_file_that_is_only_called_like_a_package_is_refused(tmp_path, cache):
     (tmp_path / "kernel.deb").write_text("text")
-    assert refused(tmp_path / "kernel.deb", cache).what.endswith("kernel.deb is no package")
+    assert refused(tmp_path / "kernel.deb", cache).what.endswith("kernel.deb is not a package")
 
 
 @pytest.mark.skipif(shutil.which("rpm") is not None, reason="this host can read RPM packages")
