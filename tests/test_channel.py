@@ -61,10 +61,10 @@ def test_a_request_is_a_line_with_the_user_in_front(ends):
 def test_an_answer_may_come_in_pieces(ends):
     channel, far = ends
     pending = channel.start(ROUTER, "op", "about")
-    line = json.dumps({"id": pending.id, "value": "é" * 50}).encode() + b"\n"
+    line = json.dumps({"id": pending.id, "text": "é" * 50}).encode() + b"\n"
     sender = threading.Thread(target=lambda: [far.sock.sendall(bytes([one])) for one in line])
     sender.start()
-    assert pending.wait(in_time())["value"] == "é" * 50
+    assert pending.wait(in_time())["text"] == "é" * 50
     sender.join()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vfio_lab.arch import X86_64, Architecture
+from vfio_lab.client.answer import Answer, parse_answer
 from vfio_lab.client.call import shortened
 from vfio_lab.errors import AgentError, DeadlineExceeded, GuestLost, LabError
 from vfio_lab.util.deadline import Deadline
@@ -24,7 +25,7 @@ ROUTER = 0
 READ_BYTES = 1 << 16
 SEND_TIMEOUT_S = 20.0
 SHOWN_CHARACTERS = 200
-Answer = dict[str, Any]
+LONGEST_ANSWER_BYTES = 1 << 26  # the largest file that a user reads, in hex, and more
 
 
 class UserGone(AgentError):
@@ -109,7 +110,7 @@ class Pending:
                 tail=answer["error"],
                 where=self.channel.log,
             )
-        return {**self.channel.answers.pop(self.id), "began": self.began}
+        return Answer({**self.channel.answers.pop(self.id), "began": self.began})
 
 
 @dataclass
@@ -206,6 +207,8 @@ class Channel:
             raise self._lost("the guest went away")
         *lines, self._partial = (self._partial + data).split(b"\n")
         strange = [line for line in lines if not self._take(line)]
+        if len(self._partial) > LONGEST_ANSWER_BYTES:
+            strange, self._partial = [self._partial], b""
         if strange:
             seen = repr(strange[0][:SHOWN_CHARACTERS])
             raise AgentError(
@@ -252,16 +255,17 @@ class Channel:
 
     def _take(self, line: bytes) -> bool:
         """Take in one message; return whether it is one."""
-        try:
-            message = json.loads(line.decode(errors="replace"))  # names need not be UTF-8
-            match message.get("event"):
-                case "ready":
-                    self.ready = True
-                case "exit":
-                    self.ended[message["pid"]] = message["exit"]
-                case _:
-                    self.answers[message["id"]] = {**message, "ended": time.time()}
-        except (ValueError, AttributeError, KeyError):
+        message = parse_answer(line)
+        if message is None:
             return False
+        match message:
+            case {"event": "ready"}:
+                self.ready = True
+            case {"event": "exit", "pid": pid, "exit": code}:
+                self.ended[pid] = code
+            case {"id": number}:
+                self.answers[number] = Answer({**message, "ended": time.time()})
+            case _:
+                return False
         self.last_seen = line[:SHOWN_CHARACTERS].decode(errors="replace")
         return True

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vfio_lab.client.answer import Answer
 from vfio_lab.client.call import Buffer, name_of, shortened
-from vfio_lab.client.channel import Answer, Pending
+from vfio_lab.client.channel import Pending
 from vfio_lab.errors import LabError
 
 NEVER_RETURNED = "never returned"
@@ -45,7 +46,7 @@ class Entry:
     given: tuple[int | Buffer, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
     pending: Pending | None = field(default=None, repr=False)
-    answer: Answer = field(default_factory=dict)
+    answer: Answer = field(default_factory=Answer)
     failed_allocation: int = 0
 
     def __repr__(self) -> str:

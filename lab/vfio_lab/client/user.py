@@ -10,13 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from vfio_lab.client.answer import Answer
 from vfio_lab.client.call import Buffer, CommandResult, Refusal, Reply, command_line
-from vfio_lab.client.channel import (
-    ROUTER,
-    Answer,
-    Channel,
-    Pending,
-)
+from vfio_lab.client.channel import ROUTER, Channel, Pending
 from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import DeadlineExceeded
 from vfio_lab.uapi.syscalls import (
@@ -240,8 +236,7 @@ class User:
 
     def touch(self, address: int) -> signals.Signals | None:
         """Load a byte in a forked child; return the signal that killed it, None if it lived."""
-        number = self._ask("touch", f"{address:#x}", address=address)["value"]
-        return signals.Signals(number) if number else None
+        return self._ask("touch", f"{address:#x}", address=address).signal
 
     def eventfd(self) -> int:
         """Make an eventfd and return its descriptor."""

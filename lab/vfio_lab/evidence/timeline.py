@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 from vfio_lab.client.transcript import Entry
 from vfio_lab.evidence.calls import arguments, result
-from vfio_lab.qemu.console import LEVELS
+from vfio_lab.qemu.console import parse_record
 
 KERNEL = "kernel"
 QEMU = "qemu"
@@ -73,32 +74,36 @@ def _calls(awake: Woken, entries: Iterable[Entry]) -> Iterator[Moment]:
 
 
 def _log(awake: Woken, records: Iterable[str]) -> Iterator[Moment]:
-    for record in records:
-        prefix, _, text = record.partition(";")
-        level, _, microseconds, *_ = prefix.split(",")
-        first, *_ = text.splitlines() or [""]
-        at = (int(microseconds) - awake.log_us) / 1e6
-        yield Moment(at, 0.0, KERNEL, first, LEVELS[int(level) & 7])
+    for record in map(parse_record, records):
+        at = (record.us - awake.log_us) / 1e6
+        yield Moment(at, 0.0, KERNEL, record.text, record.level)
 
 
 def _monitor(awake: Woken, path: Path) -> Iterator[Moment]:
     """Yield commands with their answers, and events; not what woke the guest."""
     command: dict[str, Any] = {}
-    lines = path.read_text().splitlines() if path.exists() else []
-    for message in map(json.loads, lines):
-        at = round(message["at"] - awake.at, 6)
-        if "execute" in message:
-            command = message
-        elif "event" in message:
-            stamp = message["timestamp"]  # its own: it may have lain unread for long
-            at = round(stamp["seconds"] + stamp["microseconds"] / 1e6 - awake.at, 6)
-            what = " ".join(filter(None, [message["event"], _plain(message.get("data"))]))
-            yield Moment(at, 0.0, QEMU, what, "")
-        elif at > 0 and command:
-            began = round(command["at"] - awake.at, 6)
-            what = f"{command['execute']} {_plain(command['arguments'])}".rstrip()
-            result = message.get("error") or _plain(message.get("return"))
-            yield Moment(began, round(at - began, 6), QEMU, what, result)
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            message = json.loads(line)  # the last one may be cut short
+            if "execute" in message:
+                command = message
+            else:
+                yield from _told(awake, message, command)
+
+
+def _told(awake: Woken, message: dict[str, Any], command: dict[str, Any]) -> Iterator[Moment]:
+    at = round(message["at"] - awake.at, 6)
+    if "event" in message:
+        stamp = message["timestamp"]  # its own: it may have lain unread for long
+        at = round(stamp["seconds"] + stamp["microseconds"] / 1e6 - awake.at, 6)
+        what = " ".join(filter(None, [message["event"], _plain(message.get("data"))]))
+        yield Moment(at, 0.0, QEMU, what, "")
+    elif at > 0 and command:
+        began = round(command["at"] - awake.at, 6)
+        what = f"{command['execute']} {_plain(command['arguments'])}".rstrip()
+        result = message.get("error") or _plain(message.get("return"))
+        yield Moment(began, round(at - began, 6), QEMU, what, result)
 
 
 def _plain(data: object) -> str:

@@ -106,6 +106,8 @@ class BzImage:
         Under TCG the kernel's own decompressor takes seconds.
         """
         data = self.path.read_bytes()
+        if len(data) < PAYLOAD_AT + PAYLOAD.size:
+            return None
         start = (data[SETUP_SECTORS_AT] + 1) * SECTOR_BYTES
         offset, size = PAYLOAD.unpack_from(data, PAYLOAD_AT)
         payload = data[start + offset : start + offset + size]

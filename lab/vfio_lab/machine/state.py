@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from vfio_lab.client.transcript import Entry
+from vfio_lab.errors import AgentError
 
 DEVICE_FILE = "anon_inode:[vfio-device]"
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 GET_DEVICE_FD = "VFIO_GROUP_GET_DEVICE_FD"
 NAME = re.compile(r'"([^" ]+)')
 # What a process has open because it is a process of the agent.
@@ -68,10 +70,10 @@ def read_state(path: Path) -> Snapshot | None:
     """Return the snapshot in an evidence folder's file, None if there is none."""
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError):
+        functions = tuple(PciState(**one) for one in data["functions"])
+        return Snapshot(functions, tuple(OpenFile(**one) for one in data["held"]))
+    except (OSError, *MALFORMED):
         return None
-    functions = tuple(PciState(**one) for one in data["functions"])
-    return Snapshot(functions, tuple(OpenFile(**one) for one in data["held"]))
 
 
 def snapshot(
@@ -83,8 +85,21 @@ def snapshot(
         answer: the agent's.
         names: of users, by pid.
         transcript: maps descriptors to devices; kernels before 7.x do not expose this.
+
+    Raises:
+        AgentError: it is no snapshot.
     """
-    devices = _devices(transcript)
+    try:
+        return _snapshot(answer, names, _devices(transcript))
+    except MALFORMED as error:
+        raise AgentError(
+            "the agent's snapshot makes no sense", expected="functions, and open files by pid"
+        ) from error
+
+
+def _snapshot(
+    answer: Mapping[str, Any], names: Mapping[int, str], devices: Mapping[tuple[str, str], str]
+) -> Snapshot:
     held = []
     for pid, descriptors in answer["descriptors"].items():
         user = names.get(int(pid), f"pid {pid}")

@@ -43,6 +43,7 @@ _PATTERN = re.compile(
     "|".join(f"(?P<k{index}>{text})" for index, text in enumerate(_COMPLAINTS.values()))
 )
 _KINDS = tuple(_COMPLAINTS)
+_RECORD = re.compile(r"(?P<level>[0-9]{1,9}),[0-9]*,(?P<us>[0-9]{1,18})(,[^;]*)?;")
 _STAMP = re.compile(r"^\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?")
 # CSI sequences, other escapes (the firmware resets the terminal), and lone control characters.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -124,12 +125,34 @@ def last_words(path: Path) -> str | None:
     return found[0].headline if found else None
 
 
-def readable(record: str) -> str:
-    """Return a /dev/kmsg record as `[  12.345678] warn: text`.
+@dataclass(frozen=True)
+class LogRecord:
+    """A record of the kernel log.
+
+    Args:
+        level: by its kernel name.
+        us: microseconds since boot.
+        text: its first line.
+    """
+
+    level: str
+    us: int
+    text: str
+
+
+def parse_record(record: str) -> LogRecord:
+    """Return what a /dev/kmsg record says; one that is none is all text.
 
     Source: Documentation/ABI/testing/dev-kmsg.
     """
-    prefix, _, text = record.partition(";")
-    level, _, microseconds, *_ = prefix.split(",")
+    match = _RECORD.match(record)
+    text = record[match.end() :] if match else record
     first, *_ = text.splitlines() or [""]
-    return f"[{int(microseconds) / 1e6:12.6f}] {LEVELS[int(level) & 7]}: {first}"
+    level, us = (int(match["level"]), int(match["us"])) if match else (6, 0)
+    return LogRecord(LEVELS[level & 7], us, first)
+
+
+def readable(record: str) -> str:
+    """Return a /dev/kmsg record as `[  12.345678] warn: text`."""
+    parsed = parse_record(record)
+    return f"[{parsed.us / 1e6:12.6f}] {parsed.level}: {parsed.text}"

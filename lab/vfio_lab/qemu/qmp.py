@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -52,7 +53,7 @@ class Qmp:
         self.stall: Callable[[str], LabError | None] = lambda _what: None
         self.events: list[dict[str, Any]] = []
         log.touch(mode=0o600)
-        self._log = log.open("a", buffering=1)
+        self._log = log.open("ab", buffering=0)
         self._loop = asyncio.new_event_loop()
         self._client = QMPClient(name)
         sock.setblocking(False)
@@ -124,7 +125,7 @@ class Qmp:
     @property
     def log_path(self) -> Path:
         """The file with every message."""
-        return Path(self._log.name)
+        return Path(str(self._log.name))
 
     def close(self) -> None:
         """Disconnect; QEMU continues to run. Idempotent."""
@@ -201,4 +202,6 @@ class Qmp:
         self._note(event)
 
     def _note(self, message: dict[str, Any]) -> None:
-        self._log.write(json.dumps({"at": time.time(), **message}, default=str) + "\n")
+        line = json.dumps({"at": time.time(), **message}, default=str) + "\n"
+        with contextlib.suppress(OSError):  # a full disk: the log is evidence, and ends early
+            self._log.write(line.encode())
