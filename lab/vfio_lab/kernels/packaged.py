@@ -81,8 +81,13 @@ class Kernel:
 
     @property
     def slowness(self) -> float:
-        """The factor by which it may be slower than a plain kernel, because of sanitizers."""
-        return 6.0 if self.option("KASAN") else 1.0
+        """The factor by which it may be slower than a plain kernel.
+
+        Sanitizers make all of it slower, and a kernel made for every machine boots slowly.
+        """
+        if self.option("KASAN"):
+            return 6.0
+        return 3.0 if self.initramfs else 1.0
 
     def option(self, name: str) -> str | None:
         """Return `y`, `m` or the value of an option, None if it is not set.
