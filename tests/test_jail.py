@@ -11,6 +11,7 @@ from support.processes import running
 
 from vfio_lab.errors import HostError
 from vfio_lab.kernels import kbuild
+from vfio_lab.kernels.compiler_cache import compiler_cache
 from vfio_lab.util import host, jail
 from vfio_lab.util.cache import Cache
 
@@ -86,6 +87,17 @@ def test_without_a_jail_the_same_build_does_all_of_it(bench, home, port, monkeyp
     assert (home / "planted").exists()
     assert (bench.tree / "Makefile").read_text().endswith("mine\n")
     os.kill(int((bench.out / "outlived").read_text()), signal.SIGTERM)
+
+
+def test_foreign_builds_begin_with_a_copy_of_the_compilers_cache(tmp_path):
+    cache = Cache(tmp_path / "cache").open()
+    own = compiler_cache(cache, foreign=False)
+    (own / "object").write_text("compiled")
+    other = compiler_cache(cache, foreign=True)
+    assert (other / "object").read_text() == "compiled"
+    (other / "object").write_text("poisoned")
+    assert (own / "object").read_text() == "compiled"
+    assert compiler_cache(cache, foreign=True) == other != own
 
 
 def test_where_there_is_no_jail_foreign_code_is_refused_and_ones_own_is_built(monkeypatch):

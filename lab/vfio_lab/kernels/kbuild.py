@@ -13,6 +13,7 @@ from pathlib import Path
 from vfio_lab.arch import X86_64
 from vfio_lab.errors import BuildError, HostError
 from vfio_lab.kernels import kconfig
+from vfio_lab.kernels.compiler_cache import compiler_cache
 from vfio_lab.kernels.make_output import complaint, step
 from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import Cache
@@ -334,8 +335,7 @@ class Bench:
 
     @property
     def _ccache(self) -> Path:
-        """The ccache folder; untrusted builds have a separate one, as they can insert objects."""
-        return self.cache.root / ("ccache-foreign" if self.foreign else "ccache")
+        return compiler_cache(self.cache, foreign=self.foreign)
 
     def _cc(self) -> str:
         return "gcc" if host.which("ccache") is None else "ccache gcc"
