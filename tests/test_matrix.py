@@ -1,8 +1,9 @@
 """The table of claims and kernels, from results that were written down."""
 
 import json
+from dataclasses import replace
 
-from vfio_lab.campaign import claim_table
+from vfio_lab.campaign import claim_markdown, claim_table, recorded
 from vfio_lab.campaign.results import Outcome, Record, Results
 
 KERNELS = ["6.12", "7.3"]
@@ -55,3 +56,37 @@ def test_the_page_and_the_record_carry_reasons_safely() -> None:
     first = json.loads(json.dumps(claim_table.line_record(KERNELS, table[0])))
     assert first["outcomes"] == {"6.12": "known", "7.3": "passed"}
     assert first["differs"]
+
+
+def on(kernel: str, started: float, run: Results) -> Results:
+    facts = {
+        "name": kernel,
+        "release": f"{kernel}-amd64",
+        "version": f"{kernel}.9",
+        "digest": kernel,
+    }
+    return replace(run, kernel=facts, started=started)
+
+
+def test_runs_on_one_kernel_count_as_one_and_the_later_verdict_counts() -> None:
+    again = ran(("more", "A02", Outcome.PASSED, ""))
+    found = recorded.merged(
+        [on("7.3", 3.0, RUNS[1]), on("6.12", 2.0, again), on("6.12", 1.0, RUNS[0])]
+    )
+    assert [run.kernel["name"] for run in found] == ["7.3", "6.12"]
+    ended = {one.nodeid: one.outcome for one in found[1].scenarios}
+    assert ended == dict.fromkeys(["one", "two", "more"], Outcome.PASSED)
+
+
+def test_the_document_says_what_was_run_where_it_differs_and_where_it_does_not() -> None:
+    want = ("gone", "A04", Outcome.SKIPPED, "A04 needs CONFIG_IOMMUFD, which kernel x lacks")
+    runs = [
+        on(name, 86400.0, replace(run, scenarios=(*run.scenarios, *ran(want).scenarios)))
+        for name, run in zip(KERNELS, RUNS, strict=True)
+    ]
+    text = claim_markdown.table_markdown(runs, claim_table.lines(runs), "vfio-lab matrix")
+    assert "| 6.12 | 6.12-amd64 | 6.12.9 | 1970-01-02 | 2 passed, 1 skipped, 1 known |" in text
+    assert "## Where they differ (2 of 4 claims)" in text
+    assert "| A02 | not here | holds | " in text
+    assert "**holds**: A01." in text
+    assert "**skipped, for want of `CONFIG_IOMMUFD`**: A04." in text

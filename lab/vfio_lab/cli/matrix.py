@@ -18,6 +18,9 @@ NARROWEST_COLUMNS = 60
 @scenario_choice
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a web page too.")
+@click.option(
+    "--markdown", "document", type=click.Path(path_type=Path), help="Write a page of Markdown too."
+)
 @no_jail
 @click.pass_context
 def matrix(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -27,36 +30,29 @@ def matrix(  # noqa: PLR0913, PLR0917 - the options of the command
     jobs: int | None,
     as_json: bool,
     page: Path | None,
+    document: Path | None,
 ) -> None:
     """Run the scenarios on several kernels: claims down, kernels across, differences first.
 
-    A KERNEL is a packaged kernel or a path, as for `pytest --lab-kernel`. A SCENARIO is a node ID
-    or a file of scenarios; all run if none is named.
+    A KERNEL is a name or a path, as for `pytest --lab-kernel`, or the evidence folder of a run,
+    whose results are taken; several runs on one kernel count as one. A SCENARIO is a node ID or a
+    file of scenarios; all run if none is named.
 
     Exits with 0 if scenarios ran and none failed, 1 if one failed on any of the kernels, 125 if
     none could run.
     """
+    from vfio_lab.campaign import claim_markdown, compare, recorded, runs
     from vfio_lab.campaign import claim_table as tables
-    from vfio_lab.campaign import compare, runs
     from vfio_lab.cli.evidence import new_evidence
-    from vfio_lab.kernels import selector
     from vfio_lab.util.cache import Cache
     from vfio_lab.util.files import write_whole
 
     cache = Cache.default().open()
     kernels, scenarios = split_scenarios(words)
-    made = [selector.ensure_kernel(name, cache) for name in kernels]
     choice = runs.Choice.asked(scenarios, expression, jobs)
     where = new_evidence("matrix")
-    places = [
-        name if built.lasting else built.bzimage.parent
-        for name, built in zip(kernels, made, strict=True)
-    ]
-    found = [
-        runs.cached(built, place, choice, where / str(number), cache)
-        for number, (built, place) in enumerate(zip(made, places, strict=True))
-    ]
-    names, table = [built.name for built in made], tables.lines(found)
+    found = recorded.results_on(kernels, choice, where, cache)
+    names, table = [one.kernel["name"] for one in found], tables.lines(found)
     if as_json:
         click.echo(json.dumps([tables.line_record(names, line) for line in table], indent=1))
     else:
@@ -66,4 +62,8 @@ def matrix(  # noqa: PLR0913, PLR0917 - the options of the command
         click.echo(f"{tables.claim_tally(table)}; evidence: {where}")
     if page is not None:
         write_whole(page.absolute(), tables.table_page(names, table), 0o644)
+    if document is not None:
+        command = f"vfio-lab matrix {' '.join(names)} --markdown {document.name}"
+        text = claim_markdown.table_markdown(found, table, command)
+        write_whole(document.absolute(), text, 0o644)
     context.exit(compare.exit_code_of_all(compare.rows(found)))

@@ -19,7 +19,7 @@ from vfio_lab.errors import UsageError
 from vfio_lab.spec.changes import Version, version_of
 from vfio_lab.util.process import environment
 
-KINDS = "a packaged kernel, a source tree, a built tree, or a bzImage with its modules beside it"
+KINDS = "a source tree, a built tree, a package, or an image with its modules beside it"
 SETUP_SECTORS_AT = 0x1F1
 HEADER = struct.Struct("<4s8xH")
 HEADER_AT = 0x202
