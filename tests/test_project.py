@@ -13,6 +13,7 @@ from vfio_lab.spec.claims import load_claims, select
 from vfio_lab.spec.scenarios import by_claim
 from vfio_lab.util import resources
 from vfio_lab.util.project import current_project, evidence_folder, standing_in
+from vfio_lab.util.registry import Registry
 
 TOPOLOGIES = """
 from vfio_lab.hw.models import E1000E
@@ -201,3 +202,10 @@ def test_a_package_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.vfio-lab]\nextensions = ["not_there"]\n')
     with standing_in(tmp_path), pytest.raises(UsageError, match=r"cannot import .* not_there"):
         topologies()
+
+
+def test_what_is_not_registered_can_be_asked_for():
+    known = Registry("thing", {"one": 1})
+    assert (known.get("one"), known.get("two"), known.get("two", 2)) == (1, None, 2)
+    with pytest.raises(UsageError, match="there is no thing two"):
+        _ = known["two"]

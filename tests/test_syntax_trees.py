@@ -78,5 +78,5 @@ def test_with_the_guard_two_threads_may_parse(tmp_path):
 
 
 def test_every_run_that_uses_the_lab_is_guarded(pytestconfig):
-    load_parts(pytestconfig.pluginmanager)
+    load_parts(pytestconfig)
     assert sys.version_info >= (3, 13) or hasattr(ast.parse, "__wrapped__")

@@ -60,5 +60,7 @@ def names(folder: str) -> dict[str, str]:
             expected="letters, digits, - and _, two letters at least, no digit first",
         )
     if package in ("scenarios", "vfio_lab", "vfio_lab_pytest"):
-        raise UsageError(f"{package} is the name of a package already")
+        raise UsageError(
+            f"{folder!r} makes no name for a package", seen=f"there is a package {package} already"
+        )
     return {"NAME": package, "DASHED": package.replace("_", "-"), "AREA": letters}

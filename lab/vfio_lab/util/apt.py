@@ -284,16 +284,17 @@ class Apt:
         try:
             pipeline(what, command, log=self.log, on_line=follow, cwd=cwd)
         except BuildError as error:
+            log = error.where or self.log  # a failed command's log is kept under another name
             words = [
                 line
-                for line in self.log.read_text(errors="replace").splitlines()
+                for line in log.read_text(errors="replace").splitlines()
                 if line.startswith(("E:", "W:", "Err:"))
             ]
             raise HostError(
                 f"cannot {what}",
                 seen=error.seen,
                 tail="\n".join(words) or error.tail,
-                where=self.log,
+                where=log,
                 hint=FETCH_HINT,
             ) from error
 

@@ -56,7 +56,11 @@ class Extension:
             return default
         found = _imported(self.folder / f"{module}.py", f"{self.package}.{module}")
         if not hasattr(found, name):
-            raise UsageError(f"{self.folder / module}.py has no {name}", hint="docs/project.md")
+            raise UsageError(
+                f"an extension's module lacks {name}",
+                seen=f"{self.folder / module}.py",
+                hint="docs/project.md shows what it must define",
+            )
         made: T = getattr(found, name)
         return made
 

@@ -42,6 +42,12 @@ class Registry(Mapping[str, T]):
             hint=self._guess(key),
         )
 
+    def get(  # type: ignore[override]  # without a default of another type, which nobody needs
+        self, key: str, default: T | None = None
+    ) -> T | None:
+        """Return the value of that name, or the default; Mapping.get expects a KeyError."""
+        return self._values.get(key, default)
+
     def __contains__(self, key: object) -> bool:
         """Whether there is a value of that name."""
         return key in self._values
