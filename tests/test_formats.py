@@ -12,51 +12,18 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 from kcidb_io import schema
+from support.kernel_source import kernel_source, kunit
 
 from vfio_lab.campaign.results import SCHEMA, Outcome, read_results
 from vfio_lab.cli import main
-from vfio_lab.kernels import ksource, packaged
 from vfio_lab.report.kcidb import LONGEST_EXCERPT_BYTES, kcidb_report, patchset_hash, scenario_path
 from vfio_lab.report.ktap import ktap
-from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.host import which
 
+__all__ = ["kernel_source", "kunit"]
 RUN = Path(__file__).parent / "data" / "run"
-KUNIT = "tools/testing/kunit"
 PATCHES = [{"subject": "vfio: one", "sha256": "a" * 64}, {"subject": "two", "sha256": "b" * 64}]
 GIT = {"commit": "c" * 40, "describe": "v7.3-rc1-4-gcccc", "dirty": True}
-
-
-def unpack_kunit(archive, scratch):
-    """Take kunit.py out of the kernel's source package."""
-    with subprocess.Popen(
-        [which("dpkg-deb"), "--fsys-tarfile", archive], stdout=subprocess.PIPE
-    ) as outer:
-        name = f"./usr/src/{archive.name.partition('_')[0]}.tar.xz"
-        inner = [
-            which("tar"),
-            "--extract",
-            "--to-command=xz --decompress --threads=0 --stdout",
-            name,
-        ]
-        with subprocess.Popen(inner, stdin=outer.stdout, stdout=subprocess.PIPE) as source:
-            wanted = ["--wildcards", "--strip-components=1", f"*/{KUNIT}/*.py"]
-            command = [which("tar"), "--extract", f"--directory={scratch}", *wanted]
-            subprocess.run(command, stdin=source.stdout, check=True)
-
-
-@pytest.fixture(scope="session")
-def kunit():
-    """The kernel's own parser of KTAP, from the source that the default kernel is built from."""
-    catalogue = packaged.kernel_catalogue()
-    cache = Cache.default().open()
-    wanted = catalogue.spec(catalogue.default).source
-    if ksource.pinned(cache, wanted) is None:
-        pytest.skip(f"needs {wanted.package}: no kernel is built from it yet")
-    package, archive = ksource.ensure_source(cache, wanted)
-    key = digest({"kunit": package.sha256})[:16]
-    folder = cache.obtain("kunit", key, lambda scratch: unpack_kunit(archive, scratch))
-    return folder / KUNIT / "kunit.py"
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ COMMANDS = {
     "summary": "Summarize a run for a reply to the mailing list.",
     "ktap": "Print a run as KTAP.",
     "kcidb": "Print a run as a report for KCIDB.",
+    "repro": "Write a scenario as one C program.",
     "bench": "Measure clones, boots and calls.",
     "cache": "Show the contents of the cache, and clean it.",
 }

@@ -293,6 +293,7 @@ class User:
         pending = self.channel.start(ROUTER, "kill", about, pid=self.pid, signal=int(signal))
         now, name = pending.began, signals.Signals(signal).name
         entry = Entry(now, now, self.name, "kill", name, "sent", pid=self.pid, pending=pending)
+        entry.options = {"signal": name}
         self.record(entry)
         return pending
 

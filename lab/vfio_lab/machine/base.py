@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -211,5 +212,12 @@ def start_user(
     """
     deadline = Deadline.after(CALL_TIMEOUT_S)
     identity = {"name": name, "uid": uid, "drop": list(drop)}
+    began = time.time()
     answer = channel.call(ROUTER, "spawn", f"start {name}", deadline=deadline, **identity)
+    if uid or drop:
+        words = f"uid {uid}, without capabilities {list(drop)}"
+        entry = Entry(began, None, name, "become", words, pid=answer["value"])
+        entry.options = {"uid": uid, "drop": list(drop)}
+        entry.settle(answer)
+        record(entry)
     return VfioUser(channel, answer["value"], name, record)

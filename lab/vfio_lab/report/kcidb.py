@@ -14,7 +14,7 @@ from typing import Any
 
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.evidence.collect import FAILURE
-from vfio_lab.spec.scenarios import scenario_catalogue
+from vfio_lab.spec.scenarios import scenario_sentence
 from vfio_lab.util.cache import digest
 
 SCHEMA = {"major": 5, "minor": 3}
@@ -95,11 +95,11 @@ def _test(record: Record, results: Results, run: Path) -> dict[str, Any]:
     hardware = ", ".join(
         [f"topology {record.topology or 'none'}", *(f"{k} {v}" for k, v in results.host.items())]
     )
-    scenario = scenario_catalogue().get(record.nodeid.partition("[")[0])
+    sentence = scenario_sentence(record.nodeid)
     found: dict[str, Any] = {
         "path": scenario_path(record.nodeid),
         "status": STATUS[record.outcome],
-        "comment": scenario.sentence if scenario else record.nodeid,
+        "comment": sentence or record.nodeid,
         "duration": record.seconds,
         "environment": {"comment": hardware, "misc": dict(results.host)},
         "misc": {

@@ -81,7 +81,7 @@ def _diagnostics(record: Record) -> Iterator[str]:
         return
     claims = load_claims()
     for name in record.claims:
-        yield _comment(f"claim {name}: {claims[name].sentence}")
+        yield _comment(f"claim {name}: {claims[name].sentence if name in claims else 'gone'}")
     for line in record.reason.splitlines():
         yield _comment(line)
     if record.evidence:

@@ -17,7 +17,7 @@ from vfio_lab.campaign.results import (
 )
 from vfio_lab.evidence.collect import FAILURE, STACKS
 from vfio_lab.spec.claims import Claim, Thread, load_claims, threads
-from vfio_lab.spec.scenarios import scenario_catalogue
+from vfio_lab.spec.scenarios import scenario_sentence
 from vfio_lab.util.cache import digest
 
 WORDS = {
@@ -66,8 +66,7 @@ class ScenarioView:
     @property
     def sentence(self) -> str:
         """The sentence that the scenario shows."""
-        scenario = scenario_catalogue().get(self.record.nodeid.partition("[")[0])
-        return scenario.sentence if scenario else self.name
+        return scenario_sentence(self.record.nodeid) or self.name
 
     @property
     def failure(self) -> str:

@@ -71,6 +71,16 @@ def _scenarios(root: Path, folder: Path) -> dict[str, Scenario]:
     return found
 
 
+def scenario_sentence(nodeid: str) -> str:
+    """Return what a scenario shows, empty for one that is not there any more.
+
+    Args:
+        nodeid: pytest's node ID, parameters included.
+    """
+    name, known = nodeid.partition("[")[0], scenario_catalogue()
+    return known[name].sentence if name in known else ""
+
+
 @once_a_project
 def by_claim() -> Mapping[str, tuple[str, ...]]:
     """Return the node IDs of the scenarios that cite each claim.

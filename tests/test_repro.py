@@ -1,0 +1,148 @@
+"""Reproducers: what is written for a record, and that a compiler takes it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support.kernel_source import kernel_source, uapi_headers
+
+from vfio_lab.cli import main
+from vfio_lab.report.repro.layout import WIDTH, broken
+from vfio_lab.report.repro.program import c_program
+from vfio_lab.report.repro.recording import CannotWrite, read_recording
+from vfio_lab.util.host import which
+
+__all__ = ["kernel_source", "uapi_headers"]
+RECORDED = Path(__file__).parent / "data" / "repro"
+FOLDERS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
+TOKEN = next(name for name in FOLDERS if "wrong-token" in name)
+CHILD = next(name for name in FOLDERS if "killed_parent" in name)
+STRICT = ("-Wall", "-Wextra", "-Werror", "-fsyntax-only")
+
+
+def program(name, folder=RECORDED):
+    return c_program(read_recording(folder / name))
+
+
+def scenario(text):
+    return text[text.index("static void scenario(void)\n{") :]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return what copies recorded evidence, to be changed."""
+
+    def make(name):
+        shutil.copytree(RECORDED, tmp_path / "run")
+        return tmp_path / "run" / name
+
+    return make
+
+
+def change(evidence, edit):
+    """Replace the records of calls by what `edit` makes of them."""
+    path = evidence / "calls.jsonl"
+    head, *lines = path.read_text().splitlines()
+    calls = edit([json.loads(line) for line in lines if line])
+    path.write_text("\n".join([head, *map(json.dumps, calls)]) + "\n")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_compiler_takes_it_without_a_warning(uapi_headers, tmp_path, name):
+    path = tmp_path / "repro.c"
+    path.write_text(program(name))
+    command = [which("gcc"), *STRICT, f"-I{uapi_headers}", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_its_lines_fit_a_screen(name):
+    lines = program(name).splitlines()
+    assert [line for line in lines if len(line.expandtabs(8)) > WIDTH + 20] == []
+
+
+def test_every_call_has_its_user_its_arguments_and_its_result():
+    text = scenario(program(TOKEN))
+    assert "ON(PF_USER, " in text
+    assert 'group_2 = EXPECT(OK, open(fmt("/dev/vfio/%s", group_of(vf(pf, 0)))' in text
+    wrong = 'fmt("%s vf_token=11e8b7c2-f6d0-425a-9a53-c50a2f6e3f1b", vf(pf, 0))'
+    call = text[text.index("EXPECT(EACCES") :]
+    assert "".join(call.split()).startswith(
+        "".join(f"EXPECT(EACCES,ioctl(group_2,VFIO_GROUP_GET_DEVICE_FD,{wrong}));".split())
+    )
+
+
+def test_devices_are_found_by_their_role():
+    text = program(TOKEN)
+    assert 'static const char *pf = "0000:01:00.0";' in text
+    assert "0000:" not in scenario(text)
+
+
+def test_a_fork_and_a_kill_are_steps_too():
+    text = program(CHILD)
+    assert "fork_user(VF_USER_S_CHILD);" in scenario(text)
+    assert "kill_user(VF_USER, SIGKILL);" in scenario(text)
+
+
+def test_a_user_has_the_identity_that_was_recorded(copy):
+    evidence = copy(TOKEN)
+    become = {"uid": 1000, "drop": [17, 21]}
+
+    def edit(calls):
+        first = next(call for call in calls if call["user"] == "vf_user")
+        return [{**first, "call": "become", "syscall": None, "arguments": become}, *calls]
+
+    change(evidence, edit)
+    assert '[VF_USER] = { "vf_user", 1000, 0x220000ULL },' in c_program(read_recording(evidence))
+
+
+def test_what_was_refused_against_expectation_is_expected_to_succeed(copy):
+    evidence = copy(TOKEN)
+    path = evidence.parent / "results.json"
+    results = json.loads(path.read_text())
+    for record in results["scenarios"]:
+        record |= {"outcome": "failed", "reason": "Refusal: vf_user: OPEN(3): EACCES (Permission)"}
+    path.write_text(json.dumps(results))
+    text = scenario(c_program(read_recording(evidence)))
+    assert "EACCES" not in text
+    assert "VFIO_GROUP_GET_DEVICE_FD" in text[text.rindex("ON(") :]
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        ({"call": "run", "syscall": None, "arguments": {"argv": ["testpmd"]}}, "it runs testpmd"),
+        ({"call": "splice", "syscall": "splice", "arguments": {}}, "it uses splice"),
+    ],
+)
+def test_what_cannot_be_written_says_why(copy, call, why):
+    evidence = copy(TOKEN)
+    change(evidence, lambda calls: [*calls, {**calls[-1], **call}])
+    done = CliRunner().invoke(main, ["repro", str(evidence)])
+    assert (done.exit_code, why in done.stderr) == (125, True)
+
+
+def test_a_scenario_that_tells_the_monitor_something_cannot_be_written(copy):
+    evidence = copy(TOKEN)
+    (evidence / "qmp.jsonl").write_text(json.dumps({"at": 1.0, "execute": "device_del"}) + "\n")
+    with pytest.raises(CannotWrite, match="device_del"):
+        read_recording(evidence)
+
+
+def test_the_command_writes_the_file(tmp_path):
+    target = tmp_path / "repro.c"
+    done = CliRunner().invoke(main, ["repro", str(RECORDED / TOKEN), "-o", str(target)])
+    assert done.exit_code == 0
+    assert target.read_text() == program(TOKEN)
+
+
+def test_a_long_line_is_broken_between_arguments_and_never_in_a_string():
+    line = '\t\tEXPECT(OK, write_file("/a, b/' + "c" * 45 + '", fmt("%s, and more", pf)));'
+    assert list(broken(line)) == [
+        '\t\tEXPECT(OK, write_file("/a, b/' + "c" * 45 + '",',
+        '\t\t\t\tfmt("%s, and more", pf)));',
+    ]
