@@ -166,7 +166,7 @@ def _token_scenario(guest: Guest) -> None:
 
 
 def private_bytes(pid: int) -> int:
-    """Return the memory that a process shares with nobody.
+    """Return the memory that a process shares with no other.
 
     Source: Documentation/filesystems/proc.rst, smaps_rollup.
     """

@@ -43,7 +43,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     plan = mutants.Plan(scenarios, expression, jobs or runs.possible_jobs())
     known = kernels or tuple(mutants.kernels_with_faults())
     where = new_evidence("mutate")
-    fates = []
+    results = []
     for one in known:
         packaged.kernel_catalogue().spec(one)
         named = Registry("fault", {fault.name: fault for fault in mutants.read_mutants(one)})
@@ -51,24 +51,24 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
             list(named.values()), count
         )
         everything = [mutants.run_baseline(one), *chosen]
-        for fate in mutants.try_all(everything, plan, where, Cache.default().open()):
-            fates.append(fate)
-            click.echo(str(fate), err=as_json)
+        for result in mutants.try_all(everything, plan, where, Cache.default().open()):
+            results.append(result)
+            click.echo(str(result), err=as_json)
     if as_json:
-        click.echo(json.dumps([result_record(fate) for fate in fates], indent=1))
+        click.echo(json.dumps([result_record(result) for result in results], indent=1))
     else:
-        click.echo(f"{mutants.mutant_tally(fates)}; evidence: {where}")
-    context.exit(mutants.mutants_exit_code(fates))
+        click.echo(f"{mutants.mutant_tally(results)}; evidence: {where}")
+    context.exit(mutants.mutants_exit_code(results))
 
 
-def result_record(fate: MutationResult) -> dict[str, object]:
-    """Return a fault's fate as JSON shows it."""
+def result_record(result: MutationResult) -> dict[str, object]:
+    """Return the result of a mutant as JSON shows it."""
     return {
-        "fault": fate.fault.name,
-        "kernel": fate.fault.kernel,
-        "breaks": fate.fault.breaks,
-        "equivalent": fate.fault.equivalent,
-        "judged": fate.judged,
-        "killed by": fate.killed_by,
-        "reason": fate.reason,
+        "fault": result.fault.name,
+        "kernel": result.fault.kernel,
+        "breaks": result.fault.breaks,
+        "equivalent": result.fault.equivalent,
+        "judged": result.judged,
+        "killed by": result.killed_by,
+        "reason": result.reason,
     }

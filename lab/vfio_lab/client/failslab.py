@@ -1,4 +1,4 @@
-"""Shortage: allocations of the kernel that fail on demand, one at a time.
+"""Failslab: allocations of the kernel that fail on demand, one at a time.
 
 Source: mm/failslab.c, __should_failslab(); lib/fault-inject.c, should_fail_ex();
 fs/proc/base.c, proc_fail_nth_write().

@@ -17,7 +17,7 @@ IOMMU_GROUPS = PurePosixPath("/sys/kernel/iommu_groups")
 
 LARGEST = {"domain": 0xFFFF, "bus": 0xFF, "device": 0x1F, "function": 0x7}
 
-# Leading zeros as in sysfs: "1:0.0" is what nobody prints, so it is a typing error.
+# Leading zeros as in sysfs: "1:0.0" is printed by no tool, so it is a typing error.
 _WRITTEN = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-9a-f])", re.IGNORECASE)
 
 

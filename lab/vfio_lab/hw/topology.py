@@ -133,7 +133,7 @@ class Topology:
 
     @property
     def endpoints(self) -> tuple[Function, ...]:
-        """The functions that are not the lab's own furniture."""
+        """The functions that are not part of the lab's own infrastructure."""
         return tuple(each for each in self.functions if each.role not in INFRASTRUCTURE_ROLES)
 
     @property

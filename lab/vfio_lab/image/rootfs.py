@@ -181,7 +181,7 @@ def _recipe(name: str, data: Mapping[str, Any], folder: Path) -> Recipe:
         epoch=data["epoch"],
         steps=data["steps"],
         size_mib=data["size_mib"],
-        extras=tuple(data["cargo"]),
+        extras=tuple(data["extras"]),
     )
 
 

@@ -64,7 +64,7 @@ class Allowlist:
         return path.startswith(PARAMETERS) or self.owned(path)
 
     def owned(self, path: str) -> bool:
-        """Whether a file is an attribute of the device itself that concerns nobody else."""
+        """Whether a file is an attribute of the device itself that affects no other device."""
         match = ATTRIBUTE.fullmatch(path)
         return match is not None and match[1] in self.functions and match[2] not in FOREIGN
 

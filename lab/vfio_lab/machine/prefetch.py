@@ -75,7 +75,7 @@ class ClonePrefetcher:
         return coming.guest
 
     def discard(self) -> None:
-        """Throw away the guest that nobody took, if there is one."""
+        """Throw away the guest that was not taken, if there is one."""
         if self.coming is not None:
             self.coming.discard()
             self.coming = None

@@ -81,7 +81,7 @@ class Found(Topology):
 
 @dataclass(frozen=True)
 class RemoteHost:
-    """A machine that was looked at, and the device that it lends.
+    """A machine that was looked at, and the one device that scenarios may use.
 
     Args:
         login: where it is.
@@ -169,7 +169,7 @@ class RemoteMachine(TestMachine):
 
     @classmethod
     def borrow(cls, name: str, machine: RemoteHost, folder: Path) -> RemoteMachine:
-        """Start an agent on the machine, which lends it the device.
+        """Start an agent on the machine and give it the device.
 
         Args:
             name: unique in the run; it also names the evidence.
@@ -299,7 +299,7 @@ def _refusal(login: Login, pf: Bdf, seen: str) -> HostError:
     return HostError(
         f"{pf} of {login.host} is not to be had, or not as it was",
         device=str(pf),
-        expected="an SR-IOV PF that nobody uses",
+        expected="an SR-IOV PF that is not in use",
         seen=seen,
         hint="name another with --lab-pf, or free this one yourself: the lab never does",
     )

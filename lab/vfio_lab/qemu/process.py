@@ -100,7 +100,7 @@ class Qemu:
         return True
 
     def kind_of_loss(self) -> type[GuestLost]:
-        """Return what the end of the process means to whoever still needed it."""
+        """Return what the end of the process means to a caller that still needed it."""
         code = self.process.poll() or 0
         if code == -signal.SIGKILL or KILLED_POLITELY in self.log.read_text(errors="replace"):
             return GuestKilled

@@ -42,7 +42,7 @@ class Registry(Mapping[str, T]):
             hint=self._guess(key),
         )
 
-    def get(  # type: ignore[override]  # without a default of another type, which nobody needs
+    def get(  # type: ignore[override]  # Mapping.get takes defaults of any type; no caller does
         self, key: str, default: T | None = None
     ) -> T | None:
         """Return the value of that name, or the default; Mapping.get expects a KeyError."""
