@@ -157,7 +157,7 @@ def test_a_log_gets_plain_lines(scenarios, pytester):
 @pytest.mark.parametrize("spread", [(), ("-n", "2")], ids=["alone", "two workers"])
 def test_ctrl_c_ends_it_and_leaves_results_and_report(scenarios, pytester, spread):
     scenarios(slow=3600)
-    terminal = Terminal(*spread, "--lab-report", "site")
+    terminal = Terminal(*spread, "--lab-report", "site", "--lab-artifacts", ".artifacts")
     terminal.until("FAILED")
     terminal.until("test_slow")
     pressed = time.monotonic()
