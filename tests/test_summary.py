@@ -57,3 +57,9 @@ def test_only_what_changed_is_told_against_a_base():
 def test_an_unknown_thread_is_a_mistake():
     with pytest.raises(UsageError, match="2021"):
         summarize(found(), "2021")
+
+
+def test_the_patches_that_were_tried_are_named():
+    results = found(("A02", Outcome.PASSED))
+    results.kernel["patches"] = [{"subject": "vfio: one"}, {"subject": "vfio: two"}]
+    assert "patches   vfio: one; vfio: two" in summarize(results).splitlines()

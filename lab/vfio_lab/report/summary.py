@@ -62,7 +62,7 @@ def _facts(results: Results) -> Iterator[str]:
     facts = {
         "tested": f"vfio-lab {metadata.version('vfio-lab')}, {moment(results.started)}",
         "kernel": f"{results.kernel['release']} ({results.kernel['name']})",
-        "patches": results.kernel.get("patches", ""),
+        "patches": "; ".join(one["subject"] for one in results.kernel.get("patches", ())),
         "QEMU": f"{results.host['qemu']}, {results.host['accelerator'].upper()}",
         "hardware": ", ".join(f"{name} ({count})" for name, count in topologies.most_common()),
         "scenarios": f"{counts(results.scenarios)}, in {rough_duration(results.seconds)}",
