@@ -2,9 +2,12 @@
 PYTEST = .venv/bin/pytest
 JOBS = 4
 KERNELS = 7.3 6.12 6.1
+PART = clones
+SECONDS = 2400
+SEED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenarios check matrix docs lock clean
+.PHONY: help setup scenarios check matrix stress docs lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +32,9 @@ matrix: setup ## the scenarios on all three kernels, and what is made of kernels
 	@failed=; for kernel in $(KERNELS); do \
 	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
 	done; [ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }
+
+stress: setup ## what holds on a busy, full or dying host: PART=clones|load|chaos|remote|fuzz
+	cd tests && nice -n 10 ../.venv/bin/python -m stress $(PART) --seconds $(SECONDS) --seed $(SEED)
 
 docs: setup ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet

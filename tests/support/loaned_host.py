@@ -99,8 +99,12 @@ class LoanedHost:
         """Run scenarios on the machine to the end."""
         process = self.start(*arguments)
         said, _ = process.communicate(timeout=RUN_TIMEOUT_S)
+        return Run(process.returncode, said, self.records())
+
+    def records(self) -> tuple[Record, ...]:
+        """Return what its runs found."""
         found = [one for folder in self.kept.glob("*/results.json") for one in _records(folder)]
-        return Run(process.returncode, said, tuple(found))
+        return tuple(found)
 
     def await_driver(self, driver: str) -> None:
         """Wait until a driver has the PF."""

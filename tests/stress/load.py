@@ -1,0 +1,91 @@
+"""The catalogue beside busy processes, and with little memory: the same verdicts as idle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stress import runs
+from stress.runs import Records
+from stress.table import Finding
+
+HOGS = 16
+WHOLE_FROM_S = 1800
+ROUNDS = 3
+LEAST_MEMORY = 1 << 30
+GROUPS = (
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+    (Path("/sys/fs/cgroup"), "memory.max"),
+)
+
+
+def load(seconds: float) -> Finding:
+    """Run scenarios idle, then beside a crowd, then with little memory, and compare verdicts."""
+    chosen = ("scenarios",) if seconds >= WHOLE_FROM_S else runs.SAMPLE
+    folder, began = Path(tempfile.mkdtemp(prefix="vfio-lab-stress-")), time.monotonic()
+    idle = _run(folder / "idle", chosen)
+    wrong, beside, squeezed, limited = [], 0, 0, True
+    for number in range(ROUNDS):
+        if number and time.monotonic() - began > seconds:
+            break
+        with _crowd():
+            wrong += runs.differing(idle, found := _run(folder / f"busy-{number}", chosen))
+        wrong += _lost(found)
+        beside += 1
+        with _little_memory() as group:
+            limited = group is not None
+            found = _run(folder / f"memory-{number}", chosen, group) if limited else {}
+        wrong += [*runs.differing(idle, found), *_lost(found)]
+        squeezed += limited
+    did = (
+        f"{len(idle)} scenarios idle, {beside} times beside {HOGS} busy processes, "
+        f"{squeezed} times in {LEAST_MEMORY >> 20} MiB"
+    )
+    return Finding("load", time.monotonic() - began, did, tuple(wrong))
+
+
+def _run(where: Path, chosen: tuple[str, ...], group: Path | None = None) -> Records:
+    process = runs.start(where, *chosen, "-n", "2")
+    if group is not None:
+        (group / "cgroup.procs").write_text(str(process.pid))
+    process.wait()
+    return runs.records(where)
+
+
+def _lost(found: Records) -> list[str]:
+    return [f"{one.nodeid}: {one.reason[:200]}" for one in found.values() if not one.judged]
+
+
+@contextmanager
+def _crowd() -> Iterator[None]:
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(HOGS)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+@contextmanager
+def _little_memory() -> Iterator[Path | None]:
+    """Give a cgroup that holds little memory, None where none can be made."""
+    for parent, limit in GROUPS:
+        group = parent / f"vfio-lab-stress-{os.getpid()}"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(LEAST_MEMORY))
+        except OSError:
+            continue
+        try:
+            yield group
+        finally:
+            group.rmdir()
+        return
+    yield None

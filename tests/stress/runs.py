@@ -1,0 +1,53 @@
+"""Runs of scenarios for the stress lane, and what they said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from stress.table import PROJECT
+from vfio_lab.campaign import results
+from vfio_lab.campaign.results import Outcome, Record
+
+SAMPLE = ("scenarios/vf_token/test_match.py",)
+Records = dict[str, Record]
+
+
+def start(
+    where: Path, *words: str, env: Mapping[str, str] | None = None, log: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a run of scenarios; its output goes to a file beside its evidence, or another."""
+    where.mkdir(parents=True, exist_ok=True)
+    beside = log or where
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-q", "--lab-artifacts", str(where), *words]
+    with (beside.parent / f"{beside.name}.log").open("wb") as output:
+        return subprocess.Popen(
+            command, cwd=PROJECT, env={**plain, **(env or {})}, stdout=output, stderr=output
+        )
+
+
+def records(where: Path) -> Records:
+    """Return what a run found, by node ID."""
+    found: Records = {}
+    for path in where.glob("*/results.json"):
+        found |= {one.nodeid: one for one in results.read_results(path.parent).scenarios}
+    return found
+
+
+def differing(before: Records, after: Records) -> list[str]:
+    """Return the verdicts of a run that are wrong: neither as before nor named as not judged."""
+    wrong = []
+    for nodeid, one in after.items():
+        right = before[nodeid].outcome if nodeid in before else Outcome.PASSED
+        if one.outcome is not right and one.outcome is not Outcome.ERROR:
+            wrong.append(f"{nodeid}: {one.outcome.value}, not {right.value}: {one.reason[:200]}")
+    return wrong
+
+
+def unjudged(found: Records) -> int:
+    """Return how many scenarios a run did not judge, and named."""
+    return sum(one.outcome is Outcome.ERROR for one in found.values())
