@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfio_lab.qemu.accelerator import choose_accelerator
+from vfio_lab.qemu.capabilities import probe_qemu
 from vfio_lab.util import host
+from vfio_lab.util.cache import Cache
 from vfio_lab.util.files import write_whole
 from vfio_lab.util.progress import duration
 
@@ -37,7 +39,7 @@ class Finding:
         """Return the finding as a row."""
         cores, (memory, _) = host.cores(), host.memory_bytes()
         gigabytes = memory / (1 << 30)
-        kvm = "KVM" if os.access("/dev/kvm", os.W_OK) else "no KVM"
+        kvm = choose_accelerator(probe_qemu(), Cache.default().open()).name.upper()
         machine = f"{platform.machine()}, {cores} cores, {gigabytes:.0f} GB, {kvm}, load {load:.0f}"
         date = datetime.datetime.now().strftime("%Y-%m-%d")
         verdict = "; ".join(self.wrong) or "held"
