@@ -37,7 +37,7 @@ def build(evidence, headers, folder):
 
 def test_reproducers_end_as_their_scenarios_did(evidence, uapi_headers, guest_factory, tmp_path):
     programs = [build(one, uapi_headers, tmp_path) for one in evidence]
-    assert len(programs) > 15
+    assert programs
     ended = run_in_plain_guest(guest_factory, IGB, programs, tmp_path)
     assert len(ended) == len(programs)
     assert {name: said for name, (code, said) in ended.items() if code} == {}
