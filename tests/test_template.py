@@ -8,6 +8,7 @@ import pytest
 from vfio_lab.errors import HostError
 from vfio_lab.machine.template import wherever
 from vfio_lab.util.cache import Cache
+from vfio_lab.util.files import require_shared_mappings
 
 
 def test_a_copied_cache_has_the_same_templates():
@@ -25,8 +26,8 @@ def test_a_file_system_without_shared_mappings_is_found_before_a_guest_is(tmp_pa
     def refuse(*_):
         raise OSError(errno.ENODEV, "No such device")
 
-    cache.require_shared_mappings()
+    require_shared_mappings(cache.root)
     monkeypatch.setattr("mmap.mmap", refuse)
     with pytest.raises(HostError, match=r"cannot be mapped[\s\S]*No such device[\s\S]*--lab-cold"):
-        cache.require_shared_mappings()
+        require_shared_mappings(cache.root)
     assert list(cache.root.iterdir()) == []

@@ -45,7 +45,7 @@ COMMANDS = {
     "kcidb": "Print a run as a report for KCIDB.",
     "repro": "Write a scenario as one C program.",
     "bench": "Measure clones, boots and calls.",
-    "cache": "Show the contents of the cache, and clean it.",
+    "cache": "Show the contents of the cache, clean it, hand it on.",
 }
 
 

@@ -53,8 +53,13 @@ def ensure_initramfs(cache: Cache, image: Image, kernel: Kernel) -> Path:
         HostError: squashfs-tools or cpio is missing.
         BuildError: the image or the modules cannot be unpacked.
     """
-    inputs = {"image": image.digest, "kernel": kernel.digest, "init": file_digest(INIT)}
-    key = digest({"recipe": RECIPE, **inputs})[:16]
+    inputs = {
+        "recipe": RECIPE,
+        "image": image.digest,
+        "kernel": kernel.digest,
+        "init": file_digest(INIT),
+    }
+    key = digest(inputs)[:16]
 
     def build(scratch: Path) -> None:
         host.need("image")
@@ -69,7 +74,7 @@ def ensure_initramfs(cache: Cache, image: Image, kernel: Kernel) -> Path:
         pack_cpio(tree, scratch / NAME, recipe(image.name).epoch, log)
         shutil.rmtree(tree)
 
-    return cache.obtain(KIND, key, build) / NAME
+    return cache.obtain(KIND, key, build, inputs=inputs) / NAME
 
 
 def pack_cpio(tree: Path, archive: Path, epoch: int, log: Path) -> None:

@@ -84,22 +84,25 @@ class Recipe:
     extras: tuple[str, ...]
 
     @property
+    def inputs(self) -> dict[str, object]:
+        """What the key is made of: the recipe, and the digest of every file that it names."""
+        return {
+            "architecture": X86_64.debian,
+            "suite": self.suite,
+            "components": self.components,
+            "variant": self.variant,
+            "packages": self.packages,
+            "drop": self.drop,
+            "files": {name: file_digest(path) for name, path in self.files.items()},
+            "epoch": self.epoch,
+            "hooks": [COMPILE],
+            "squashfs": SQUASHFS_OPTIONS,
+        }
+
+    @property
     def key(self) -> str:
-        """The digest of the recipe and of every file that it names."""
-        return digest(
-            {
-                "architecture": X86_64.debian,
-                "suite": self.suite,
-                "components": self.components,
-                "variant": self.variant,
-                "packages": self.packages,
-                "drop": self.drop,
-                "files": {name: file_digest(path) for name, path in self.files.items()},
-                "epoch": self.epoch,
-                "hooks": [COMPILE],
-                "squashfs": SQUASHFS_OPTIONS,
-            }
-        )[:16]
+        """The digest of the inputs."""
+        return digest(self.inputs)[:16]
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,7 @@ def ensure_image(cache: Cache, name: str = BASE) -> Image:
         with progress.task(title, made.steps) as task:
             _build(made, scratch, cache.open().root / "logs" / f"image-{made.key}.log", task)
 
-    return _load(cache.obtain(KIND, made.key, build), made)
+    return _load(cache.obtain(KIND, made.key, build, inputs=made.inputs), made)
 
 
 def remove_image(cache: Cache) -> list[str]:

@@ -36,9 +36,12 @@ class Distribution:
 
     def key(self, packages: tuple[apt.Package, ...]) -> str:
         """Return the cache key of the kernel for certain package versions."""
+        return digest(self.inputs(packages))[:16]
+
+    def inputs(self, packages: tuple[apt.Package, ...]) -> dict[str, object]:
+        """Return what the cache key is made of."""
         sums = [package.sha256 for package in packages]
-        inputs = {"recipe": foreign.packing_digest(), "name": self.name, "packages": sums}
-        return digest(inputs)[:16]
+        return {"recipe": foreign.packing_digest(), "name": self.name, "packages": sums}
 
 
 def distribution_catalogue(path: Path = foreign.CATALOGUE) -> Mapping[str, Distribution]:
@@ -95,7 +98,8 @@ def ensure_distribution_kernel(name: str, cache: Cache) -> Kernel:
             )
             shutil.rmtree(root)
 
-    return kernels.read_kernel(cache.obtain(KIND, one.key(packages), build))
+    inputs = one.inputs(packages)
+    return kernels.read_kernel(cache.obtain(KIND, one.key(packages), build, inputs=inputs))
 
 
 def remove_distribution_kernel(name: str, cache: Cache) -> int:

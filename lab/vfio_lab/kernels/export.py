@@ -88,7 +88,8 @@ def ensure_tree_kernel(tree: Path, cache: Cache) -> Kernel:
     with progress.task(f"Looking for changes in {tree}"):
         files = gittree.stamps(tree, gittree.tracked_files(tree))
     wanted = {option.name: option.value for option in asked}
-    key = digest({"recipe": RECIPE, "tree": str(tree), "files": files, "asked": wanted})[:16]
+    inputs = {"recipe": RECIPE, "tree": str(tree), "files": files, "asked": wanted}
+    key = digest(inputs)[:16]
     job = kbuild.Job(f"{tree.name}+{key[:LABEL_DIGITS]}", asked, (), 0)
 
     def build(scratch: Path) -> None:

@@ -142,7 +142,7 @@ def ensure_foreign_kernel(built: Built, cache: Cache) -> Kernel:
             pack(built, scratch, cache.root / "logs" / f"kernel-{label}-pack.log")
         write_foreign_facts(built, scratch, {"name": label, "lasting": False})
 
-    entry = cache.obtain(KIND, key, build)
+    entry = cache.obtain(KIND, key, build, inputs=inputs)
     cache.prune(KIND, KEPT, IDLE_S)
     return kernels.read_kernel(entry)
 

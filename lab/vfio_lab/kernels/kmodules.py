@@ -54,14 +54,15 @@ def replaced(kernel: Kernel, modules: Iterable[Path], cache: Cache) -> Kernel:
     """
     given = list(modules)
     sums = {path.name: file_digest(path) for path in given}
-    key = digest({"kernel": kernel.digest, "modules": sums})[:16]
+    inputs = {"kernel": kernel.digest, "modules": sums}
+    key = digest(inputs)[:16]
     label = f"{kernel.name}+{key[:LABEL_DIGITS]}"
 
     def build(scratch: Path) -> None:
         with progress.task(f"Replacing modules of kernel {kernel.name}"):
             pack_modules(kernel, given, scratch, cache.root / "logs" / f"modules-{key}.log")
 
-    entry = cache.obtain(KIND, key, build)
+    entry = cache.obtain(KIND, key, build, inputs=inputs)
     cache.prune(KIND, KEPT, IDLE_S)
     return replace(
         kernel,

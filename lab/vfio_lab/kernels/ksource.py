@@ -60,6 +60,12 @@ def pinned_all(cache: Cache, wanted: Wanted) -> tuple[apt.Package, ...]:
     return ()
 
 
+def pinned_entry(cache: Cache, wanted: Wanted) -> Path | None:
+    """Return the folder with the pinned packages, None if it is not in the cache."""
+    packages = pinned_all(cache, wanted)
+    return cache.find(KIND, _key(wanted, packages)) if packages else None
+
+
 def looked_up(cache: Cache, wanted: Wanted) -> float | None:
     """Return the time of the last check for the newest version, in seconds since 1970."""
     with contextlib.suppress(OSError):
@@ -83,9 +89,8 @@ def ensure_packages(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ..
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
     """
-    packages = pinned_all(cache, wanted)
-    entry = cache.find(KIND, _key(wanted, packages)) if packages else None
-    return (packages, entry) if entry else fetch_all(cache, wanted)
+    entry = pinned_entry(cache, wanted)
+    return (pinned_all(cache, wanted), entry) if entry else fetch_all(cache, wanted)
 
 
 def fetch(cache: Cache, wanted: Wanted) -> tuple[apt.Package, Path]:

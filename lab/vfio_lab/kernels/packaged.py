@@ -137,21 +137,23 @@ class Spec:
         names = {option.name for option in self.asked}
         return tuple(option for option in every if option.name not in names)
 
-    def key(self, source_digest: str) -> str:
-        """Return the cache key of this kernel for a certain source package.
+    def inputs(self, source_digest: str) -> dict[str, object]:
+        """Return what the cache key of this kernel is made of.
 
         Args:
             source_digest: SHA-256 of the source package.
         """
-        return digest(
-            {
-                "recipe": RECIPE,
-                "name": self.name,
-                "architecture": X86_64.name,
-                "source": source_digest,
-                "options": {option.name: option.value for option in self.asked},
-            }
-        )[:16]
+        return {
+            "recipe": RECIPE,
+            "name": self.name,
+            "architecture": X86_64.name,
+            "source": source_digest,
+            "options": {option.name: option.value for option in self.asked},
+        }
+
+    def key(self, source_digest: str) -> str:
+        """Return the cache key of this kernel for a certain source package."""
+        return digest(self.inputs(source_digest))[:16]
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,8 @@ def ensure_packaged_kernel(name: str, cache: Cache) -> Kernel:
         write_facts(scratch, facts)
 
     with waiting:
-        return read_kernel(cache.obtain(KIND, spec.key(package.sha256), build, on_wait=wait))
+        key, inputs = spec.key(package.sha256), spec.inputs(package.sha256)
+        return read_kernel(cache.obtain(KIND, key, build, inputs=inputs, on_wait=wait))
 
 
 def remove_kernel(name: str, cache: Cache) -> int:

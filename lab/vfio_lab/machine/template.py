@@ -31,6 +31,7 @@ from vfio_lab.qemu.capabilities import QemuCaps
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.deadline import Deadline
+from vfio_lab.util.files import require_shared_mappings
 from vfio_lab.vfio import VfioUser
 from vfio_lab.workloads import selftests
 
@@ -174,8 +175,9 @@ class GuestFactory:
 
     def _template(self, cold: BootSpec, image: Image) -> BootSpec:
         """Return what a clone of such a guest starts from, freezing it if need be."""
-        self.cache.require_shared_mappings()
-        key = self._key(cold, image)
+        require_shared_mappings(self.cache.open().root)
+        inputs = self._inputs(cold, image)
+        key = f"{cold.topology.name}-{digest(inputs)[:16]}"
         log = self.cache.root / "logs" / f"template-{key}"
         title = f"Freezing template {cold.topology.name} on kernel {self.kernel.name}"
         kind, kept, idle_s = LASTING if self.kernel.lasting else PASSING
@@ -183,6 +185,7 @@ class GuestFactory:
             kind,
             key,
             lambda scratch: _freeze(cold, scratch, log, title),
+            inputs=inputs,
             on_wait=lambda: LOG.info("%s: another run is at it; waiting", title),
         )
         self.cache.prune(kind, kept, idle_s)
@@ -200,14 +203,14 @@ class GuestFactory:
             found |= selftests.selftest_files(selftests.ensure_selftests(self.cache))
         return found
 
-    def _key(self, cold: BootSpec, image: Image) -> str:
-        """Return the digest of all that goes into a template.
+    def _inputs(self, cold: BootSpec, image: Image) -> dict[str, object]:
+        """Return all that goes into a template.
 
         QEMU's command line alone would not do: a model's expected IDs and groups are not in it.
         """
         nowhere = RunFiles(Path("/run"), "guest", qmp_fd=3, agent_fd=4)
         command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
-        inputs = {
+        return {
             "recipe": RECIPE,
             "topology": repr(astuple(replace(cold.topology, summary=""))),
             "argv": wherever(self.cache.root, command),
@@ -216,7 +219,6 @@ class GuestFactory:
             "image": image.digest,
             "payload": cold.files.payload.parent.name,
         }
-        return f"{cold.topology.name}-{digest(inputs)[:16]}"
 
 
 def wherever(root: Path, command: Sequence[str]) -> list[str]:

@@ -15,14 +15,14 @@ import contextlib
 import errno
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import filelock
@@ -31,7 +31,7 @@ from rich.text import Text
 
 from vfio_lab.errors import HostError, UsageError
 from vfio_lab.util import progress
-from vfio_lab.util.files import file_system, full, write_whole
+from vfio_lab.util.files import full, write_whole
 
 CHUNK_BYTES = 1 << 20
 ZEROS = bytes(CHUNK_BYTES)
@@ -117,25 +117,6 @@ class Cache:
         self.root.chmod(0o700)
         return self
 
-    def require_shared_mappings(self) -> None:
-        """Check that files in the cache can be mapped shared, as the memory of templates is.
-
-        Raises:
-            HostError: the file system does not allow it; says which one it is.
-        """
-        with tempfile.NamedTemporaryFile(dir=self.open().root) as file:
-            file.truncate(mmap.PAGESIZE)
-            try:
-                mmap.mmap(file.fileno(), mmap.PAGESIZE).close()
-            except OSError as error:
-                raise HostError(
-                    f"files in the cache folder {self.root} cannot be mapped into memory",
-                    expected="a file system with shared mappings: they hold a template's memory",
-                    seen=f"{file_system(self.root)}, which answers: {error.strerror}",
-                    hint="set XDG_CACHE_HOME to a folder on a local disk, "
-                    "or boot every guest afresh: pytest --lab-cold",
-                ) from error
-
     def path(self, kind: str, key: str) -> Path:
         """Return the path of the entry, whether or not it exists."""
         return self.root / kind / key
@@ -161,6 +142,7 @@ class Cache:
         key: str,
         build: Callable[[Path], None],
         *,
+        inputs: Mapping[str, object] = MappingProxyType({}),
         on_wait: Callable[[], None] = lambda: None,
     ) -> Path:
         """Return the entry; build it first if it is missing or damaged.
@@ -169,6 +151,7 @@ class Cache:
             kind: `kernel`, `image`, `template`, ...
             key: digest of all inputs.
             build: called with an empty scratch folder, which it fills.
+            inputs: what the digest was made of, a JSON-able value; kept for `cache why`.
             on_wait: called once if another run holds the entry's lock.
 
         Raises:
@@ -177,12 +160,46 @@ class Cache:
             LabError: `build` failed; the scratch folder is deleted.
         """
         if (entry := self.open().find(kind, key)) is not None:
+            if inputs and not self._inputs(kind, key).exists():
+                self._record(kind, key, inputs)
             return entry
         with self._room_for(kind, key), self._locked(kind, key, on_wait):
             if (entry := self.find(kind, key)) is None:
                 self._tell_flaw(kind, key)
-                entry = self._build(kind, key, build)
+                entry = self._build(kind, key, build, inputs)
         return entry
+
+    def adopt(self, kind: str, key: str, folder: Path, inputs: Mapping[str, object]) -> bool:
+        """Make an entry of a folder with a manifest; return False if the cache has the entry.
+
+        Args:
+            kind: as for `obtain`.
+            key: as for `obtain`.
+            folder: the verified folder, on the cache's disk; it is moved.
+            inputs: as for `obtain`.
+        """
+        parent = self.open().root / kind
+        parent.mkdir(mode=0o700, exist_ok=True)
+        with self.lock(kind, key):
+            if self.find(kind, key) is not None:
+                return False
+            self._discard(kind, key)
+            self._install(kind, key, folder, inputs)
+        return True
+
+    def inputs(self, kind: str, key: str) -> dict[str, Any]:
+        """Return what an entry's key was made of, empty if that was not recorded."""
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(self._inputs(kind, key).read_text())
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def last_use(self, kind: str, key: str) -> float:
+        """Return when an entry was last used, in seconds since 1970; 0 if there is none."""
+        for path in (self._seal(kind, key), self.path(kind, key)):
+            with contextlib.suppress(OSError):  # a new entry may have no seal yet
+                return path.stat().st_mtime
+        return 0.0
 
     def _tell_flaw(self, kind: str, key: str) -> None:
         """Say why an entry that is there is made anew."""
@@ -199,15 +216,9 @@ class Cache:
             keep: how many of the most recently used entries to keep.
             idle_s: entries used within this time are kept as well, in seconds.
         """
-
-        def last_use(key: str) -> float:
-            for path in (self._seal(kind, key), self.path(kind, key)):
-                with contextlib.suppress(OSError):  # a new entry may have no seal yet
-                    return path.stat().st_mtime
-            return 0.0
-
-        for key in sorted(self.keys(kind), key=last_use, reverse=True)[keep:]:
-            if last_use(key) <= time.time() - idle_s:
+        ages = {key: self.last_use(kind, key) for key in self.keys(kind)}
+        for key in sorted(ages, key=ages.__getitem__, reverse=True)[keep:]:
+            if ages[key] <= time.time() - idle_s:
                 self.remove(kind, key)
 
     def remove(self, kind: str, key: str) -> None:
@@ -220,11 +231,20 @@ class Cache:
         names = (path.parent.name for path in (self.root / kind).glob(f"*/{MANIFEST}"))
         return sorted(name for name in names if not name.startswith("."))  # dot: being built
 
+    def _record(self, kind: str, key: str, inputs: Mapping[str, object]) -> None:
+        if inputs:
+            with contextlib.suppress(OSError):  # for example a full disk; nothing depends on it
+                write_whole(self._inputs(kind, key), json.dumps(inputs))
+
     def _seal(self, kind: str, key: str) -> Path:
         return self.root / kind / f"{key}.seal"
 
+    def _inputs(self, kind: str, key: str) -> Path:
+        return self.root / kind / f"{key}.inputs.json"
+
     def _discard(self, kind: str, key: str) -> None:
         self._seal(kind, key).unlink(missing_ok=True)
+        self._inputs(kind, key).unlink(missing_ok=True)
         shutil.rmtree(self.path(kind, key), ignore_errors=True)
 
     @contextlib.contextmanager
@@ -254,23 +274,34 @@ class Cache:
                 hint=f"free some space below {self.root}, or move XDG_CACHE_HOME",
             ) from error
 
-    def _build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+    def _build(
+        self, kind: str, key: str, build: Callable[[Path], None], inputs: Mapping[str, object]
+    ) -> Path:
         self._discard(kind, key)
         parent = self.root / kind
         parent.mkdir(mode=0o700, exist_ok=True)
         for stale in parent.glob(f".{key}.*"):  # left by a killed run: we hold the lock
             shutil.rmtree(stale, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=parent))
-        entry = self.path(kind, key)
         try:
             build(scratch)
             _make_private(scratch)
             _write_manifest(scratch)
-            scratch.rename(entry)
+            return self._install(kind, key, scratch, inputs)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _install(self, kind: str, key: str, folder: Path, inputs: Mapping[str, object]) -> Path:
+        entry = self.path(kind, key)
+        self._record(kind, key, inputs)
+        folder.rename(entry)
         _write_seal(_stamp(entry), self._seal(kind, key))
         return entry
+
+
+def damage(folder: Path) -> str:
+    """Return what is wrong with a folder by its manifest, empty if nothing is."""
+    return _flaw(folder, folder.with_name(f"{folder.name}.seal"))
 
 
 def _files(entry: Path) -> list[Path]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import mmap
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from vfio_lab.errors import HostError
 
@@ -34,6 +38,27 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes a path's place when all is written, and not before.
+
+    Raises:
+        HostError: there is no such folder, or the user may not write there.
+    """
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise HostError(
+            f"cannot write {path}", seen=str(error.strerror), hint="name another file"
+        ) from error
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def append_whole(path: Path, text: str) -> None:
@@ -70,3 +95,26 @@ def file_system(path: Path) -> str:
         if mount.split()[2] == wanted:
             return kind.split()[0]
     return "a file system of unknown type"
+
+
+def require_shared_mappings(folder: Path) -> None:
+    """Check that files in the cache can be mapped shared, as the memory of templates is.
+
+    Args:
+        folder: the cache's folder.
+
+    Raises:
+        HostError: the file system does not allow it; says which one it is.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        file.truncate(mmap.PAGESIZE)
+        try:
+            mmap.mmap(file.fileno(), mmap.PAGESIZE).close()
+        except OSError as error:
+            raise HostError(
+                f"files in the cache folder {folder} cannot be mapped into memory",
+                expected="a file system with shared mappings: they hold a template's memory",
+                seen=f"{file_system(folder)}, which answers: {error.strerror}",
+                hint="set XDG_CACHE_HOME to a folder on a local disk, "
+                "or boot every guest afresh: pytest --lab-cold",
+            ) from error

@@ -62,7 +62,8 @@ def ensure_selftests(cache: Cache) -> Path:
     """
     spec = packaged.kernel_catalogue().spec(packaged.kernel_catalogue().default)
     package, archive = ksource.ensure_source(cache, spec.source)
-    key = digest({"recipe": RECIPE, "source": package.sha256})[:16]
+    inputs = {"recipe": RECIPE, "source": package.sha256}
+    key = digest(inputs)[:16]
 
     def build(scratch: Path) -> None:
         host.need("kernel")
@@ -75,7 +76,7 @@ def ensure_selftests(cache: Cache) -> Path:
         finally:
             shutil.rmtree(scratch / "work", ignore_errors=True)
 
-    return cache.obtain(KIND, key, build)
+    return cache.obtain(KIND, key, build, inputs=inputs)
 
 
 def selftest_files(folder: Path) -> dict[str, bytes]:
