@@ -68,7 +68,7 @@ def running_agent(path):
 @pytest.fixture(scope="session", params=BUILDS)
 def start_agent(request):
     """Return what starts an agent and ends it."""
-    path = program.obtain(Cache.default(), BUILDS[request.param])
+    path = program.build_agent(Cache.default(), BUILDS[request.param])
     return functools.partial(running_agent, path)
 
 

@@ -58,7 +58,7 @@ edits = st.lists(
 ids = itertools.count(1 << 32)
 
 
-class Subject:
+class Target:
     """An agent and a user of it who may be killed by what they are asked."""
 
     def __init__(self, agent):
@@ -96,7 +96,7 @@ class Subject:
 @pytest.fixture(scope="module")
 def hostile(start_agent):
     with start_agent() as agent:
-        yield Subject(agent)
+        yield Target(agent)
 
 
 @settings(max_examples=EXAMPLES)

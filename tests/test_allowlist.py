@@ -84,12 +84,12 @@ def test_the_device_is_free(request_):
         call("sethostname"),
     ],
 )
-def test_everything_else_is_fenced_off(request_):
+def test_every_other_request_is_refused(request_):
     op, args = request_
     assert ALLOWLIST.objection(op, args)
 
 
-def test_a_fenced_channel_sends_nothing_that_is_not_allowed():
+def test_a_restricted_channel_sends_no_request_that_is_refused():
     op, args = write("/proc/sysrq-trigger", "b")
     channel = RestrictedChannel(None, "real", allowlist=ALLOWLIST)
     with pytest.raises(NotPermittedOnHost, match="sysrq-trigger"):

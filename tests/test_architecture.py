@@ -39,6 +39,12 @@ UNFINISHED = re.compile(rf"\b({'|'.join(('TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X'))
 SUPPRESSION = re.compile(r"#\s*(type: ignore|ruff: noqa|noqa|pragma|mypy:)(.*)")
 SECTION = re.compile(r"^Args:\n((?: +.*\n?)+)", re.MULTILINE)
 SELF_EVIDENT = 2  # parameters that a summary line can explain
+# Words of earlier versions that had to be explained: in no text, and those that mean something else
+# too (a mail has a subject, a device is attached) in no name.
+RETIRED_WORDS = re.compile(
+    r"\b(fenced?|keepers?|visits?|board|shortage|inventory|workshop|fate|cargo|furniture)\b", re.I
+)
+RETIRED_NAMES = {"ahead", "attach", "find", "judge", "lent", "load", "named", "obtain", "subject"}
 NO_LIBRARY = ("lab/vfio_lab/agent/", "lab/vfio_lab/cli/")  # a program's own; help texts
 REASONED = re.compile(r"(\[[a-z, -]+\]  # \S|: [A-Z0-9, ]+ - \S)")
 
@@ -280,6 +286,23 @@ def test_no_file_names_a_registry_or_a_place_of_this_machine():
 def test_nothing_is_left_unfinished():
     found = [where(path) for path, text in tracked().items() if UNFINISHED.search(text)]
     assert found == []
+
+
+def test_retired_words_are_gone():
+    found = {
+        f"{where(path)}: {match[0]}"
+        for path, text in tracked().items()
+        for match in RETIRED_WORDS.finditer(text)
+        if path != Path(__file__)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("path", modules("lab", "fixtures"), ids=where)
+def test_retired_words_name_nothing(path):
+    kinds = ast.FunctionDef | ast.ClassDef
+    names = {node.name.lower() for node in tree(path).body if isinstance(node, kinds)}
+    assert (names | {path.stem}) & RETIRED_NAMES == set()
 
 
 def comments(path):

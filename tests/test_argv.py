@@ -79,7 +79,7 @@ guest_announce=off
 -device igb,id=pf0,bus=port0,addr=0x00.0
 """
 
-# What follows the lab's own furniture.
+# What follows the lab's own infrastructure.
 UNDER_TEST = {
     "igb": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on

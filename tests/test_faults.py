@@ -44,16 +44,16 @@ def test_a_few_are_spread_over_all() -> None:
 
 def test_the_control_must_survive_and_the_others_must_not() -> None:
     (fault, *_) = mutants.read_mutants("7.3")
-    control = mutants.run_baseline("7.3")
-    assert mutants.MutationResult(control, "", "").as_expected
-    assert not mutants.MutationResult(control, "a scenario", "").as_expected
+    baseline = mutants.run_baseline("7.3")
+    assert mutants.MutationResult(baseline, "", "").as_expected
+    assert not mutants.MutationResult(baseline, "a scenario", "").as_expected
     assert mutants.MutationResult(fault, "a scenario", "").as_expected
     assert not mutants.MutationResult(fault, "", "").as_expected
     assert not mutants.MutationResult(fault, "a scenario", "", judged=False).as_expected
     assert str(mutants.MutationResult(fault, "", "")).endswith(fault.breaks)
 
 
-def test_what_nobody_can_notice_must_survive_like_the_control() -> None:
+def test_what_nobody_can_notice_must_survive_like_the_baseline() -> None:
     alike = next(fault for fault in mutants.read_mutants("7.3") if fault.equivalent)
     assert mutants.MutationResult(alike, "", "").as_expected
     assert not mutants.MutationResult(alike, "a scenario", "").as_expected

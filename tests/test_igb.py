@@ -20,7 +20,7 @@ from vfio_lab.drivers.igb import (
 MESSAGE = bytes(range(60))
 
 
-class Board:
+class Adapter:
     """A user whose memory holds registers of a device that copies once it is told to."""
 
     name = "user"
@@ -60,7 +60,7 @@ class Board:
 
 
 class Device:
-    """An open device whose registers are in the board's memory."""
+    """An open device whose registers are in the adapter's memory."""
 
     bar = 1 << 16
 
@@ -76,22 +76,22 @@ class Device:
 
 
 def test_the_loopback_hands_its_descriptors_over_and_returns_what_was_copied():
-    loopback = Loopback(device := Device(Board()))
+    loopback = Loopback(device := Device(Adapter()))
     loopback.start()
     assert device.command == b"\x06\x00"
     assert [loopback.copy(MESSAGE) for _ in range(9)] == [MESSAGE] * 9
 
 
 def test_a_closed_loopback_has_unmapped_what_it_mapped_once():
-    board = Board()
-    with Loopback(Device(board)) as loopback:
-        assert board.unmapped == []
+    adapter = Adapter()
+    with Loopback(Device(adapter)) as loopback:
+        assert adapter.unmapped == []
     loopback.close()
-    assert board.unmapped == [(Device.bar, BAR_BYTES), (0, 3 * PAGE_BYTES)]
+    assert adapter.unmapped == [(Device.bar, BAR_BYTES), (0, 3 * PAGE_BYTES)]
 
 
-class Deaf(Board):
-    """A board whose device takes descriptors and copies nothing."""
+class Deaf(Adapter):
+    """An adapter whose device takes descriptors and copies nothing."""
 
     def copy(self, index):
         """Copy nothing."""

@@ -45,7 +45,7 @@ def reach(monkeypatch, tmp_path):
     return reach
 
 
-def test_the_device_is_pf0_and_its_vfs_are_within_the_fence(reach):
+def test_the_device_is_pf0_and_its_vfs_are_on_the_allowlist(reach):
     machine = reach()
     assert machine.topology.function("pf0").bdf == BDF
     assert [each.role for each in machine.topology.pfs] == ["pf0"]
@@ -75,8 +75,8 @@ def test_a_machine_of_another_architecture_is_refused_by_name(reach):
 
 def test_a_device_in_use_is_refused(reach):
     with pytest.raises(HostError) as refused:
-        reach(objections=["3 VFs of it are enabled", "its network interface eth0 is up"])
-    assert refused.value.seen == "3 VFs of it are enabled; its network interface eth0 is up"
+        reach(objections=["3 of its VFs are enabled", "its network interface eth0 is up"])
+    assert refused.value.seen == "3 of its VFs are enabled; its network interface eth0 is up"
     assert refused.value.exit_code == 2
 
 
@@ -131,7 +131,7 @@ def test_nothing_speaks_against_an_idle_pf(sysfs):
     ("attributes", "objection"),
     [
         ({"sriov_totalvfs": 0}, "it is no SR-IOV PF"),
-        ({"sriov_numvfs": 3}, "3 VFs of it are enabled"),
+        ({"sriov_numvfs": 3}, "3 of its VFs are enabled"),
         ({"net/eth9/flags": "0x1003"}, "its network interface eth9 is up"),
         ({"net/eth9/flags": "0x1002", "net/eth9/upper_br0": ""}, "eth9 is part of br0"),
     ],

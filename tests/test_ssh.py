@@ -270,7 +270,7 @@ def test_a_closed_connection_says_so(login):
 
 
 def test_the_agent_speaks_over_ssh_as_over_a_port(ssh):
-    program = os.fspath(agent.obtain(Cache.default()))
+    program = os.fspath(agent.build_agent(Cache.default()))
     channel = Channel(ssh.carrier(program, "--stdio", deadline=in_time()), "machine")
     with contextlib.closing(channel):
         channel.await_ready(in_time())

@@ -131,8 +131,8 @@ def test_vfs_for_which_there_is_no_room_are_not_made(guest, pf):
     """Without MMIO space, enabling VFs fails with ENOMEM and leaves the PF idle and suspended."""
     with refused(ENOMEM):
         pf.enable_vfs(1)
-    shortage = f"vfio-pci {pf}: not enough MMIO resources for SR-IOV"
-    assert len(guest.dmesg(shortage, level="err")) == 1
+    message = f"vfio-pci {pf}: not enough MMIO resources for SR-IOV"
+    assert len(guest.dmesg(message, level="err")) == 1
     assert (pf.numvfs, pf.vfs()) == (0, [])
     pf.await_value("power/runtime_status", "suspended")
     with refused(ENOMEM):

@@ -48,7 +48,7 @@ class TestFixtureOfItsOwn:
         assert cpus(root) == 2
 
     def test_after_one_alike(self, root):
-        """Its clone may have been made ahead."""
+        """Its clone may have been made in advance."""
         assert cpus(root) == 2
 
 

@@ -1,4 +1,4 @@
-"""Does a machine that is not the lab's own get back the device that it lent?"""
+"""Does a machine that is not the lab's own get back the device that it loaned?"""
 
 from support.loaned_host import DRIVER
 

@@ -12,7 +12,7 @@ def accept(*arguments, **words):
 REFUSED = {"first": lambda: refuse(errno.EINVAL), "second": lambda: refuse(errno.EINVAL)}
 MIXED = {"first": lambda: refuse(errno.EINVAL), "other": lambda: refuse(errno.EPERM), "no": accept}
 """
-OTHERWISE = "*Error: {} calls ended otherwise than {}:"
+OTHERWISE = "*Error: {} calls were not {}:"
 EPERM = "vf_user: open(the VF): EPERM (Operation not permitted)"
 EINVAL = "vf_user: open(the VF): EINVAL (Invalid argument)"
 

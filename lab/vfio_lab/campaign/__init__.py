@@ -1,1 +1,1 @@
-"""Verdicts: the scenarios run, over kernels, patches and commits, and what they found."""
+"""Campaigns: many runs of scenarios, over kernels, patches and commits, and their results."""

@@ -1,4 +1,4 @@
-"""The lab's own figures: how long a guest takes, what a call costs, what a clone weighs."""
+"""Benchmarks of the lab: the time to start a guest, the time of a call, the memory of a clone."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Figure:
     """A measured figure.
 
     Args:
-        key: name, ending in its unit.
+        key: its name, which ends in the unit.
         value: the measured value.
-        bar: what it must not exceed on 2 cores without KVM; None where there is no bar.
-        runs: how many measurements it was taken from.
+        bar: the largest accepted value on 2 cores without KVM; None if there is none.
+        runs: the number of measurements.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        """Whether it stays within its bar."""
+        """Whether the value does not exceed the bar."""
         return self.bar is None or self.value <= self.bar
 
 
@@ -66,7 +66,7 @@ def measure(
     Args:
         guest_factory: kernel, image and QEMU to measure with.
         clones: how many guests to clone, one after the other.
-        quick: a tenth of the other repetitions, for a first look.
+        quick: make a tenth of the other repetitions, for a first look.
     """
     share = 10 if quick else 1
     figures = [
@@ -80,7 +80,7 @@ def measure(
 
 @contextmanager
 def _guests(guest_factory: GuestFactory) -> Iterator[Callable[[bool], Guest]]:
-    """Give a function that starts a guest (cold or cloned) in a scratch folder."""
+    """Yield a function that starts a guest, cold or cloned, in a scratch folder."""
     topology = find_topology(TOPOLOGY)
     specs = {cold: guest_factory.boot_spec(topology, cold=cold) for cold in (False, True)}
     names = (f"bench-{number}" for number in itertools.count())
@@ -94,7 +94,7 @@ def _guests(guest_factory: GuestFactory) -> Iterator[Callable[[bool], Guest]]:
 
 
 def first_ioctl(guest: Guest) -> User:
-    """Start a user and have it make one ioctl; return it."""
+    """Start a user, make one ioctl and return the user."""
     user = guest.user("bench")
     fd = user.open_path("/dev/vfio/vfio")
     user.ioctl(fd, uapi.VFIO_GET_API_VERSION, name="VFIO_GET_API_VERSION")
@@ -154,7 +154,7 @@ def _calls_and_weight(guest_factory: GuestFactory, count: int) -> list[Figure]:
 
 
 def _token_scenario(guest: Guest) -> None:
-    """Walk through set, denial and match of a VF token, as scenarios do."""
+    """Set a VF token, then present a wrong and the right one, as scenarios do."""
     pf = guest.function("pf0").bind_with_sriov()
     (vf,) = pf.enable_vfs(1)
     token = uuid.uuid4()
@@ -166,7 +166,7 @@ def _token_scenario(guest: Guest) -> None:
 
 
 def private_bytes(pid: int) -> int:
-    """Return the memory that a process shares with no other.
+    """Return how many bytes of memory a process shares with no other.
 
     Source: Documentation/filesystems/proc.rst, smaps_rollup.
     """
@@ -185,7 +185,7 @@ def _one_scenario(count: int) -> Figure:
 
 
 def _virtme(guest_factory: GuestFactory, figures: list[Figure], count: int) -> list[Figure]:
-    """Time virtme-ng on the same kernel, where it is installed, and the ratio to our cold boot."""
+    """Time virtme-ng on the same kernel, if it is installed, and its ratio to a cold boot."""
     vng = shutil.which("vng")
     if vng is None:
         return []
@@ -202,7 +202,7 @@ def _whole_process(command: list[str], count: int, proof: str) -> float:
     """Return the median seconds of a command whose output must contain `proof`."""
     times = []
     with progress.task(f"Timing {Path(command[0]).name}", count) as task:
-        for number in range(count + 1):  # the first one warms up
+        for number in range(count + 1):  # the first run is a warm-up
             began = time.monotonic()
             done = subprocess.run(
                 command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, check=False

@@ -1,7 +1,7 @@
-"""Bisection: real git bisect, in a worktree of its own, that cannot be fooled by one run.
+"""Bisection: runs git bisect in a worktree of its own and repeats every bad verdict.
 
-The user's tree, its HEAD and a bisection of his own are not touched: bisect refs belong to a
-worktree, and that one goes when we do.
+The user's tree, its HEAD and a bisection of their own are not touched: bisect refs belong to a
+worktree, and this one is removed at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KIND = "bisect"
 GOOD, BAD, SKIP, ABORT = 0, 1, 125, 128
 WORDS = {GOOD: "good", BAD: "bad", SKIP: "untestable", ABORT: "not reproducible"}
 REPEATS = 2
-# A guest that never came up says nothing about the scenario.
+# A guest that never booted says nothing about the scenario.
 NO_GUEST = re.compile(
     r"(BootError|BuildError|LaunchError|HostError|UsageError|GuestKilled|GuestStopped|QemuCrashed)\b"
 )
@@ -48,13 +48,13 @@ COMMAND = [sys.executable, "-c", "from vfio_lab.cli import main; main()", "bisec
 
 @dataclass(frozen=True)
 class CommitVerdict:
-    """What is known of one commit.
+    """The verdict on one commit.
 
     Args:
         commit: its hash, or `dirty` for a tree with edits.
-        code: for git bisect run.
-        reason: why, one line.
-        evidence: folder of the runs.
+        code: the exit code for git bisect run.
+        reason: the reason, in one line.
+        evidence: the folder of the runs.
     """
 
     commit: str
@@ -63,7 +63,7 @@ class CommitVerdict:
     evidence: str
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return the verdict in one line."""
         return f"{self.commit[:SHORT]} is {WORDS[self.code]}{self.reason and ': ' + self.reason}"
 
 
@@ -72,9 +72,9 @@ class Culprit:
     """How a bisection ended.
 
     Args:
-        commits: the first bad one, or all it could be where commits could not be judged.
+        commits: the first bad commit, or all candidates if some could not be judged.
         verdicts: of all commits that were tested.
-        log: replay it with `git bisect replay`.
+        log: the log, for `git bisect replay`.
     """
 
     commits: tuple[str, ...]
@@ -94,8 +94,8 @@ class Culprit:
 
 
 def choice(scenario: str) -> Choice:
-    """Return what a user means by a scenario: a node ID, a file, or words for -k."""
-    # An expected disagreement is what a bisection looks for: it must count as a failure.
+    """Return the choice that a user means: a node ID, a file, or an expression for -k."""
+    # A bisection looks for an expected disagreement, so it must count as a failure.
     options = ("--runxfail",)
     if "::" in scenario or scenario.endswith(".py"):
         return Choice(paths=(scenario,), options=options, jobs=1)
@@ -103,11 +103,11 @@ def choice(scenario: str) -> Choice:
 
 
 def judge_commit(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> CommitVerdict:
-    """Say whether a scenario holds on a tree as it is now; a bad verdict is repeated.
+    """Judge whether scenarios pass on a tree as it is now; repeat a bad verdict.
 
     Args:
         tree: the sources.
-        scenarios: what must hold.
+        scenarios: the scenarios that must pass.
         where: folder for the evidence.
         cache: where the kernel is built.
     """
@@ -133,7 +133,7 @@ def judge_commit(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> Co
 
 
 def verdict(found: Results) -> tuple[int, str]:
-    """Return the code for git bisect run, and why."""
+    """Return the exit code for git bisect run, and the reason."""
 
     def first(*outcomes: Outcome) -> Record | None:
         return next((one for one in found.scenarios if one.outcome in outcomes), None)
@@ -156,12 +156,12 @@ def find_culprit(
     Args:
         ends: a good commit and a bad one.
         tree: a git checkout; it is not touched.
-        scenario: as for `choice`.
+        scenario: the scenario, as for `choice`.
         where: folder for the evidence.
         cache: where kernels are built.
 
     Raises:
-        UsageError: the tree is no git checkout, or the ends are not what they are said to be.
+        UsageError: the tree is no git checkout, or an end has the other verdict.
         BuildError: an end cannot be judged, or a verdict is not reproducible.
     """
     good, bad = (_commit(tree, name) for name in ends)
@@ -182,14 +182,14 @@ def find_culprit(
 
 
 def write_verdict(given: CommitVerdict, where: Path) -> None:
-    """Write a verdict down for the one who drives the bisection."""
+    """Write a verdict to a file, for the process that drives the bisection."""
     folder = where / given.commit[:SHORT]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_whole(folder / "verdict.json", json.dumps(asdict(given)))
 
 
 def read_verdicts(where: Path) -> dict[str, CommitVerdict]:
-    """Return the verdicts that were written down, by commit."""
+    """Return the verdicts that were written to the file, by commit."""
     found = [CommitVerdict(**json.loads(path.read_text())) for path in where.glob("*/verdict.json")]
     return {one.commit: one for one in found}
 
@@ -208,11 +208,11 @@ def _commit(tree: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def _worktree(tree: Path, commit: str, cache: Cache) -> Iterator[Path]:
-    """Check a commit out beside the user's tree, and leave nothing of that behind."""
+    """Check a commit out beside the user's tree; remove the checkout afterwards."""
     key = digest(str(tree.resolve()))[:16]
     work = cache.open().root / KIND / key / tree.resolve().name
     with cache.lock(KIND, key):
-        _forget(tree, work)  # of a bisection that was killed
+        _forget(tree, work)  # left by a bisection that was killed
         work.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with progress.task(f"Checking out {commit[:SHORT]}"):
@@ -247,7 +247,7 @@ def _check_ends(
 
 
 def _drive(work: Path, scenario: str, where: Path) -> str:
-    """Let git bisect run us, and return what it said."""
+    """Run this program from git bisect and return git's output."""
     command: Sequence[str] = [*COMMAND, "--evidence", str(where), scenario]
     told = set(read_verdicts(where))
     with progress.task("Bisecting") as task:
@@ -262,7 +262,7 @@ def _drive(work: Path, scenario: str, where: Path) -> str:
                 _tell_new(where, told)
                 LOG.info("step %d of about %d", step, total)
 
-        # git said the first step when the bisection was started.
+        # git has printed the first step at the start of the bisection.
         log = where / "git.log"
         pipeline(
             "bisect",
@@ -277,7 +277,7 @@ def _drive(work: Path, scenario: str, where: Path) -> str:
 
 
 def _tell_new(where: Path, told: set[str]) -> None:
-    """Say the verdicts that have been written down since the last time."""
+    """Log the verdicts that have been written since the last call."""
     for commit, found in read_verdicts(where).items():
         if commit not in told:
             told.add(commit)

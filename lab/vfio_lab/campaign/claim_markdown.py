@@ -16,12 +16,12 @@ OPTION = re.compile(r"needs (CONFIG_\w+)")
 
 
 def table_markdown(runs: Sequence[Results], table: Sequence[Line], command: str) -> str:
-    """Return what kernels did as a page of Markdown.
+    """Return how claims ended on kernels as a page of Markdown.
 
     Args:
-        runs: one a kernel.
-        table: their claims, those that differ first.
-        command: how the page was made.
+        runs: one run for each kernel.
+        table: the claims, those that differ first.
+        command: the command that made the page.
     """
     return "\n".join(_page(runs, table, command)) + "\n"
 

@@ -1,4 +1,4 @@
-"""Claims down, kernels across: the same scenarios on several kernels, differences first."""
+"""A table of claims by kernel, from the same scenarios on each; differences come first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Line:
         claim: its ID.
         sentence: what it says.
         cells: the worst outcome of its scenarios on each kernel, None where none was run.
-        reasons: what is said of the worst one.
+        reasons: the reason of the worst outcome on each kernel.
     """
 
     claim: str
@@ -69,7 +69,7 @@ def lines(runs: Sequence[Results]) -> list[Line]:
 
 
 def claim_tally(table: Sequence[Line]) -> str:
-    """Return how many claims there are, how many differ, and how many nothing is known of."""
+    """Return the number of claims, of those that differ, and of those that were not judged."""
     parts = [f"{len(table)} claims", f"{sum(line.differs for line in table)} differ"]
     not_judged = sum(not line.judged for line in table)
     parts += [f"{not_judged} not judged: skipped on every kernel"] if not_judged else []
@@ -77,7 +77,7 @@ def claim_tally(table: Sequence[Line]) -> str:
 
 
 def table_text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Iterator[str]:
-    """Yield a table for a terminal.
+    """Yield the lines of a table for a terminal.
 
     Args:
         kernels: their names, one column each.
@@ -99,7 +99,7 @@ def table_text(kernels: Sequence[str], table: Iterable[Line], width: int) -> Ite
 
 
 def table_page(kernels: Sequence[str], table: Iterable[Line]) -> str:
-    """Return a table as a web page that needs nothing beside it."""
+    """Return a table as a web page that needs no other file."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in kernels)
     body = "\n".join(_html_row(line) for line in table)
     return (

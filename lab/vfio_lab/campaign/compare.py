@@ -1,4 +1,4 @@
-"""What differs between runs of the same scenarios on several kernels."""
+"""Compares runs of the same scenarios on several kernels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Difference:
 
     Args:
         nodeid: the scenario.
-        claims: what it proves.
+        claims: the claims that it proves.
         records: how it ended on each kernel, None where it was not run.
     """
 
@@ -33,17 +33,17 @@ class Difference:
 
     @property
     def differs(self) -> bool:
-        """Whether the kernels behave differently, as far as this scenario can tell."""
+        """Whether the scenario ended differently on the kernels."""
         return len({_essence(record) for record in self.records}) > 1
 
     @property
     def failed_before_too(self) -> bool:
-        """Whether it fails on the first kernel and on the last, and so tells nothing of either."""
+        """Whether it fails on the first and on the last kernel, and so judges neither."""
         return all(_has_verdict(one) and one.outcome in BAD for one in self._ends)
 
     @property
     def judged(self) -> bool:
-        """Whether the last kernel was put to the test."""
+        """Whether the scenario judged the last kernel."""
         before, after = self._ends
         known = before is None or before.judged
         return known and _has_verdict(after) and not self.failed_before_too
@@ -54,7 +54,7 @@ class Difference:
 
     @property
     def worsened(self) -> bool:
-        """Whether the last kernel breaks what the first one does not."""
+        """Whether the scenario fails on the last kernel and not on the first."""
         before, after = self._ends
         was_bad = before is not None and before.outcome in BAD
         bad = after is not None and after.outcome in BAD and after.judged
@@ -62,7 +62,7 @@ class Difference:
 
 
 def rows(runs: Sequence[Results]) -> list[Difference]:
-    """Return all scenarios of some runs side by side, in the order of their names."""
+    """Return all scenarios of some runs side by side, sorted by name."""
     by_run: list[Mapping[str, Record]] = [
         {record.nodeid: record for record in run.scenarios} for run in runs
     ]
@@ -76,7 +76,7 @@ def rows(runs: Sequence[Results]) -> list[Difference]:
 
 
 def exit_code(found: Sequence[Difference]) -> int:
-    """Return 1 if a scenario got worse, 0 if none of those that were judged did, else 125."""
+    """Return 1 if a scenario got worse, 0 if none did and some were judged, else 125."""
     if any(one.worsened for one in found):
         return BROKEN
     return SOUND if any(one.judged for one in found) else CANNOT_JUDGE
@@ -91,7 +91,7 @@ def exit_code_of_all(found: Sequence[Difference]) -> int:
 
 
 def difference_tally(found: Sequence[Difference]) -> str:
-    """Return how many scenarios there are, how many differ, and which could not be judged."""
+    """Return the number of scenarios, of those that differ, and of those that were not judged."""
     parts = [f"{len(found)} scenarios", f"{sum(one.differs for one in found)} differ"]
     before_too = sum(one.failed_before_too for one in found)
     others = sum(not one.judged for one in found) - before_too
@@ -118,7 +118,7 @@ def _claims(nodeid: str, by_run: Sequence[Mapping[str, Record]]) -> tuple[str, .
 
 
 def _essence(record: Record | None) -> tuple[Outcome | None, str]:
-    """Return what must be equal; that two failures say different things matters too."""
+    """Return what two equal results have in common: the outcome, and what a failure says."""
     if record is None:
         return None, ""
     return record.outcome, VARYING.sub("", record.reason) if record.outcome in BAD else ""

@@ -1,7 +1,7 @@
-"""Coverage of vfio: which of its lines and branches the scenarios run, counted by the kernel.
+"""Coverage of vfio: the lines and branches that scenarios run, as counted by the kernel.
 
-The modules of a `gcov` kernel are compiled with GCOV_PROFILE; debugfs hands out their counts, which
-are fetched from each guest, added up, and shown by gcovr beside the source.
+The modules of a `gcov` kernel are compiled with GCOV_PROFILE. Their counts are in debugfs; they are
+fetched from each guest, added up, and shown by gcovr beside the source.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from vfio_lab.util.process import environment, pipeline
 FLAVOUR = "gcov"
 ARCHIVE = "coverage.tar.gz"
 COLLECT_TIMEOUT_S = 60.0
-# debugfs says that its files are empty: they have to be read to know.
+# Files of debugfs have size 0: only a read shows their content.
 COLLECT = """
 import base64, io, os, sys, tarfile
 top, out = "/sys/kernel/debug/gcov", io.BytesIO()
@@ -60,14 +60,14 @@ FUNCTIONS = re.compile(r"token|match|vf_(un)?init|sriov|hot_reset|bus_notifier|d
 
 @dataclass(frozen=True)
 class Covered:
-    """How much of something ran.
+    """The coverage of a file or of several functions.
 
     Args:
         name: a file, or words for several functions.
-        lines: that could run.
-        hit: of them did.
-        branches: that could be taken.
-        taken: of them were.
+        lines: the number of lines.
+        hit: the number of lines that ran.
+        branches: the number of branches.
+        taken: the number of branches that were taken.
     """
 
     name: str
@@ -77,13 +77,13 @@ class Covered:
     taken: int = 0
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return the coverage in one line."""
         share = f"{_percent(self.hit, self.lines):>7}  {self.hit:>5} of {self.lines:<5}"
         return f"{share} {_percent(self.taken, self.branches):>7}  {self.name}"
 
 
 def collect_coverage(guest: TestMachine) -> None:
-    """Fetch a guest's counts into its evidence folder; kernels that do not count have none."""
+    """Fetch a guest's counts into its evidence folder, if its kernel counts."""
     if guest.machine.kernel.option("GCOV_KERNEL") is None:
         return
     done = guest.user("coverage").run("python3", "-S", "-c", COLLECT, timeout_s=COLLECT_TIMEOUT_S)
@@ -94,7 +94,7 @@ def collect_coverage(guest: TestMachine) -> None:
 
 @contextmanager
 def instrumented(name: str, cache: Cache) -> Iterator[tuple[Kernel, kbuild.Bench]]:
-    """Give a kernel that counts, and where it was compiled, which its counts refer to.
+    """Yield a kernel that counts, and the folder where it was compiled.
 
     Raises:
         BuildError: it does not compile.
@@ -118,13 +118,13 @@ def instrumented(name: str, cache: Cache) -> Iterator[tuple[Kernel, kbuild.Bench
 
 
 def merge_counts(archives: Sequence[Path], out: Path, scratch: Path, log: Path) -> int:
-    """Add up what guests counted, into the files beside the objects; return how many counted.
+    """Add up the counts of guests in files beside the objects; return the number of guests.
 
     Args:
-        archives: what `collect` fetched.
+        archives: the files that `collect_coverage` wrote.
         out: the build folder.
         scratch: a folder to work in.
-        log: what gcov-tool says.
+        log: the file for gcov-tool's output.
 
     Raises:
         BuildError: a count does not belong to the objects.
@@ -153,7 +153,7 @@ def merge_counts(archives: Sequence[Path], out: Path, scratch: Path, log: Path) 
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Write the files of an archive; it comes from a guest, so a name must not lead elsewhere."""
+    """Unpack a guest's archive; refuse a name that leads out of the target folder."""
     with tarfile.open(archive) as tar:
         for member in tar:
             path = target / member.name
@@ -168,18 +168,18 @@ def coverage_report(bench: kbuild.Bench, target: Path) -> list[Covered]:
     """Write the counts as web pages beside the source, and return them by file.
 
     Args:
-        bench: where the kernel was compiled.
+        bench: the folder where the kernel was compiled.
         target: folder for the pages.
 
     Raises:
-        HostError: there is no gcovr.
+        HostError: gcovr is not installed.
         BuildError: there is nothing to report.
     """
     target.mkdir(parents=True, exist_ok=True)
     data = target / "coverage.json"
     command = [sys.executable, "-m", "gcovr", "--root", os.fspath(bench.tree)]
     command += ["--filter", ".*/drivers/(vfio|iommu/iommufd)/.*"]
-    # Sources are named as seen from the build folder: elsewhere gcov finds none of them.
+    # Sources have paths relative to the build folder: gcov finds them only from there.
     command += ["--gcov-object-directory", os.fspath(bench.out)]
     command += ["--html-details", os.fspath(target / "index.html"), "--json", os.fspath(data)]
     with progress.task("Writing the coverage report"):
@@ -205,7 +205,7 @@ def coverage_report(bench: kbuild.Bench, target: Path) -> list[Covered]:
 
 
 def coverage_summary(data: Mapping[str, list[dict[str, object]]]) -> list[Covered]:
-    """Return what gcovr found: each file, then what the project has set itself bars for."""
+    """Return the coverage of each file, then that of the code that the project has targets for."""
     files = {str(each["file"]): each for each in data["files"]}
     found = [_covered(name, _lines(each)) for name, each in sorted(files.items())]
     chosen = [line for name in OWN if name in files for line in _lines(files[name])]

@@ -1,8 +1,8 @@
-"""Faults: small bugs in drivers/vfio, to see whether the scenarios notice.
+"""Mutants: small faults in drivers/vfio that show whether the scenarios notice a bug.
 
-Each is a patch below `faults/KERNEL/`, headed by what it breaks (`Breaks:`) and which scenarios
-ought to notice (`Covers:`, paths below `scenarios/`). One that nobody can notice says why
-(`Equivalent:`), and must survive.
+Each fault is a patch below `faults/KERNEL/`. Its header says what it breaks (`Breaks:`) and which
+scenarios should notice (`Covers:`, paths below `scenarios/`). If no scenario can notice it, the
+header says why (`Equivalent:`), and the mutant must survive.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ FOLDER = PROJECT / "faults"
 HEAD = re.compile(
     r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n(Equivalent: (?P<equivalent>.+)\n)?"
 )
-CONTROL = "control"
+BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault on one kernel.
+    """A fault for one kernel.
 
     Args:
-        name: its patch's.
-        kernel: which packaged kernel it is for.
-        breaks: what becomes of the kernel, a sentence.
-        covers: scenarios that ought to notice, relative to the project.
-        patches: what makes it; none for the control, a rebuild without a fault.
+        name: the name of its patch.
+        kernel: the packaged kernel that it is for.
+        breaks: what it breaks, as a sentence.
+        covers: the scenarios that should notice, relative to the project.
+        patches: its patches; none for the baseline, a rebuild without a fault.
         equivalent: why no scenario can notice, if none can.
     """
 
@@ -56,13 +56,13 @@ class Mutant:
 
 @dataclass(frozen=True)
 class MutationResult:
-    """What became of a fault.
+    """The result of a mutant.
 
     Args:
         fault: the fault.
-        killer: the first scenario that noticed, empty if it survived.
-        reason: what that scenario said, or why nothing could be judged.
-        judged: whether the scenarios could be run at all.
+        killed_by: the first scenario that noticed, empty if the mutant survived.
+        reason: the reason of that scenario's failure, or why the mutant was not judged.
+        judged: whether the scenarios could be run.
     """
 
     fault: Mutant
@@ -72,11 +72,11 @@ class MutationResult:
 
     @property
     def as_expected(self) -> bool:
-        """Whether it was noticed; the control and its equivalents must not be."""
+        """Whether a scenario noticed; baseline and equivalent mutants must not be noticed."""
         return self.judged and bool(self.killed_by) != bool(self.fault.equivalent)
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return the result in one line."""
         words = f"{self.fault.kernel:5} {self.fault.name:30}"
         if not self.judged:
             return f"???      {words} {self.reason}"
@@ -88,19 +88,19 @@ class MutationResult:
 
 
 def kernels_with_faults() -> list[str]:
-    """Return the packaged kernels that there are faults for."""
+    """Return the packaged kernels that have mutants."""
     return sorted({path.name for folder in _folders() for path in folder.glob("*")})
 
 
 def read_mutants(kernel: str, folder: Path | None = None) -> list[Mutant]:
-    """Return the faults of a kernel, the lab's and those of extensions, by name.
+    """Return the mutants of a kernel by name: those of the lab, of extensions and of the project.
 
     Args:
         kernel: a packaged kernel's name.
-        folder: read those of this folder alone.
+        folder: read only the mutants of this folder.
 
     Raises:
-        UsageError: there are none for it, or one has no head.
+        UsageError: there are none for the kernel, or a patch has no header.
     """
     folders = _folders() if folder is None else [folder]
     paths = [path for one in folders for path in sorted((one / kernel).glob("*.patch"))]
@@ -115,11 +115,11 @@ def read_mutants(kernel: str, folder: Path | None = None) -> list[Mutant]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which scenarios judge faults.
+    """The scenarios that judge mutants.
 
     Args:
-        scenarios: node IDs or files, instead of those that cover a fault.
-        expression: which of them, as for pytest -k; all if not given.
+        scenarios: node IDs or files, instead of the scenarios that cover a fault.
+        expression: as for pytest -k; all of them by default.
         jobs: guests at a time, at most.
     """
 
@@ -128,13 +128,13 @@ class Plan:
     jobs: int
 
     def choice(self, fault: Mutant) -> Choice:
-        """Return what is run on a fault, until something fails."""
+        """Return the scenarios to run on a mutant; the run stops at the first failure."""
         covers = self.scenarios or fault.covers
         return Choice(covers, self.expression, options=("-x",), jobs=self.jobs)
 
 
 def mutant_tally(found: Sequence[MutationResult]) -> str:
-    """Return how many faults are as they should be, and how many could not be judged."""
+    """Return how many results are as expected, and how many mutants were not judged."""
     good = sum(one.as_expected for one in found)
     unknown = sum(not one.judged for one in found)
     words = f"{good} of {len(found)} as they should be"
@@ -142,22 +142,27 @@ def mutant_tally(found: Sequence[MutationResult]) -> str:
 
 
 def mutants_exit_code(found: Sequence[MutationResult]) -> int:
-    """Return 1 if a verdict is not as it should be, 125 if one is missing, else 0."""
+    """Return 1 if a result is not as expected, 125 if a mutant was not judged, else 0."""
     if any(one.judged and not one.as_expected for one in found):
         return BROKEN
     return SOUND if found and all(one.judged for one in found) else CANNOT_JUDGE
 
 
 def run_baseline(kernel: str) -> Mutant:
-    """Return the fault that is none: scenarios that notice it notice our rebuild."""
+    """Return the baseline: modules rebuilt without a fault, which no scenario may notice."""
     covers = _covers(FOLDER, "vf_token/test_match.py")
     return Mutant(
-        CONTROL, kernel, "nothing", covers, (), "nothing is changed: the same modules, rebuilt"
+        BASELINE,
+        kernel,
+        "nothing",
+        covers,
+        (),
+        "nothing: the same modules, rebuilt without a fault",
     )
 
 
 def choose_mutants(faults: Sequence[Mutant], count: int | None) -> list[Mutant]:
-    """Return some faults, spread over all of them."""
+    """Return some mutants, evenly spaced over all of them."""
     if count is None or count >= len(faults):
         return list(faults)
     return [faults[index * len(faults) // count] for index in range(count)]
@@ -166,11 +171,11 @@ def choose_mutants(faults: Sequence[Mutant], count: int | None) -> list[Mutant]:
 def try_all(
     faults: Sequence[Mutant], plan: Plan, where: Path, cache: Cache
 ) -> Iterator[MutationResult]:
-    """Build each fault and run the scenarios that cover it, until one of them notices.
+    """Build each mutant and run the scenarios that cover it until one of them notices.
 
     Args:
-        faults: of one kernel.
-        plan: which scenarios.
+        faults: the mutants, all of one kernel.
+        plan: the scenarios.
         where: folder for the evidence.
         cache: where kernels are kept.
 
@@ -194,7 +199,7 @@ def try_all(
 
 
 class Unbroken:
-    """The kernel without a fault: a scenario that fails there too has noticed nothing.
+    """The kernel without a fault; a scenario that fails on it too has noticed nothing.
 
     Args:
         kernel: the packaged kernel's name.
@@ -207,7 +212,7 @@ class Unbroken:
         self._passes: dict[str, bool] = {}
 
     def passes(self, nodeid: str) -> bool:
-        """Return whether a scenario passes there; it is run once."""
+        """Return whether a scenario passes on it; each scenario is run once."""
         if nodeid not in self._passes:
             where = self.where / f"{self.kernel}-without" / str(len(self._passes))
             title = f"Running {nodeid.rpartition('::')[2]} without a fault"
@@ -229,7 +234,7 @@ def _try(fault: Mutant, kernel: Kernel, plan: Plan, without: Unbroken) -> Mutati
                 return MutationResult(fault, record.nodeid, record.reason)
     except LabError as error:
         return MutationResult(fault, "", error.what, judged=False)
-    if failed:  # and nothing ran after it
+    if failed:  # the run has stopped at the failure
         return MutationResult(fault, "", f"{failed[0].nodeid} failed before too", judged=False)
     judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
     return MutationResult(fault, "", "" if judged else "no scenario could judge it", judged)
@@ -252,7 +257,7 @@ def _folders() -> list[Path]:
 
 
 def _covers(folder: Path, places: str) -> tuple[str, ...]:
-    """Return the scenarios that ought to notice a fault; the project's, for the lab's faults."""
+    """Return the scenarios that should notice a fault; for the lab's faults the project's."""
     root, scenarios = home()
     if folder == FOLDER and scenarios != SCENARIOS:
         return runs.all_scenarios()

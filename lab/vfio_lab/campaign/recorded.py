@@ -1,4 +1,4 @@
-"""What scenarios found on several kernels: recorded by earlier runs, or run now."""
+"""Results on several kernels, from the records of earlier runs or from new runs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def results_on(
     """Return the results of scenarios on some kernels, one for each kernel.
 
     Args:
-        kernels: as for --lab-kernel, or folders of runs whose results are taken as they are.
-        choice: which scenarios to run on the kernels that are named.
+        kernels: kernels as for --lab-kernel, or folders of runs whose results are read.
+        choice: the scenarios to run on the kernels that are no folders.
         where: folder for the evidence.
         cache: where kernels and verdicts are kept.
     """
@@ -36,7 +36,7 @@ def results_on(
 
 
 def merged(found: Sequence[Results]) -> list[Results]:
-    """Put runs on the same kernel together; a scenario's later verdict replaces an earlier one."""
+    """Merge runs on the same kernel; a scenario's later verdict replaces an earlier one."""
     by_kernel: dict[str, Results] = {}
     for run in sorted(found, key=lambda each: each.started):
         key = run.kernel["digest"]

@@ -1,4 +1,4 @@
-"""What pytest-reportlog tells of a run of scenarios, while it runs."""
+"""Follows a run of scenarios by the records of pytest-reportlog."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vfio_lab.campaign.results import Outcome, phase_outcome, worst
 from vfio_lab.util.progress import Task
 
 PHASES = {"setup": 1 / 3, "call": 2 / 3, "teardown": 1.0}
-END = b"\n\n"  # the first newline ends what a killed writer has begun
+END = b"\n\n"  # the first newline ends the line that a killed writer left incomplete
 OnEnd = Callable[[str, Outcome], None]
 
 
 @contextlib.contextmanager
 def follow_reports(on_report: Callable[[dict[str, Any]], None]) -> Iterator[Path]:
-    """Yield what to name as --report-log; call back with each record of it, in a thread."""
+    """Yield a path for --report-log; a thread calls `on_report` with each record written to it."""
     with tempfile.TemporaryDirectory(prefix="vfio-lab-") as folder:
         pipe = Path(folder, "reports")
         os.mkfifo(pipe, 0o600)
-        fd = os.open(pipe, os.O_RDWR | os.O_CLOEXEC)  # so that opening it waits for nobody
+        fd = os.open(pipe, os.O_RDWR | os.O_CLOEXEC)  # so that the open does not wait for a writer
         reader = threading.Thread(target=_read_reports, args=(fd, on_report), daemon=True)
         reader.start()
         try:
@@ -43,12 +43,12 @@ def _read_reports(fd: int, on_report: Callable[[dict[str, Any]], None]) -> None:
 
 
 class RunProgress:
-    """How far a run is: each scenario counts alike, and its phases.
+    """Shows the progress of a run: each scenario, and each of its phases, counts alike.
 
     Args:
-        task: where it is shown.
+        task: shows the progress.
         total: how many scenarios there are.
-        on_end: told of each scenario as it ends, by node ID and outcome.
+        on_end: called with the node ID and the outcome of each scenario that ends.
     """
 
     def __init__(self, task: Task, total: int, on_end: OnEnd) -> None:
@@ -59,14 +59,14 @@ class RunProgress:
         self._phases: dict[str, float] = {}
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Take a record in."""
+        """Take one record."""
         if record.get("$report_type") != "TestReport":
             return
         nodeid, when = record["nodeid"], record["when"]
         outcome = phase_outcome(when, record["outcome"], xfailed="wasxfail" in record)
         before = outcome if when == "setup" else self._outcomes.get(nodeid, outcome)
         self._outcomes[nodeid] = worst([before, outcome]) or outcome
-        self._phases[nodeid] = PHASES.get(when, 1.0)  # a lost worker's scenario is over
+        self._phases[nodeid] = PHASES.get(when, 1.0)  # the scenario of a lost worker has ended
         if self._phases[nodeid] == 1.0:
             self._on_end(nodeid, self._outcomes[nodeid])
         ended = sum(phase == 1.0 for phase in self._phases.values())

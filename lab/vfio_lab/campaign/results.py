@@ -1,7 +1,7 @@
-"""What runs found: a record for each scenario of a run, and the last verdict of each scenario.
+"""Results: a record for each scenario of a run, and the last verdict of each scenario.
 
 `results.json` in a run's folder is for programs; docs/results.md describes it. `verdicts.json`
-beside the runs outlives them, since a run is often of a few scenarios only.
+beside the runs stays when they are deleted, since many runs are of a few scenarios only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import filelock
 from vfio_lab.errors import UsageError
 from vfio_lab.util.files import write_whole
 
-SCHEMA = 2  # raise it when a field changes its meaning or goes; new fields do no harm
+SCHEMA = 2  # increase it when a field changes its meaning or goes; new fields do no harm
 VERDICTS_SCHEMA = 1
 RESULTS = "results.json"
 VERDICTS = "verdicts.json"
@@ -36,12 +36,12 @@ class Outcome(enum.Enum):
 
     @property
     def weight(self) -> int:
-        """Place in the order from good to bad."""
+        """Its place in the order from good to bad."""
         return list(Outcome).index(self)
 
 
 def phase_outcome(when: str, word: str, *, xfailed: bool) -> Outcome:
-    """Return what pytest's report of one phase says of its scenario.
+    """Return the outcome of a scenario's phase from pytest's report.
 
     Args:
         when: the phase: `setup`, `call`, `teardown`; another word if a worker was lost.
@@ -65,11 +65,11 @@ class Record:
         topology: the hardware it ran on, empty if it had no guest.
         outcome: `known` is a claim that this kernel is expected to break, and does.
         reason: what is wrong, missing or known; empty if it passed.
-        seconds: set-up, call and teardown.
+        seconds: the duration of set-up, call and teardown together.
         evidence: its evidence folder, relative to the run's; empty if it had no guest.
         started: when its set-up began, seconds since the epoch.
-        missing: why its evidence is not whole, empty if it is.
-        lost: how the host took its guest away, after which it was run again; empty if it did not.
+        missing: why its evidence is incomplete, empty if it is complete.
+        lost: how its first guest was lost to the host, before it was run again; else empty.
     """
 
     nodeid: str
@@ -91,16 +91,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """What one run found.
+    """The results of one run.
 
     Args:
-        kernel: what `vfio_lab.kernels.provenance` knows of it.
+        kernel: its description by `vfio_lab.kernels.provenance`.
         host: `qemu` version and `accelerator`.
         started: seconds since the epoch.
         seconds: how long it took.
         exit_code: pytest's.
-        scenarios: in the order they ended.
-        command: what to type in the project's folder to repeat the run.
+        scenarios: the records, in the order in which the scenarios ended.
+        command: the command that repeats the run in the project's folder.
     """
 
     kernel: Mapping[str, Any]
@@ -112,7 +112,7 @@ class Results:
     command: str = ""
 
     def write(self, folder: Path) -> Path:
-        """Write `results.json` into a run's folder, whole or not at all; return its path."""
+        """Write `results.json` to a run's folder atomically; return its path."""
         scenarios = [{**asdict(one), "outcome": one.outcome.value} for one in self.scenarios]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lost = [one.nodeid for one in self.scenarios if one.lost]
@@ -127,7 +127,7 @@ def read_results(folder: Path) -> Results:
         folder: the run's folder.
 
     Raises:
-        UsageError: there are none, or of another schema.
+        UsageError: there are none, or they have another schema.
     """
     data = _read(folder / RESULTS, SCHEMA)
     wrong = "there is none"
@@ -145,7 +145,7 @@ def read_results(folder: Path) -> Results:
 
 
 def _results(data: Mapping[str, Any]) -> Results:
-    """Return the results in a file; fields that are not known here are of a later lab."""
+    """Return the results in a file; ignore fields that a later version has added."""
     names = {one.name for one in fields(Results)}
     known = {name: value for name, value in data.items() if name in names}
     return Results(**{**known, "scenarios": tuple(map(_record, data["scenarios"]))})
@@ -159,11 +159,11 @@ def _record(data: Mapping[str, Any]) -> Record:
 
 
 def remember(artifacts: Path, results: Results) -> None:
-    """Keep each scenario's verdict as the last one on that kernel.
+    """Record each scenario's verdict as its last one on that kernel.
 
     Args:
         artifacts: the folder of all runs' folders.
-        results: of the run that ended.
+        results: the results of the run that ended.
     """
     path = artifacts / VERDICTS
     with filelock.FileLock(artifacts / f".{VERDICTS}.lock", mode=0o600):
@@ -178,7 +178,7 @@ def remember(artifacts: Path, results: Results) -> None:
 
 
 def last_verdicts(artifacts: Path) -> dict[str, dict[str, Outcome]]:
-    """Return how each scenario ended when it last ran, by kernel and node ID."""
+    """Return the last verdict of each scenario, by kernel and node ID."""
     data = _read(artifacts / VERDICTS, VERDICTS_SCHEMA) or {"kernels": {}}
     return {
         kernel: {nodeid: Outcome(outcome) for nodeid, outcome in found.items()}
@@ -187,7 +187,7 @@ def last_verdicts(artifacts: Path) -> dict[str, dict[str, Outcome]]:
 
 
 def durations(artifacts: Path) -> dict[str, float]:
-    """Return how many seconds each scenario took when it last ran, as far as runs are kept.
+    """Return the seconds that each scenario took in its last run that is kept.
 
     Args:
         artifacts: the folder of all runs' folders.
@@ -200,7 +200,7 @@ def durations(artifacts: Path) -> dict[str, float]:
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """Return the worst of some outcomes, None of none."""
+    """Return the worst outcome, None if there is none."""
     return max(outcomes, key=lambda one: one.weight, default=None)
 
 

@@ -1,4 +1,4 @@
-"""Runs of the scenarios in a process of their own, and what they found."""
+"""Runs of the scenarios, each in a pytest process of its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEPT = 32
 GUESTS_A_CORE = 2
 MOST_JOBS = 16
 NOTHING_CHOSEN, NO_SUCH_SCENARIO, USAGE = 5, 4, 2
-# -P, as the folder of an installed lab has modules such as `qemu`, which would be imported.
+# -P keeps the working folder off sys.path: an installed lab's has modules such as `qemu`.
 PYTEST = (sys.executable, "-P", "-m", "pytest")
 BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 
@@ -47,12 +47,12 @@ def all_scenarios() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which scenarios to run, and how.
+    """The scenarios to run, and how.
 
     Args:
         paths: files, folders or node IDs, relative to the project.
-        expression: pytest's -k.
-        options: further words for pytest.
+        expression: as for pytest -k.
+        options: more arguments for pytest.
         jobs: guests at a time, at most.
     """
 
@@ -63,18 +63,18 @@ class Choice:
 
     @classmethod
     def asked(cls, scenarios: tuple[str, ...], expression: str | None, jobs: int | None) -> Choice:
-        """Return what a user asks for.
+        """Return the choice that a user asks for.
 
         Args:
-            scenarios: node IDs or files, relative to the project; all scenarios if there is none.
-            expression: pytest's -k.
-            jobs: guests at a time, at most; as many as this host can run if not given.
+            scenarios: node IDs or files, relative to the project; all scenarios if empty.
+            expression: as for pytest -k.
+            jobs: guests at a time, at most; by default as many as this host can run.
         """
         return cls(scenarios or all_scenarios(), expression, jobs=jobs or possible_jobs())
 
     @property
     def words(self) -> list[str]:
-        """What pytest is told."""
+        """The arguments for pytest."""
         words = [] if self.expression is None else ["-k", self.expression]
         return [*self.paths, *words, *self.options]
 
@@ -86,17 +86,17 @@ def run_scenarios(
     title: str,
     on_end: OnEnd = lambda _nodeid, _outcome: None,
 ) -> Results:
-    """Run scenarios on a kernel, as many at a time as there are and as the choice allows.
+    """Run scenarios on a kernel, as many at a time as the choice allows.
 
     Args:
         kernel: a packaged kernel's name or a path, as for --lab-kernel.
-        choice: which scenarios.
+        choice: the scenarios.
         where: folder for the evidence and the log.
-        title: what to call the step.
-        on_end: told of each scenario as it ends, by node ID and outcome.
+        title: the name of the step, for the progress display.
+        on_end: called with the node ID and the outcome of each scenario that ends.
 
     Raises:
-        UsageError: no scenario was chosen.
+        UsageError: the choice has no scenario.
         HostError: this host cannot run them.
         BuildError: nothing could be judged.
     """
@@ -111,7 +111,7 @@ def run_scenarios(
     ):
         code = _pytest("run scenarios", [*words, *spread, "-v", f"--report-log={reports}"], log)
     found = sorted(where.glob(f"*/{results.RESULTS}"))
-    # Told to stop at the first failure, workers call it an interruption.
+    # With --exitfirst, xdist's workers report an interruption.
     judged = code in (0, 1) or (code == USAGE and "-x" in choice.options)
     if judged and found:
         return results.read_results(found[-1].parent)
@@ -120,10 +120,10 @@ def run_scenarios(
 
 @functools.cache
 def chosen_scenarios(choice: Choice) -> tuple[str, ...]:
-    """Return the node IDs of the scenarios of a choice.
+    """Return the node IDs of the scenarios in a choice.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the choice has no scenario.
         HostError: pytest cannot collect them.
     """
     with tempfile.TemporaryDirectory(prefix="vfio-lab-") as folder:
@@ -141,12 +141,12 @@ def _pytest(what: str, words: Sequence[str], log: Path) -> int:
 
 
 def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache: Cache) -> Results:
-    """Run scenarios on a kernel unless the same ones were run on it before, and passed.
+    """Run scenarios on a kernel unless the same scenarios have passed on it before.
 
     Args:
         kernel: the kernel.
-        name: what --lab-kernel calls it.
-        choice: which scenarios.
+        name: its name for --lab-kernel.
+        choice: the scenarios.
         where: folder for the evidence and the log.
         cache: where verdicts are kept.
     """
@@ -155,14 +155,14 @@ def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache:
         return results.read_results(entry)
     found = run_scenarios(name, choice, where, f"Running scenarios on kernel {kernel.name}")
     if not any(one.outcome in BAD for one in found.scenarios):
-        with contextlib.suppress(HostError):  # a full disk: they are run again next time
+        with contextlib.suppress(HostError):  # a full disk: run them again next time
             cache.obtain(KIND, key, lambda scratch: _keep(found, scratch))
             cache.prune(KIND, KEPT)
     return found
 
 
 def sources() -> str:
-    """Return a digest of all that decides what a scenario does."""
+    """Return a digest of all sources that a scenario's result depends on."""
     root, scenarios = home()
     plugin = importlib.util.find_spec("vfio_lab_pytest")
     beside = [IMAGES, scenarios, *(one.folder for one in load_extensions())]
@@ -174,7 +174,7 @@ def sources() -> str:
 
 
 def possible_jobs() -> int:
-    """Return how many guests this host runs at a time: guests sleep about half their time."""
+    """Return how many guests to run at a time: two a core, since guests sleep half of the time."""
     return min(GUESTS_A_CORE * host.cores(), MOST_JOBS)
 
 

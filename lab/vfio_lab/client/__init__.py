@@ -1,1 +1,1 @@
-"""A user in a test machine, and what they can reach without vfio."""
+"""A user in a test machine, and what users can do without vfio."""

@@ -1,4 +1,4 @@
-"""PCI Express errors on demand, by way of the kernel's aer_inject module."""
+"""PCI Express errors that are injected with the kernel's aer_inject module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BAD_TLP = 1 << 6  # correctable
 
 
 def inject(function: PciFunction, *, uncorrectable: int = 0, correctable: int = 0) -> None:
-    """Have the kernel believe that a function reported errors; the module must be loaded.
+    """Make the kernel handle errors as if a function had reported them; needs the module loaded.
 
     Args:
         function: which one.
@@ -20,7 +20,7 @@ def inject(function: PciFunction, *, uncorrectable: int = 0, correctable: int = 
         correctable: bits of the Correctable Error Status register.
 
     Raises:
-        Refusal: there is no such function, or no port above it that reports errors.
+        Refusal: there is no such function, or no port above it can report errors.
 
     Source: drivers/pci/pcie/aer_inject.c, struct aer_error_inj.
     """

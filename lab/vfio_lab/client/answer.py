@@ -1,4 +1,4 @@
-"""An agent's answer: a JSON object whose fields have the types that the lab reads them as."""
+"""An agent's answer: a JSON object whose fields have the types that the lab expects."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HEX = ("data", "out")
 
 
 class Answer(dict[str, Any]):
-    """The fields of an answer; a field that is not there is the agent's failure."""
+    """The fields of an answer; a missing field is an error of the agent."""
 
     def __missing__(self, name: str) -> Any:
-        """Say which field the agent left out.
+        """Raise an error that names the field that is missing.
 
         Raises:
             AgentError: always.
@@ -43,7 +43,7 @@ class Answer(dict[str, Any]):
 
 
 def parse_answer(line: bytes) -> Answer | None:
-    """Return a line as an answer, None if it is none."""
+    """Return the answer in a line, None if the line is no answer."""
     try:
         message = json.loads(line.decode(errors="replace"))  # names need not be UTF-8
         well = isinstance(message, dict) and all(_well_formed(*each) for each in message.items())
@@ -55,7 +55,7 @@ def parse_answer(line: bytes) -> Answer | None:
 def _well_formed(name: str, value: object) -> bool:
     if name in HEX:
         for part in value if isinstance(value, list) else [value]:
-            bytes.fromhex(part)  # type: ignore[arg-type]  # its errors are what is asked for
+            bytes.fromhex(part)  # type: ignore[arg-type]  # a wrong type raises the error that is caught here
     if name in TEXTS:
         return isinstance(value, str)
     if name in NUMBERS:

@@ -1,4 +1,4 @@
-"""A system call of a user as values: its arguments, its answer, its refusal."""
+"""A user's system call as values: its arguments, its reply, its refusal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from vfio_lab.errors import UsageError
 
 POINTER_BYTES = 8
-# Python knows these by their other names.
+# Python has only the other names of these errnos.
 KERNEL_NAMES = {errno_module.EOPNOTSUPP: "EOPNOTSUPP", errno_module.EDEADLK: "EDEADLK"}
 
 
@@ -23,7 +23,7 @@ class Refusal(OSError):
         user: name of the user that called.
         call: system call or ioctl, by its kernel name.
         arguments: the arguments in words.
-        out: what the call left in its `out` buffers all the same.
+        out: what the refused call left in its `out` buffers.
     """
 
     def __init__(
@@ -43,23 +43,23 @@ class Refusal(OSError):
 
 
 def command_line(argv: Sequence[object]) -> str:
-    """Return the words of a command in a line.
+    """Return a command as one line.
 
     Raises:
-        UsageError: there are none, or one is no string.
+        UsageError: there is no word, or one is no string.
     """
     if not argv or not all(isinstance(word, str) for word in argv):
         raise UsageError(
-            "a command is not given in words",
+            "a command must be given as separate strings",
             expected='strings, such as run("lspci", "-s", "00:01.0")',
             seen=repr(argv),
-            hint="unpack a list: run(*words); make a string of anything else: str(pf)",
+            hint="unpack a list: run(*words); convert anything else: str(pf)",
         )
     return " ".join(map(str, argv))
 
 
 def shortened(text: str, width: int = 60) -> str:
-    """Return a text cut to so many characters."""
+    """Return a text cut to `width` characters."""
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
@@ -97,11 +97,11 @@ class Buffer:
         return cls(bytes(POINTER_BYTES * (len(texts) + 1)), pointers=pointers)
 
     def __repr__(self) -> str:
-        """Return its size and how it begins."""
+        """Return its size and its first bytes."""
         return f"{type(self).__name__}({len(self.data)} bytes: {shortened(self.data.hex())})"
 
     def wire(self) -> dict[str, Any]:
-        """Return the agent's form of it."""
+        """Return it as the agent's protocol encodes it."""
         return {
             "data": self.data.hex(),
             "out": self.out,
@@ -124,7 +124,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command in the guest left."""
+    """The result of a command in the guest."""
 
     argv: tuple[str, ...]
     exit: int
@@ -132,6 +132,6 @@ class CommandResult:
     stderr: str
 
     def __repr__(self) -> str:
-        """Return the command, its exit code and the last line of what it said."""
+        """Return the command, its exit code and the last line of its output."""
         *_, last = (self.stdout + self.stderr).strip().rpartition("\n")
         return f"{shortened(' '.join(self.argv), 40)}: exit {self.exit}: {shortened(last, 60)!r}"

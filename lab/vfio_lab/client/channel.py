@@ -1,6 +1,6 @@
-"""Requests and answers with a guest's agent, over any carrier of bytes.
+"""Requests to an agent and its answers, over any stream of bytes.
 
-Two carriers speak it: the guest's virtio-serial port and an SSH channel. One thread uses a
+The stream is the guest's virtio-serial port or an SSH channel. Only one thread uses a
 channel. A request may be left pending while others are made, because a user may block in the
 kernel for as long as another holds a device.
 """
@@ -25,16 +25,16 @@ ROUTER = 0
 READ_BYTES = 1 << 16
 SEND_TIMEOUT_S = 20.0
 SHOWN_CHARACTERS = 200
-LONGEST_ANSWER_BYTES = 1 << 26  # the largest file that a user reads, in hex, and more
+LONGEST_ANSWER_BYTES = 1 << 26  # more than the largest file that a user reads, in hex
 
 
 class UserGone(AgentError):
-    """A user's process ended while it was asked for something.
+    """A user's process ended before it answered a request.
 
     Args:
         about: the request in words.
         guest: the guest's name.
-        code: the process's exit code, -N for signal N, None if another process has it.
+        code: the process's exit code, -N for signal N, None if another process reaped it.
     """
 
     def __init__(self, about: str, guest: str, code: int | None, log: Path | None = None) -> None:
@@ -50,7 +50,7 @@ class UserGone(AgentError):
 
 
 class Carrier(Protocol):
-    """What a channel needs of a stream: a socket or a paramiko channel."""
+    """The methods of a socket or a paramiko channel that `Channel` uses."""
 
     def recv(self, size: int, /) -> bytes:
         """Return up to `size` bytes, empty at the end; TimeoutError when none come in time."""
@@ -59,7 +59,7 @@ class Carrier(Protocol):
         """Send all of `data`."""
 
     def settimeout(self, seconds: float | None, /) -> None:
-        """Bound the calls above."""
+        """Set the timeout of the calls above."""
 
     def close(self) -> None:
         """Close both directions."""
@@ -81,7 +81,7 @@ class Pending:
 
     @property
     def answered(self) -> bool:
-        """Whether the answer is there, without waiting for it."""
+        """Whether the answer has arrived; does not wait for it."""
         self.channel.pump(Deadline.after(0), once=True)
         return self.id in self.channel.answers
 
@@ -122,10 +122,10 @@ class Channel:
         name: the guest's name, for errors.
         circumstances: more fields for errors, gathered when one is raised: what the console
             said, how QEMU ended.
-        log: the file with what the guest said.
-        architecture: of the machine behind it, which numbers its system calls.
-        kind_of_loss: says, once the carrier has closed, which error that is.
-        stall: says, while an answer is awaited, whether none will come, and which error that is.
+        log: the file with the guest's output.
+        architecture: the machine's, which gives the numbers of system calls.
+        kind_of_loss: returns the class of the error once the carrier has closed.
+        stall: returns an error if no answer can come any more; called during each wait.
     """
 
     carrier: Carrier
@@ -157,7 +157,7 @@ class Channel:
             args: the operation's arguments.
 
         Raises:
-            DeadlineExceeded: the guest takes in nothing any more.
+            DeadlineExceeded: the guest no longer reads.
             GuestLost: the carrier closed.
         """
         if self._stalled is not None:
@@ -194,11 +194,11 @@ class Channel:
                 raise self.late("the agent never announced itself", deadline)
 
     def pump(self, deadline: Deadline, *, once: bool = False) -> bool:
-        """Take in what has arrived; return whether anything did before the deadline.
+        """Read what arrives before the deadline; return whether anything did.
 
         Raises:
             GuestLost: the carrier closed.
-            AgentError: what arrived is no answer.
+            AgentError: a line that arrived is no answer.
         """
         data = self._receive(deadline)
         if data is None:
@@ -212,7 +212,7 @@ class Channel:
         if strange:
             seen = repr(strange[0][:SHOWN_CHARACTERS])
             raise AgentError(
-                "the agent's port says what is no answer",
+                "a line from the agent's port is no answer",
                 guest=self.name,
                 expected="a line of JSON with the id of a request",
                 seen=seen,
@@ -237,11 +237,11 @@ class Channel:
                 raise error_
 
     def close(self) -> None:
-        """Hang up; an agent on a virtio port then ends its guest."""
+        """Close the carrier; an agent on a virtio port then ends its guest."""
         self.carrier.close()
 
     def late(self, what: str, deadline: Deadline | None = None) -> DeadlineExceeded:
-        """Return the error for a wait that ran out, with the last thing seen."""
+        """Return the error for a wait that timed out, with the last answer."""
         facts = self.error_context()
         if deadline is not None:
             facts["expected"] = f"it within {deadline.told}"
@@ -250,11 +250,11 @@ class Channel:
         return DeadlineExceeded(what, guest=self.name, **facts)
 
     def _lost(self, what: str) -> GuestLost:
-        context = self.error_context()  # it waits for the end, of which the kind depends
+        context = self.error_context()  # waits for QEMU's end, which tells the kind
         return self.kind_of_loss()(what, guest=self.name, **context)
 
     def _take(self, line: bytes) -> bool:
-        """Take in one message; return whether it is one."""
+        """Take one message; return whether the line is one."""
         message = parse_answer(line)
         if message is None:
             return False

@@ -1,6 +1,6 @@
-"""PCI configuration space, a register at a time, as a user or the host sees it.
+"""PCI configuration space by register: the one that vfio presents or the hardware's.
 
-A vfio user sees one configuration space and the host another; both are read and written alike.
+Both are read and written in the same way.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ EXTENDED_NEXT_SHIFT = 20
 
 
 class ConfigSpace:
-    """One view of a function's configuration space; numbers are little-endian on the wire.
+    """A function's configuration space; its numbers are little-endian.
 
     Args:
-        read: returns so many bytes from an offset, `read(offset, size)`.
-        write: writes bytes at an offset.
+        read: returns bytes from an offset, `read(offset, size)`.
+        write: writes bytes at an offset, `write(offset, data)`.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ConfigSpace:
 
     @classmethod
     def of_hardware(cls, function: PciFunction) -> ConfigSpace:
-        """Return what the function's hardware holds, as the administrator sees it in sysfs."""
+        """Return the function's configuration space in hardware, which sysfs shows to root."""
         root = function.root
         fd = root.open_path(f"{function.path}/config")
         return cls(

@@ -1,4 +1,4 @@
-"""Eventfds: what vfio rings when there is something to tell, and what it can be rung with."""
+"""Eventfds: vfio signals them on interrupts, and users signal them to trigger actions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Eventfd:
     """An eventfd of a user.
 
     Args:
-        user: who makes it.
+        user: the user that creates it.
     """
 
     def __init__(self, user: User) -> None:

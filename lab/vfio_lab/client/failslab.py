@@ -1,4 +1,4 @@
-"""Failslab: allocations of the kernel that fail on demand, one at a time.
+"""Failslab: makes single allocations of the kernel fail.
 
 Source: mm/failslab.c, __should_failslab(); lib/fault-inject.c, should_fail_ex();
 fs/proc/base.c, proc_fail_nth_write().
@@ -20,7 +20,7 @@ MOST = 2000
 
 
 def enable(root: User) -> None:
-    """Let allocations fail that may sleep, which is to say almost all, without a word in the log.
+    """Enable failslab for allocations that may sleep, almost all of them, without log messages.
 
     Args:
         root: the machine's administrator.
@@ -33,19 +33,19 @@ def enable(root: User) -> None:
 
 
 def fail_each(user: User, call: Callable[[], T], undo: Callable[[T], object]) -> list[int]:
-    """Repeat a call, each time with the next of its allocations failing, until none fails.
+    """Repeat a call and fail its first, second, ... allocation in turn, until none is left to fail.
 
     Args:
-        user: the user that makes it.
+        user: the user that makes the call.
         call: one system call or one write to a file, always the same.
         undo: called with the result of a successful call; runs without fault injection.
 
     Returns:
-        The errno of each call an allocation of which failed, 0 where it did without.
+        The errno of each call with a failed allocation, 0 where the call succeeded all the same.
 
     Raises:
-        Refusal: the call is refused although it got all memory.
-        UsageError: there is no end to it.
+        Refusal: the call is refused although no allocation failed.
+        UsageError: the call makes too many allocations.
     """
     seen: list[int] = []
     while len(seen) < MOST:
@@ -64,16 +64,16 @@ def fail_each(user: User, call: Callable[[], T], undo: Callable[[T], object]) ->
                 return seen
         seen.append(number)
     raise UsageError(
-        f"{user.name}'s call allocates without end",
+        f"{user.name}'s call makes too many allocations",
         guest=user.channel.name,
-        expected=f"less than {MOST} allocations",
+        expected=f"fewer than {MOST} allocations",
         seen=f"more, with errno {number} at the last",
-        hint="undo must bring back what was before the call",
+        hint="undo must restore the state before the call",
     )
 
 
 def _has_failed(user: User, nth: int) -> bool:
-    """Return whether an allocation failed in the user's last call, and note it there if so."""
+    """Return whether an allocation failed in the user's last call, and record it in that call."""
     failed = _starve(user, 0)
     if failed and user.latest is not None:
         user.latest.failed_allocation = nth

@@ -1,4 +1,4 @@
-"""A user's memory: arguments in odd places, and where it is in the books of the guest's kernel."""
+"""A user's memory: arguments at unusual addresses, physical addresses and pinned memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PRESENT = 1 << 63
 FRAME = (1 << 55) - 1
 PROT_READ = 1
 KIB = 1024
-NOWHERE = 0x10  # an address no process maps
+NOWHERE = 0x10  # an address that no process maps
 
 
 def at_the_edge(user: User, data: bytes) -> int:
-    """Put bytes, a page at most, where the user's memory ends, and return their address."""
+    """Put up to a page of bytes at the end of a mapping of the user's; return their address."""
     start = user.allocate(2 * PAGE_BYTES)
     user.munmap(start + PAGE_BYTES, PAGE_BYTES)
     user.poke(start + PAGE_BYTES - len(data), data)
@@ -24,7 +24,7 @@ def at_the_edge(user: User, data: bytes) -> int:
 
 
 def read_only(user: User, data: bytes) -> int:
-    """Put bytes, a page at most, where neither user nor kernel can write; return their address."""
+    """Put up to a page of bytes into read-only memory of the user's; return their address."""
     address = user.allocate(PAGE_BYTES)
     user.poke(address, data)
     user.syscall("mprotect", address, PAGE_BYTES, PROT_READ)
@@ -32,15 +32,15 @@ def read_only(user: User, data: bytes) -> int:
 
 
 def physical_address(user: User, address: int, *, asker: User | None = None) -> int:
-    """Return where memory that a user has touched is in the machine's.
+    """Return the physical address of memory that a user has touched.
 
     Args:
         user: whose memory.
         address: where the user has it.
-        asker: who looks it up, if not the user; it takes CAP_SYS_ADMIN.
+        asker: the user that looks it up, by default `user`; needs CAP_SYS_ADMIN.
 
     Raises:
-        UsageError: the page is not present, or the asker may not know.
+        UsageError: the page is not present, or the asker lacks the capability.
 
     Source: fs/proc/task_mmu.c, pagemap_read().
     """
@@ -60,7 +60,7 @@ def physical_address(user: User, address: int, *, asker: User | None = None) -> 
 
 
 def pinned_bytes(user: User) -> int:
-    """Return how much of a user's memory is pinned.
+    """Return how many bytes of a user's memory are pinned.
 
     Source: fs/proc/task_mmu.c, task_mem().
     """

@@ -1,4 +1,4 @@
-"""A PCI function of a guest, seen and steered through sysfs by the guest's administrator."""
+"""A PCI function of a guest, which the guest's administrator reads and controls in sysfs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CHANGE_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class PciFunction:
-    """One PCI function; every property is read from the guest when asked for.
+    """One PCI function; every property is read from the guest on each access.
 
     Args:
         bdf: its address.
-        root: the administrator who reads and writes its attributes.
+        root: the administrator, which reads and writes its attributes.
     """
 
     bdf: Bdf
@@ -45,7 +45,7 @@ class PciFunction:
         return self.root.read_file(f"{self.path}/{attribute}")
 
     def write(self, attribute: str, value: object) -> None:
-        """Write a sysfs attribute; raises `Refusal` when the kernel does not take it."""
+        """Write a sysfs attribute; raises `Refusal` when the kernel refuses the write."""
         self.root.write_file(f"{self.path}/{attribute}", str(value))
 
     def start_write(self, attribute: str, value: object, by: User) -> PendingCall:
@@ -59,10 +59,10 @@ class PciFunction:
         return by.start_write_file(f"{self.path}/{attribute}", str(value))
 
     def await_value(self, attribute: str, value: str) -> None:
-        """Wait for an attribute that changes by itself, such as `power_state`, to have a value.
+        """Wait until an attribute that changes by itself, such as `power_state`, has a value.
 
         Raises:
-            DeadlineExceeded: it never had it.
+            DeadlineExceeded: the attribute did not get the value.
         """
         wait_until(
             f"{attribute} of {self} to be {value}",
@@ -122,28 +122,28 @@ class PciFunction:
         return [PciFunction(Bdf.parse(link.rpartition("/")[2]), self.root) for link in links]
 
     def bind(self, driver: str) -> None:
-        """Bind to `driver` and no other, unbinding what holds it.
+        """Bind the function to `driver` alone; unbind it from another driver first.
 
         Raises:
-            Refusal: the driver does not take the function.
+            Refusal: the driver refuses the function.
         """
         self.unbind()
         self.write("driver_override", driver)
         self.root.write_file(f"{DRIVERS}/{driver}/bind", str(self.bdf))
 
     def bind_with_sriov(self) -> PciFunction:
-        """Bind to vfio-pci, told to allow VFs, and return itself."""
+        """Bind to vfio-pci with SR-IOV allowed, and return the function."""
         self.root.write_file(ENABLE_SRIOV, "Y")
         self.bind("vfio-pci")
         return self
 
     def unbind(self) -> None:
-        """Take the function from its driver, if it has one."""
+        """Unbind the function from its driver, if it has one."""
         if (driver := self.driver) is not None:
             self.root.write_file(f"{DRIVERS}/{driver}/unbind", str(self.bdf))
 
     def start_unbind(self, by: User) -> PendingCall:
-        """Have `by` begin an unbind that may block."""
+        """Start an unbind that may block, as the user `by`."""
         return by.start_write_file(f"{DRIVERS}/{self.driver}/unbind", str(self.bdf))
 
     def _link(self, name: str) -> str | None:

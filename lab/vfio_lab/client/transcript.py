@@ -1,4 +1,4 @@
-"""Transcripts: what users asked the kernel for, and what it said."""
+"""Transcripts: the calls that users made, and the kernel's answers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ UNANSWERED_AT_DEATH = "not answered, the user ended"
 
 @dataclass
 class Entry:
-    """One call of a user; the answer comes later, or never.
+    """One call of a user; its answer comes later, or never.
 
     Args:
         began: when the user was asked to call, seconds since the epoch.
-        ended: when the answer was there, None as long as it is not.
+        ended: when the answer arrived, None before.
         user: its name.
         call: system call or ioctl, by its kernel name, or the agent's operation.
         arguments: in words.
-        result: the value in words, or an errno by its name; empty as long as there is none.
+        result: the value in words, or an errno by its name; empty before the answer.
         pid: the user's process.
         syscall: the system call's name, empty for an operation of the agent.
         given: the system call's arguments.
@@ -63,10 +63,10 @@ class Entry:
             self.result = name_of(answer["errno"]) if answer["errno"] else str(answer["value"])
 
     def look(self) -> None:
-        """Take the answer if it is there and nobody has waited for it, else say that it is not."""
+        """Take an answer that nobody has waited for; if there is none, record that."""
         if self.ended is not None or self.pending is None:
             return
-        with contextlib.suppress(LabError):  # of a guest that is lost no answer comes any more
+        with contextlib.suppress(LabError):  # a guest that is lost answers no more
             if self.pending.answered:
                 self.settle(self.pending.channel.answers[self.pending.id])
                 return

@@ -1,4 +1,4 @@
-"""A PCI function in the hands of a user of uio_pci_generic."""
+"""A PCI function that a user drives through uio_pci_generic."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from vfio_lab.client.user import User
 
 
 class UioDevice:
-    """An open uio node, and the config space that sysfs offers beside it.
+    """An open uio node, with the config space that sysfs offers.
 
     Args:
-        user: who opens it.
+        user: the user that opens it.
         function: the function, bound to uio_pci_generic.
     """
 
@@ -27,7 +27,7 @@ class UioDevice:
         self.user.close(self.fd)
 
     def mmap_region(self, index: int, size: int) -> int:
-        """Map the first `size` bytes of a memory BAR, as uio counts them.
+        """Map the first `size` bytes of a memory BAR, by uio's index.
 
         Source: drivers/uio/uio.c, uio_find_mem_index(): the offset in pages is the index.
         """

@@ -49,13 +49,13 @@ class PendingCall:
     entry: Entry
 
     def __repr__(self) -> str:
-        """Return the call, and what it returned as far as that is known."""
+        """Return the call and its result, if it has returned."""
         self.entry.look()
         return repr(self.entry)
 
     @property
     def returned(self) -> bool:
-        """Whether the call has come back."""
+        """Whether the call has returned."""
         return self.entry.ended is not None or self.pending.answered
 
     def wait(self, timeout_s: float = CALL_TIMEOUT_S) -> Reply:
@@ -73,8 +73,8 @@ class User:
         channel: the agent.
         pid: the process.
         name: what transcripts call it.
-        record: gets each of its calls, as the call begins.
-        latest: the call that it was asked for last.
+        record: is called with each of the user's calls, as the call begins.
+        latest: its latest call.
     """
 
     channel: Channel
@@ -268,10 +268,10 @@ class User:
         return type(self)(self.channel, answer["value"], f"{self.name}'s child", self.record)
 
     def exec(self, *argv: str) -> PendingCall:
-        """Have the process run another program, which closes every file that the lab opened.
+        """Make the process run another program, which closes every file that the lab opened.
 
-        It answers no more. Waiting for the call raises `Refusal` if the kernel does not take the
-        program, and `UserGone`, with its exit code, when it has ended.
+        The user answers no more requests. Waiting for the call raises `Refusal` if the kernel
+        refuses the program, and `UserGone`, with its exit code, when it has ended.
 
         Args:
             argv: the program's path, and its arguments.
@@ -284,7 +284,7 @@ class User:
         return self.start("execve", Buffer.text(argv[0]), *arrays, about=words)
 
     def kill(self, signal: int = signals.SIGKILL, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        """Send a signal and wait until the process, and all it held, is gone."""
+        """Send a signal and wait until the process and everything it held are gone."""
         self.start_kill(signal).wait(Deadline.after(timeout_s))
 
     def start_kill(self, signal: int = signals.SIGKILL) -> Pending:
@@ -308,12 +308,12 @@ class User:
         self._ask("write_file", f"{path}, {text}", path=path, data=data)
 
     def start_write_file(self, path: str, text: str) -> PendingCall:
-        """Begin such a write without waiting for it."""
+        """Start a write to an existing file, as `write_file` does, without waiting for it."""
         data = f"{text}\n".encode().hex()
         return self._begin("write_file", f"{path}, {text}", path=path, data=data)
 
     def readlink(self, path: str) -> str:
-        """Return what a symbolic link points to."""
+        """Return the target of a symbolic link."""
         return str(self._ask("readlink", path, path=path)["text"])
 
     def listdir(self, path: str) -> list[str]:
@@ -333,16 +333,16 @@ class User:
     def run(
         self, *argv: str, timeout_s: float = RUN_TIMEOUT_S, last_words: Sequence[str] = ()
     ) -> CommandResult:
-        """Run a command as this user and return what it left, whatever its exit code.
+        """Run a command as this user and return its result, whatever its exit code.
 
         Args:
             argv: the command.
-            timeout_s: how long it may take on a host that does nothing else.
-            last_words: it is killed within a second or two of saying one, as it never ends then.
+            timeout_s: how long it may take, in seconds, on a host that does nothing else.
+            last_words: messages after which it never ends; printing one gets it killed within 2 s.
 
         Raises:
             UsageError: a word of it is no string.
-            DeadlineExceeded: it did not end; carries what it said.
+            DeadlineExceeded: it did not end; the error has its output.
         """
         words, ms = command_line(argv), round(stretched(timeout_s) * 1000)
         call = self._begin("run", words, argv=argv, timeout_ms=ms, last_words=last_words)
@@ -360,7 +360,7 @@ class User:
         return done
 
     def settle(self, entry: Entry, answer: Answer) -> Reply:
-        """Note an answer and turn it into a reply or a refusal."""
+        """Record an answer and return it as a reply, or raise it as a refusal."""
         entry.settle(answer)
         out = tuple(bytes.fromhex(part) for part in answer.get("out", ()))
         if answer["errno"]:

@@ -15,7 +15,7 @@ from vfio_lab.client.transcript import Entry
 from vfio_lab.evidence.decode import STRING, Decoded, PointerTo, decode
 from vfio_lab.evidence.shorten import changed, cut, short
 
-SCHEMA = 1  # raise it when a field changes its meaning or goes; new fields do no harm
+SCHEMA = 1  # increase it when a field changes its meaning or goes; new fields do no harm
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "access": ("pathname", "mode"),
     "capget": ("hdrp", "datap"),
@@ -46,7 +46,7 @@ LONGEST_TEXT = 1 << 16
 
 
 def transcript(entries: Iterable[Entry]) -> str:
-    """Return calls as text, a line each: time, user, call, arguments, result."""
+    """Return calls as text, one line each: time, user, call, arguments, result."""
     lines = []
     for entry in entries:
         clock = time.strftime("%H:%M:%S", time.gmtime(entry.began))
@@ -56,11 +56,11 @@ def transcript(entries: Iterable[Entry]) -> str:
 
 
 def call_records(entries: Iterable[Entry], awake_at: float | None) -> Iterator[str]:
-    """Yield the lines of `calls.jsonl`: what the file is, then a record for each call.
+    """Yield the lines of `calls.jsonl`: a header, then a record for each call.
 
     Args:
         entries: the calls, in the order they began.
-        awake_at: when the machine became the scenario's, seconds since the epoch.
+        awake_at: when the scenario got the machine, seconds since the epoch.
     """
     yield json.dumps({"schema": SCHEMA, "awake": awake_at})
     for entry in entries:
@@ -87,7 +87,7 @@ def call_record(entry: Entry) -> dict[str, Any]:
 
 
 def arguments(entry: Entry) -> str:
-    """Return a call's arguments in words, its struct by its fields."""
+    """Return a call's arguments in words; a struct is shown by its fields."""
     given = _given(entry)
     if any(isinstance(one, Decoded) and one.struct != STRING for one in given.values()):
         return ", ".join(short(one) for name, one in given.items() if name != "request")
@@ -112,7 +112,7 @@ def result(entry: Entry) -> str:
 
 
 def _given(entry: Entry) -> dict[str, Any]:
-    """Return the arguments by their names; an `arg` of an ioctl that is a struct, decoded."""
+    """Return the arguments by their names; an ioctl's struct is decoded."""
     if not entry.syscall:
         return {name: _readable(name, value) for name, value in entry.options.items()}
     contents = {id(buffer): buffer.data for buffer in _buffers(entry.given)}
@@ -123,7 +123,7 @@ def _given(entry: Entry) -> dict[str, Any]:
 
 
 def _answered(entry: Entry) -> dict[str, Any]:
-    """Return what came back besides the value, by the names of the arguments or the answer."""
+    """Return what came back besides the value, by the names of arguments or answer fields."""
     if not entry.syscall:
         kept = {"data", "names", "text", "exit", "stdout", "stderr"} & entry.answer.keys()
         return {name: _readable(name, entry.answer[name]) for name in sorted(kept)}
@@ -154,7 +154,7 @@ def _parameters(entry: Entry) -> tuple[str, ...]:
 
 
 def _buffers(args: Iterable[int | Buffer]) -> Iterator[Buffer]:
-    """Yield buffers as the agent returns their content: outer before inner."""
+    """Yield buffers in the order in which the agent returns their contents: outer before inner."""
     for arg in args:
         if isinstance(arg, Buffer):
             yield arg
@@ -162,7 +162,7 @@ def _buffers(args: Iterable[int | Buffer]) -> Iterator[Buffer]:
 
 
 def _readable(name: str, value: Any) -> Any:
-    """Return the agent's hex as text where it is text."""
+    """Return a value of the agent, decoded from hex where it is text."""
     if name != "data":
         return list(value) if isinstance(value, tuple) else value
     raw = bytes.fromhex(value)

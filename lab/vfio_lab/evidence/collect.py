@@ -6,7 +6,7 @@
 | `console.log` | the serial console since the guest woke |
 | `kernel.log` | the kernel log since then, with levels |
 | `transcript.log` | every system call of every user, with its result |
-| `calls.jsonl` | the same for programs, structs by their fields: docs/results.md |
+| `calls.jsonl` | the same for programs, structs by their fields; see docs/results.md |
 | `timeline.json` | all three on one clock, for programs: `vfio_lab.evidence.timeline` |
 | `stacks.txt` | of users whose calls have not returned: state, kernel stack, open files |
 | `snapshot.json` | at the end: PCI functions, drivers, groups, holders: `vfio_lab.machine.state` |
@@ -54,11 +54,11 @@ def folder_name(scenario: str) -> str:
 
 @dataclass(frozen=True)
 class Collected:
-    """What was found in a guest at the end of its scenario.
+    """What was collected from a guest at the end of its scenario.
 
     Args:
-        complaints: of its kernel.
-        missing: why not all of the evidence could be written, empty if it was.
+        complaints: the complaints of its kernel.
+        missing: why some of the evidence could not be written, empty if all was.
     """
 
     complaints: list[Complaint]
@@ -67,12 +67,12 @@ class Collected:
 
 @dataclass(frozen=True)
 class EndState:
-    """What a machine told of itself at the end of its scenario.
+    """The state of a machine at the end of its scenario.
 
     Args:
         records: the kernel log, in /dev/kmsg form.
-        snapshot: what is bound where and who holds what.
-        stacks: where users sleep whose calls have not returned.
+        snapshot: the drivers of devices and the open descriptors of users.
+        stacks: the kernel stacks of users whose calls have not returned.
     """
 
     records: Sequence[str] = ()
@@ -81,7 +81,7 @@ class EndState:
 
 
 def collect_evidence(guest: TestMachine) -> Collected:
-    """Write all evidence of a guest that is about to be thrown away; return what was found.
+    """Write all evidence of a guest that is about to be thrown away; return a summary.
 
     A full disk does not end the scenario: evidence is not the verdict.
     """
@@ -119,13 +119,13 @@ def _write(guest: TestMachine, seen: EndState, log: str) -> None:
 
 
 def _ask(guest: TestMachine) -> EndState:
-    """Return what the machine still tells of itself."""
+    """Ask the machine for its state, as far as it still answers."""
     try:
         records = guest.kernel_log()
-    except LabError:  # a lost guest has its console, which has what there is
+    except LabError:  # a lost guest leaves only its console
         return EndState()
     snapshot, sleeping = None, ""
-    with contextlib.suppress(LabError):  # functions that come and go cannot be looked at
+    with contextlib.suppress(LabError):  # a function that is being removed cannot be read
         snapshot = guest.snapshot()
     with contextlib.suppress(LabError):
         sleeping = kernel_stacks(guest, snapshot.held if snapshot else ())
@@ -133,10 +133,10 @@ def _ask(guest: TestMachine) -> EndState:
 
 
 def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:
-    """Return what a reader of a failure wants first: complaints, hung calls, the last lines."""
+    """Return the evidence to show first: complaints, hung calls, the last lines of each log."""
     parts = [f"kernel complaint ({each.kind}):\n{each.report}" for each in complaints]
     if (folder / STACKS).exists():
-        parts.append(f"who sleeps in the kernel ({STACKS}):\n{(folder / STACKS).read_text()}")
+        parts.append(f"calls that have not returned ({STACKS}):\n{(folder / STACKS).read_text()}")
     for name in ("transcript.log", "kernel.log"):
         text = console.tail(folder / name, PART_LINES)
         if text:

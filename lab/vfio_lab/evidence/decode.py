@@ -1,6 +1,6 @@
-"""The bytes of a call's arguments and answers, as fields with the kernel's names.
+"""Decodes the bytes of arguments and answers into fields with the kernel's names.
 
-Nothing is lost: what has no name, padding included, stays bytes.
+Nothing is lost: bytes that have no name, such as padding, stay bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PointerTo:
     """A pointer to memory that the caller made for it.
 
     Args:
-        value: what is there.
+        value: the value that it points to.
     """
 
     value: object
@@ -34,13 +34,13 @@ class PointerTo:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An argument.
+    """A decoded argument.
 
     Args:
         struct: the C type's name.
         fields: by the kernel's names; a value is an int, a str, bytes, a `PointerTo`, fields, or a
             list of these.
-        rest: the bytes behind them.
+        rest: the bytes after the fields.
     """
 
     struct: str
@@ -49,11 +49,11 @@ class Decoded:
 
 
 class Reader:
-    """Takes fields from bytes, one after the other.
+    """Reads fields from bytes, one after the other.
 
     Args:
         data: the bytes.
-        pointed: what the pointers in them lead to, by their offset.
+        pointed: the memory that their pointers point to, by the pointer's offset.
     """
 
     def __init__(self, data: bytes, pointed: Mapping[int, bytes]) -> None:
@@ -63,11 +63,11 @@ class Reader:
 
     @property
     def rest(self) -> bytes:
-        """What has not been taken yet."""
+        """The bytes that have not been read yet."""
         return self.data[self.at :]
 
     def struct(self, kind: type[ctypes.Structure]) -> Fields:
-        """Take a struct; of one that is cut short its whole fields."""
+        """Read a struct; if the bytes end within it, only its complete fields."""
         start, fields = self.at, Fields()
         for name, c_type, *_ in kind._fields_:
             self._pad(start, getattr(kind, name).offset, fields)
@@ -78,12 +78,12 @@ class Reader:
         return fields
 
     def array(self, kind: Any, count: int) -> list[Any]:
-        """Take so many elements, or as many as there are."""
+        """Read up to `count` elements."""
         there = min(count, len(self.rest) // ctypes.sizeof(kind))
         return [self._value("", kind) for _ in range(there)]
 
     def bytes(self, size: int) -> bytes:
-        """Take bytes."""
+        """Read up to `size` bytes."""
         taken = self.rest[:size]
         self.at += len(taken)
         return taken
@@ -108,12 +108,12 @@ Tail = Callable[[Reader, Fields], None]
 
 
 def decode(call: str, data: bytes, pointed: Mapping[int, bytes]) -> Decoded | None:
-    """Return an argument by its fields, None where the bytes have no names.
+    """Return an argument by its fields, None for bytes of unknown layout.
 
     Args:
         call: system call or ioctl, by its kernel name.
         data: the argument's bytes.
-        pointed: what the pointers in them lead to, by their offset.
+        pointed: the memory that their pointers point to, by the pointer's offset.
     """
     if call == "VFIO_GROUP_GET_DEVICE_FD":
         name, nul, rest = data.partition(b"\0")
@@ -168,7 +168,7 @@ def _unmap_bitmap(reader: Reader, fields: Fields) -> None:
 
 
 def _chain(call: str) -> Tail:
-    """Return what takes the capabilities that follow a call's struct."""
+    """Return a function that reads the capabilities after a call's struct."""
 
     def take(reader: Reader, fields: Fields) -> None:
         first = fields.get("cap_offset", 0)
@@ -207,7 +207,7 @@ def _pointee(field: str, data: bytes) -> object:
 
 
 def _spelled(kind: type[ctypes.Structure], name: str) -> str:
-    """Return the kernel's spelling: Python would mangle the underscores of `__reserved`."""
+    """Return the kernel's spelling of a name; Python would mangle `__reserved`."""
     hidden = kind.__module__ == iommufd.__name__ and name.startswith("reserved")
     return f"__{name}" if hidden else name
 

@@ -1,9 +1,8 @@
 """How long evidence is kept, by age and by size.
 
-Of the runs in a folder those go that are older than two weeks, and, the oldest first, those that
-exceed 1 GiB; each kind of run is counted for itself, so that no `vfio-lab try` pushes out what a
-pytest run left. What was written or named within the last hour stays, and so does what a process
-that still runs has made.
+Runs older than two weeks are deleted, then the oldest ones until the rest fits in 1 GiB. Each kind
+of run is counted by itself, so `vfio-lab try` does not push out the evidence of pytest. A run stays
+if it was written or named within the last hour, or if the process that made it still runs.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def new_run_folder(folder: Path, kind: str) -> Path:
 
 
 def mark_as_named(run: Path) -> None:
-    """Note that a command has just named a run, so that it stays for another hour."""
+    """Record that a command has just named a run, so that it stays for another hour."""
     with contextlib.suppress(OSError):
         os.utime(run)
 
@@ -45,7 +44,7 @@ def delete_old_runs(folder: Path, now: float | None = None) -> list[Path]:
     """Delete the runs in a folder that are too old or too many, and return them.
 
     Args:
-        folder: the folder of all runs; what else is in it stays.
+        folder: the folder of all runs; other files in it stay.
         now: seconds since the epoch, for tests.
     """
     now = time.time() if now is None else now
@@ -60,13 +59,13 @@ def delete_old_runs(folder: Path, now: float | None = None) -> list[Path]:
 
 
 def deletions_text(deleted: list[Path]) -> str:
-    """Return what to tell people of runs that were deleted."""
+    """Return the message about runs that were deleted."""
     names = ", ".join(path.name for path in deleted)
     return f"deleted old evidence in {deleted[0].parent}: {names}" if deleted else ""
 
 
 def _surplus(runs: list[tuple[float, Path]], now: float) -> Iterator[Path]:
-    """Yield the runs to delete of one kind, given the newest first."""
+    """Yield the runs of one kind to delete; `runs` has the newest first."""
     total = 0
     for used, path in runs:
         total += _size(path)

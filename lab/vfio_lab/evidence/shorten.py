@@ -16,7 +16,7 @@ MOST_IN_DECIMAL = 0xFFFFFFFF
 
 
 def cut(text: str) -> str:
-    """Return a text, or its beginning if it is too long for a line."""
+    """Return a text, cut if it is too long for a line."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
@@ -68,7 +68,7 @@ def _word(name: str, value: object) -> str:
 
 
 def _struct(fields: Mapping[str, object]) -> str:
-    """Return fields in braces, those at the end that are zero left out."""
+    """Return fields in braces, without the zero fields at the end."""
     kept = list(fields.items())
     while kept and not kept[-1][1]:
         kept.pop()

@@ -1,4 +1,4 @@
-"""Who sleeps in the kernel when a scenario ends: state, stack and open files.
+"""Processes that are in the kernel when a scenario ends: state, stack and open files.
 
 Source: fs/proc/base.c, proc_pid_stack(), proc_pid_wchan(); fs/proc/array.c, do_task_stat().
 """
@@ -23,13 +23,13 @@ UNINTERRUPTIBLE = "D"
 
 @dataclass(frozen=True)
 class KernelTask:
-    """A process of the machine.
+    """A process of the test machine.
 
     Args:
-        pid: its number.
-        name: its command's.
-        state: its letter, as ps(1) has it.
-        parent: its parent's number.
+        pid: its pid.
+        name: the name of its command.
+        state: its state as a letter, see ps(1).
+        parent: the pid of its parent.
     """
 
     pid: int
@@ -39,7 +39,7 @@ class KernelTask:
 
 
 def unfinished_calls(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the calls that have not returned, and the kills that have not ended their user."""
+    """Return the calls that have not returned, and the kills whose user has not ended."""
     return [
         entry
         for entry in entries
@@ -50,19 +50,19 @@ def unfinished_calls(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def kernel_stacks(guest: TestMachine, held: Sequence[OpenFile]) -> str:
-    """Return where each user that is still in a call is, and everyone else who cannot be woken.
+    """Return the stacks of users in a call and of all other tasks in uninterruptible sleep.
 
     Args:
         guest: the machine.
-        held: what its users have open.
+        held: the open files of its users.
 
     Raises:
-        LabError: the machine does not answer any more.
+        LabError: the machine no longer answers.
     """
     waiting = {entry.pid: entry for entry in unfinished_calls(guest.transcript)}
     if not waiting:
         return ""
-    observer = start_user(guest.channel, "observer")  # root may be among those who sleep
+    observer = start_user(guest.channel, "observer")  # `root` itself may sleep
     tasks = {task.pid: task for task in _tasks(observer)}
     told = [
         _told(observer, task, waiting.get(task.pid), held)
@@ -84,7 +84,7 @@ def _tasks(observer: User) -> Iterator[KernelTask]:
 def _started_by(
     task: KernelTask, users: Mapping[int, Entry], tasks: Mapping[int, KernelTask]
 ) -> bool:
-    """Return whether a task is one of the users or a child of one, at any remove."""
+    """Return whether a task is one of the users or a descendant of one."""
     seen: KernelTask | None = task
     while seen is not None and seen.pid not in users:
         seen = tasks.get(seen.parent)
@@ -106,7 +106,7 @@ def _told(observer: User, task: KernelTask, entry: Entry | None, held: Sequence[
 
 
 def _read(observer: User, path: str) -> str:
-    """Return a file's content, empty if the task is gone or the kernel does not tell."""
+    """Return a file's content, empty if the task is gone or the read is refused."""
     with contextlib.suppress(Refusal):
         return observer.read_file(path)
     return ""

@@ -1,4 +1,4 @@
-"""What users did, what the kernel said and what QEMU reported, on one clock."""
+"""The calls of users, the kernel's log and QEMU's messages on one clock."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ QEMU = "qemu"
 
 
 class Woken(Protocol):
-    """One moment on two clocks."""
+    """The moment of waking on two clocks."""
 
     @property
     def at(self) -> float:
-        """The host's, seconds since the epoch."""
+        """The moment on the host's clock, in seconds since the epoch."""
 
     @property
     def log_us(self) -> int:
-        """The guest's kernel log's, microseconds."""
+        """The moment on the clock of the guest's kernel log, in microseconds."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One thing that happened.
+    """One event.
 
     Args:
         at: seconds since the guest woke.
-        took: seconds until it was over, or until now if it is not; 0 for what has no duration.
-        who: a user's name, `kernel` or `qemu`.
-        what: the call, the log line, the monitor's message.
-        result: of a call, an errno by its name; of a log line its level.
+        took: its duration in seconds, until now if it has not ended; 0 for a message.
+        who: the name of a user, `kernel` or `qemu`.
+        what: the call, the log line or the monitor's message.
+        result: the result of a call, an errno by its name; the level of a log line.
     """
 
     at: float
@@ -52,13 +52,13 @@ class Moment:
 def timeline(
     awake: Woken | None, entries: Iterable[Entry], records: Iterable[str], qmp_log: Path
 ) -> list[Moment]:
-    """Return everything in the order it happened.
+    """Return all events in the order in which they happened.
 
     Args:
-        awake: when the guest woke; without it there is no common clock, and nothing to return.
+        awake: when the guest woke; without it there is no common clock and no event.
         entries: the users' calls.
         records: the kernel log, in /dev/kmsg form.
-        qmp_log: the monitor's messages, a line each; it need not exist.
+        qmp_log: the file with the monitor's messages, one a line; it need not exist.
     """
     if awake is None:
         return []
@@ -80,7 +80,7 @@ def _log(awake: Woken, records: Iterable[str]) -> Iterator[Moment]:
 
 
 def _monitor(awake: Woken, path: Path) -> Iterator[Moment]:
-    """Yield commands with their answers, and events; not what woke the guest."""
+    """Yield commands with their answers, and events, after the guest woke."""
     command: dict[str, Any] = {}
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     for line in lines:
@@ -95,7 +95,7 @@ def _monitor(awake: Woken, path: Path) -> Iterator[Moment]:
 def _told(awake: Woken, message: dict[str, Any], command: dict[str, Any]) -> Iterator[Moment]:
     at = round(message["at"] - awake.at, 6)
     if "event" in message:
-        stamp = message["timestamp"]  # its own: it may have lain unread for long
+        stamp = message["timestamp"]  # its own time: an event may be read long after it happened
         at = round(stamp["seconds"] + stamp["microseconds"] / 1e6 - awake.at, 6)
         what = " ".join(filter(None, [message["event"], _plain(message.get("data"))]))
         yield Moment(at, 0.0, QEMU, what, "")

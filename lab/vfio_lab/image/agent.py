@@ -19,7 +19,7 @@ KIND = "agent"
 NAME = "agent"
 
 
-def obtain(cache: Cache, flags: tuple[str, ...] = STATIC) -> Path:
+def build_agent(cache: Cache, flags: tuple[str, ...] = STATIC) -> Path:
     """Return the program, compiling it if the cache lacks it.
 
     Args:

@@ -40,7 +40,7 @@ def payload_files(cache: Cache) -> dict[str, bytes]:
     """
     pairs = keys(cache)
     return {
-        "agent": agent.obtain(cache).read_bytes(),
+        "agent": agent.build_agent(cache).read_bytes(),
         "boot": BOOT.read_bytes(),
         "settings": f"MODULES='{' '.join(MODULES)}'\n".encode(),
         "network": NETWORK.encode(),

@@ -1,4 +1,4 @@
-"""What may be done to a machine that is not ours: everything to one device, nothing to the rest."""
+"""The requests that a remote machine's agent may get: those that affect only the lab's device."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ MODULES = frozenset({"vfio", "vfio-pci", "vfio_iommu_type1", "iommufd"})
 
 
 class NotPermittedOnHost(LabError):
-    """This machine cannot be asked that; a guest can."""
+    """A remote machine does not permit this request; a guest does."""
 
     usual_hint = "run the scenario without --lab-host"
 
 
 @dataclass(frozen=True)
 class Allowlist:
-    """The device that is lent to us, and its VFs.
+    """The device that the lab may use, and its VFs.
 
     Args:
-        functions: their addresses.
+        functions: the addresses of the device and of its VFs.
     """
 
     functions: frozenset[str]
@@ -81,7 +81,7 @@ class Allowlist:
 
 @dataclass(repr=False)
 class RestrictedChannel(Channel):
-    """An agent's stream that takes no request that its allowlist refuses."""
+    """An agent's stream that sends only the requests that its allowlist permits."""
 
     allowlist: Allowlist = field(default_factory=lambda: Allowlist(frozenset()))
 

@@ -1,4 +1,4 @@
-"""Machines under test: whatever has an agent, and the users behind it."""
+"""Test machines: a guest or a remote machine, with its agent and the users behind it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PCI_FUNCTIONS = "/sys/bus/pci/devices"
 
 @dataclass(frozen=True)
 class ClockAnchor:
-    """One moment on two clocks: when the guest woke.
+    """The moment at which the guest woke, on the host's clock and on the guest's.
 
     Args:
-        at: the host's, seconds since the epoch.
-        log_us: the stamp that the guest's kernel log had then, in microseconds.
+        at: on the host's clock, in seconds since the epoch.
+        log_us: on the clock of the guest's kernel log, in microseconds.
     """
 
     at: float
@@ -39,19 +39,19 @@ class ClockAnchor:
 
 
 class Hardware(Protocol):
-    """What a machine under test is said to be."""
+    """The hardware and the kernel that a test machine is expected to have."""
 
     @property
     def topology(self) -> Topology:
-        """Its hardware."""
+        """The hardware."""
 
     @property
     def kernel(self) -> Kernel:
-        """What it runs."""
+        """The kernel that it runs."""
 
 
 class TestMachine:
-    """A machine under test, be it a guest of ours or a real one.
+    """A machine that a scenario acts on: a guest or a remote machine.
 
     Args:
         name: unique in the run, also its evidence folder's.
@@ -59,11 +59,11 @@ class TestMachine:
         folder: where console, logs and transcript go.
         channel: the agent.
         transcript: every call of every user.
-        users: in the order they were started.
-        awake: when it became the scenario's.
+        users: the users, in the order in which they were started.
+        awake: when the scenario got the machine.
     """
 
-    __test__ = False  # where a test imports it, pytest would look for tests in it
+    __test__ = False  # pytest would collect it as a test class where a test imports it
 
     name: str
     machine: Hardware
@@ -117,7 +117,7 @@ class TestMachine:
         return wait_until(f"the log line {text!r}", lambda: self.dmesg(text, level=level), deadline)
 
     def is_blocked(self, call: PendingCall) -> bool:
-        """Wait until a call returns or sleeps as those who want a lock do; say if it sleeps."""
+        """Wait until a call returns or waits for a lock in D state; return whether it waits."""
         status = f"/proc/{call.user.pid}/status"
         wait_until(
             f"{call.user.name} to return or to be stuck",
@@ -132,7 +132,7 @@ class TestMachine:
         return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
 
     def snapshot(self) -> Snapshot:
-        """Return what is bound where, and who holds which descriptor."""
+        """Return which driver each device is bound to, and which user holds which descriptor."""
         names = {user.pid: user.name for user in self.users}
         about = "look at devices and descriptors"
         answer = self.ask("snapshot", about, folder=PCI_FUNCTIONS)
@@ -146,15 +146,15 @@ class TestMachine:
         """Load a kernel module.
 
         Raises:
-            AgentError: modprobe failed; carries what it said.
+            AgentError: modprobe failed; the error has its message.
         """
         self._modprobe(module, *options)
 
     def unload(self, module: str) -> None:
-        """Unload a kernel module and those that only it needed.
+        """Unload a kernel module and the modules that only it needs.
 
         Raises:
-            AgentError: modprobe failed; carries what it said.
+            AgentError: modprobe failed; the error has its message.
         """
         self._modprobe("--remove", module)
 
@@ -166,7 +166,7 @@ class TestMachine:
             raise AgentError(what, guest=self.name, seen=seen, tail=done.stderr, where=self.console)
 
     def ask(self, op: str, about: str, **args: object) -> dict[str, Any]:
-        """Ask the agent's router, not a user.
+        """Send a request to the agent's router instead of a user.
 
         Args:
             op: the agent's operation.
@@ -178,19 +178,19 @@ class TestMachine:
 
     @property
     def console(self) -> Path:
-        """The file with what its console said, if there is one."""
+        """The file with the console's output, if the machine has one."""
         return self.folder / "console.log"
 
     def paste(self) -> str:
-        """Return a command line that brings a person to such a machine."""
+        """Return a command line that gives a person such a machine."""
         raise NotImplementedError
 
     def keep(self) -> str:
-        """Have it outlive this process; return how to get in and end it."""
+        """Let the machine outlive this process; return how to log in and how to end it."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """End the scenario's time with it; idempotent."""
+        """Give the machine back or throw it away; idempotent."""
         raise NotImplementedError
 
 
@@ -208,7 +208,7 @@ def start_user(
         name: what transcripts call the user.
         uid: its user and group id.
         drop: capabilities it gives up, by number.
-        record: gets each of its calls.
+        record: is called with each of the user's calls.
     """
     deadline = Deadline.after(CALL_TIMEOUT_S)
     identity = {"name": name, "uid": uid, "drop": list(drop)}

@@ -1,4 +1,4 @@
-"""Guests: a running QEMU, its agent, its monitor, and the users in it."""
+"""Guests: a running QEMU with its agent, its monitor and its users."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ SETTLED = "/run/vfio-lab/settled"
 
 @dataclass(frozen=True)
 class BootSpec:
-    """All that a guest is started from.
+    """Everything that a guest is started from.
 
     Args:
-        topology: its hardware.
-        kernel: what it boots.
+        topology: the hardware.
+        kernel: the kernel that it boots.
         caps: what this QEMU can do.
         accelerator: kvm or tcg.
         files: disks, and for clones the frozen memory and state.
@@ -75,7 +75,7 @@ class BootSpec:
 
     @property
     def frozen(self) -> bool:
-        """Whether a guest of it is a template's clone; if not, it boots from power-on."""
+        """Whether the guest is cloned from a template; if not, it boots from power-on."""
         return self.files.state is not None
 
 
@@ -87,10 +87,10 @@ class Guest(TestMachine):
         name: unique in the run, also its evidence folder's.
         machine: what it was started from.
         folder: where console, logs and transcript go.
-        qemu: the process.
+        qemu: the QEMU process.
         channel: the agent.
-        monitor: our end of QEMU's monitor.
-        agent: our end of the agent's port.
+        monitor: the lab's end of QEMU's monitor.
+        agent: the lab's end of the agent's port.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Guest(TestMachine):
 
     @classmethod
     def start(cls, name: str, machine: BootSpec, folder: Path, *, keepable: bool = False) -> Guest:
-        """Return a guest that is awake: a clone where there is a template's state, else booted.
+        """Return a guest that is awake: a clone if `machine` has a template's state, else booted.
 
         Args:
             name: unique in the run.
@@ -188,7 +188,7 @@ class Guest(TestMachine):
         """Start a second agent behind SSH and return its channel: the same protocol.
 
         Raises:
-            SshError: sshd does not let us in.
+            SshError: sshd refuses the connection.
         """
         deadline = Deadline.after(SSH_TIMEOUT_S)
         carrier = self.ssh.carrier("sh", "-c", AGENT_BY_HAND, deadline=deadline)
@@ -198,7 +198,7 @@ class Guest(TestMachine):
 
     @cached_property
     def login(self) -> Login:
-        """Where this guest's sshd listens, on the host's loopback."""
+        """Where this guest's sshd listens: a port of the host's loopback."""
         return Login(
             "127.0.0.1",
             self.qmp.forwarded_port(deadline=Deadline.after(CALL_TIMEOUT_S)),
@@ -207,11 +207,11 @@ class Guest(TestMachine):
         )
 
     def wait_boot_complete(self, deadline: Deadline) -> None:
-        """Wait until boot's last step, sshd, is done."""
+        """Wait until the last step of the boot, the start of sshd, is done."""
         wait_until("the end of boot", lambda: self.root.exists(SETTLED), deadline)
 
     def error_context(self) -> dict[str, Any]:
-        """Return what an error about this guest should carry, gathered now."""
+        """Return the fields of an error about this guest, as they are now."""
         self.qemu.await_end(Deadline.after(ENDING_TIMEOUT_S))
         seen = self.qemu.how_it_ended()
         if (headline := console.last_words(self.console)) is not None:
@@ -219,7 +219,7 @@ class Guest(TestMachine):
         return {"seen": seen, "tail": console.tail(self.console), "where": self.console}
 
     def stall(self, what: str) -> LabError | None:
-        """Return the error for a QEMU that does not move any more, None if it does.
+        """Return the error for a QEMU that no longer makes progress, None if it does.
 
         Args:
             what: the first line of the error.
@@ -239,15 +239,15 @@ class Guest(TestMachine):
 
     @cached_property
     def progress(self) -> Progress:
-        """What QEMU's process does."""
+        """The progress of QEMU's process."""
         return Progress(self.qemu.process.pid)
 
     def backtrace(self) -> str:
-        """Return where QEMU crashed, as far as its core says."""
+        """Return where QEMU crashed, as far as its core dump shows."""
         return backtrace(self.machine.caps.binary, self.folder)
 
     def close(self) -> None:
-        """Throw the guest away, or let go of a kept one; idempotent."""
+        """Throw the guest away, or leave it running if it is kept; idempotent."""
         if "ssh" in self.__dict__:
             self.ssh.close()
         if "qmp" in self.__dict__:
@@ -258,10 +258,10 @@ class Guest(TestMachine):
         self.monitor.close()
 
     def keep(self) -> str:
-        """Have a guest started as keepable outlive this process; return how to get in and end it.
+        """Let a keepable guest outlive this process; return how to log in and how to end it.
 
         Raises:
-            GuestLost: there is nothing left to keep.
+            GuestLost: QEMU has ended already.
         """
         inside = shlex.join(self.login.command())
         self.qemu.keep(self.agent.fileno(), self.monitor.fileno())
@@ -294,13 +294,13 @@ class Guest(TestMachine):
             now_ns=time.time_ns(),
             seed=secrets.token_bytes(SEED_BYTES).hex(),
         )
-        # Set to the moment of asking, the guest's clock is late by the request's way; the answer
-        # is late by its own.
+        # The guest's clock is set to the time of the request, so it is late by the time that the
+        # request took; the answer adds the time that it took itself.
         self.awake = ClockAnchor((answer["now_ns"] / 1e9 + answer["ended"]) / 2, answer["log_us"])
 
     @contextlib.contextmanager
     def _delivery(self, how: str) -> Iterator[None]:
-        """Throw the guest away, and say why, if it does not become ready."""
+        """Throw the guest away if it does not become ready, and raise an error that says why."""
         try:
             yield
         except (GuestKilled, GuestStopped, QemuCrashed):

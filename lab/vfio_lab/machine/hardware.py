@@ -1,4 +1,4 @@
-"""Whether a guest's hardware is what its topology promised."""
+"""Compares a guest's hardware with its topology."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def verify_hardware(guest: Guest) -> None:
     """Compare the guest's PCI functions and IOMMU groups with its topology.
 
     Raises:
-        BuildError: they differ; names every difference.
+        BuildError: they differ; the error names every difference.
     """
     wrong = [*_functions(guest), *_groups(guest)]
     if wrong:
@@ -46,7 +46,7 @@ def _functions(guest: Guest) -> list[str]:
 
 
 def _bars(promised: Function, function: PciFunction) -> list[str]:
-    """Return the BARs that have another size than promised.
+    """Return the BARs whose size is not that of the topology.
 
     Source: drivers/pci/pci-sysfs.c, resource_show().
     """
@@ -61,7 +61,7 @@ def _bars(promised: Function, function: PciFunction) -> list[str]:
 
 
 def _groups(guest: Guest) -> list[str]:
-    """Return the promised groups that the guest split, merged or lacks."""
+    """Return the topology's groups that are split, merged or missing in the guest."""
     topology = guest.machine.topology
     if topology.viommu is Viommu.NONE or topology.groups_follow_boot_words:
         return []

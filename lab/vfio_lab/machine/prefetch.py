@@ -1,7 +1,7 @@
 """The next scenario's guest, cloned while the one before it runs.
 
-Of a short scenario nearly half is the wait for its clone, and a guest that resets a device sleeps:
-the next clone starts in the gaps. It is as pristine as one that was waited for.
+A short scenario spends nearly half of its time on the wait for its clone, while a guest that resets
+a device sleeps. So the next clone starts during the scenario before it. It is as pristine as any.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from vfio_lab.machine.guest import BootSpec, Guest
 
 @dataclass(frozen=True)
 class PendingClone:
-    """A guest that is not awake yet, maybe.
+    """A guest that has been launched and may not be awake yet.
 
     Args:
-        guest: launched; QEMU dies with the thread that starts it, so that was the main one.
-        awake: done when it is.
+        guest: launched by the main thread, because QEMU dies with the thread that starts it.
+        awake: done when the guest is awake.
     """
 
     guest: Guest
     awake: Future[None]
 
     def discard(self) -> None:
-        """Throw the guest away, and its folder: no scenario had it."""
+        """Throw away the guest and its folder, since no scenario has used it."""
         self.guest.qemu.kill()
         self.awake.exception()
         self.guest.close()
@@ -35,14 +35,14 @@ class PendingClone:
 
 
 class ClonePrefetcher:
-    """At most one guest that is cloned for a scenario to come: `coming`."""
+    """Clones at most one guest, `coming`, for the next scenario."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clone-prefetch")
         self.coming: PendingClone | None = None
 
     def start(self, name: str, template: BootSpec, folder: Path, *, keepable: bool) -> None:
-        """Begin to clone a guest; one that was not taken is thrown away.
+        """Begin to clone a guest; throw away an earlier one that was not taken.
 
         Args:
             name: what the guest is called.
@@ -55,14 +55,14 @@ class ClonePrefetcher:
         self.coming = PendingClone(guest, self._thread.submit(guest.wake))
 
     def take(self, name: str, machine: BootSpec) -> Guest | None:
-        """Return the guest that was cloned for this, once it is awake; throw any other away.
+        """Return the guest that was cloned for `name` once it is awake; throw any other away.
 
         Args:
             name: what the guest must be called.
             machine: what it must have been started from.
 
         Raises:
-            BootError: it did not wake.
+            BootError: the guest did not wake.
         """
         if self.coming is None:
             return None

@@ -1,4 +1,4 @@
-"""Real machines: one device of theirs lent to scenarios over SSH, and put back after each."""
+"""Remote machines: scenarios use one device over SSH, and each scenario puts it back."""
 
 from __future__ import annotations
 
@@ -32,61 +32,61 @@ from vfio_lab.vfio import VfioUser
 LEASE = resources.PACKAGE / "agent/lease"
 TIMEOUT_S = 60.0
 PF = "pf0"
-TOPOLOGY = "igb"  # the one whose scenarios ask for no more than a PF
+TOPOLOGY = "igb"  # the topology of the scenarios that need no more than a PF
 
 
 class Session(Protocol):
-    """A started command, as paramiko has it."""
+    """A started command: the methods of paramiko's channel that the lab uses."""
 
     def recv(self, size: int, /) -> bytes:
-        """Return what it wrote."""
+        """Return bytes from the command's stdout."""
 
     def recv_stderr(self, size: int, /) -> bytes:
-        """Return what it complained about."""
+        """Return bytes from the command's stderr."""
 
     def sendall(self, data: bytes, /) -> None:
-        """Write to it."""
+        """Write to the command's stdin."""
 
     def settimeout(self, seconds: float | None, /) -> None:
-        """Bound the calls above."""
+        """Set the timeout of the calls above."""
 
     def shutdown_write(self) -> None:
-        """Tell it that there is no more."""
+        """Close the command's stdin."""
 
     def exit_status_ready(self) -> bool:
-        """Whether it has ended."""
+        """Whether the command has ended."""
 
     def recv_exit_status(self) -> int:
-        """Return its exit code."""
+        """Return the command's exit code."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the session."""
 
 
 @dataclass(frozen=True, repr=False)
 class Found(Topology):
-    """A topology that was found, not made.
+    """The topology of hardware that was found on a machine.
 
     Args:
-        found: the functions that were named.
+        found: the functions that scenarios may use.
     """
 
     found: tuple[Function, ...] = ()
 
     @cached_property
     def functions(self) -> tuple[Function, ...]:
-        """The functions that were named."""
+        """The functions that scenarios may use."""
         return self.found
 
 
 @dataclass(frozen=True)
 class RemoteHost:
-    """A machine that was looked at, and the one device that scenarios may use.
+    """A remote machine and the one device of it that scenarios may use.
 
     Args:
         login: where it is.
         pf: the device.
-        kernel: what it runs.
+        kernel: the kernel that it runs.
         topology: the device, as `pf0`.
         allowlist: what may be touched.
         ssh: the connection.
@@ -105,7 +105,7 @@ class RemoteHost:
 
     @classmethod
     def reach(cls, login: Login, pf: Bdf, folder: Path) -> RemoteHost:
-        """Look at a machine without touching anything.
+        """Read the facts of a machine without changing anything.
 
         Args:
             login: where it is.
@@ -137,12 +137,12 @@ class RemoteHost:
 
     @property
     def host(self) -> dict[str, str]:
-        """What a run's results say of it."""
+        """The machine's entry in a run's results."""
         machine = f"{self.login.user}@{self.login.host}, {self.pf}"
         return {"qemu": "none", "accelerator": "real hardware", "machine": machine}
 
     def lacks(self, topology: Topology, image_name: str) -> str:
-        """Return what a scenario's machine has and this one has not, empty if nothing."""
+        """Return what a scenario needs and this machine lacks, empty if nothing."""
         if image_name != rootfs.BASE:
             return f"the image {image_name}"
         roles = [each.role for each in topology.endpoints if each.model.qemu and not each.is_slot]
@@ -155,7 +155,7 @@ class RemoteHost:
 
 @dataclass(repr=False)
 class RemoteMachine(TestMachine):
-    """A real machine for the time of one scenario; `close` puts everything back."""
+    """A remote machine during one scenario; `close` puts everything back."""
 
     name: str
     machine: RemoteHost
@@ -169,7 +169,7 @@ class RemoteMachine(TestMachine):
 
     @classmethod
     def borrow(cls, name: str, machine: RemoteHost, folder: Path) -> RemoteMachine:
-        """Start an agent on the machine and give it the device.
+        """Start an agent on the machine and let it use the device.
 
         Args:
             name: unique in the run; it also names the evidence.
@@ -177,11 +177,11 @@ class RemoteMachine(TestMachine):
             folder: where logs and transcript go; made if it is missing.
 
         Raises:
-            HostError: the device has come into use.
+            HostError: the device is in use by now.
             AgentError: the machine cannot run the agent.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        program = agent.obtain(Cache.default()).read_bytes()
+        program = agent.build_agent(Cache.default()).read_bytes()
         session = _start(machine.ssh, machine.pf, "lend", program)
         channel = RestrictedChannel(session, name, allowlist=machine.allowlist)
         guest = cls(name, machine, folder, channel, session)
@@ -196,30 +196,30 @@ class RemoteMachine(TestMachine):
         return guest
 
     def taints(self) -> frozenset[int]:
-        """Taints stay for ever: only a machine of the scenario's own can tell whose they are."""
-        raise NotPermittedOnHost("it has been up for long: whose its taints are cannot be told")
+        """Refuse: taints stay until a reboot, so those of another cause cannot be told apart."""
+        raise NotPermittedOnHost("a taint of a remote machine may be older than the scenario")
 
     def unload(self, module: str) -> None:
-        """Others may use a module."""
-        raise NotPermittedOnHost(f"its module {module} may be in others' use")
+        """Refuse: other processes of the machine may use the module."""
+        raise NotPermittedOnHost(f"other processes may use its module {module}")
 
     def __getattr__(self, name: str) -> Any:
-        """Say what only guests have: a monitor, a process, a power button."""
+        """Refuse what only guests have: a monitor, a process, a power button."""
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NotPermittedOnHost(f"it is no guest of ours: it has no {name}")
+        raise NotPermittedOnHost(f"a remote machine has no {name}: only guests do")
 
     def error_context(self) -> dict[str, Any]:
-        """Return what an error about this machine should carry."""
+        """Return the fields of an error about this machine."""
         return {"seen": _complaint(self.session)} if self.session.exit_status_ready() else {}
 
     def close(self) -> None:
-        """Have the device put back, and wait for it; idempotent.
+        """End the lease and wait until the device is put back; idempotent.
 
         Raises:
-            HostError: it was not put back; says what was not.
+            HostError: something was not put back; the error names it.
         """
-        for user in reversed(self.users):  # the agent's end is theirs too, but in no order
+        for user in reversed(self.users):  # in this order; the agent's end keeps none
             with contextlib.suppress(LabError):
                 user.kill()
         self.session.shutdown_write()
@@ -233,7 +233,7 @@ class RemoteMachine(TestMachine):
             raise _refusal(self.machine.login, self.machine.pf, said or f"exit code {code}")
 
     def paste(self) -> str:
-        """Return the command line that a person would reach the machine by."""
+        """Return the command line that logs a person in to the machine."""
         return shlex.join(self.machine.login.command())
 
 
@@ -253,7 +253,7 @@ def _look(ssh: Ssh, pf: Bdf) -> dict[str, Any]:
 
 
 def _reader(receive: Callable[[int], bytes], parts: list[bytes]) -> Callable[[], bool]:
-    """Return a probe that takes in what there is, and says whether the stream has ended."""
+    """Return a probe that reads what has arrived and says whether the stream has ended."""
 
     def probe() -> bool:
         try:
@@ -266,7 +266,7 @@ def _reader(receive: Callable[[int], bytes], parts: list[bytes]) -> Callable[[],
 
 
 def _start(ssh: Ssh, pf: Bdf, mode: str, program: bytes = b"") -> Session:
-    """Send the lease with the agent that it is for, and start it."""
+    """Send the lease and the agent to the machine, and start the lease."""
     files = {f"lease/{path.name}": path.read_text() for path in LEASE.glob("*.py")}
     data = json.dumps(files).encode()
     bootstrap = (LEASE / "bootstrap.py").read_text()
@@ -297,11 +297,11 @@ def _other_architecture(login: Login, machine: str) -> HostError:
 
 def _refusal(login: Login, pf: Bdf, seen: str) -> HostError:
     return HostError(
-        f"{pf} of {login.host} is not to be had, or not as it was",
+        f"{pf} of {login.host} cannot be used, or was not put back",
         device=str(pf),
         expected="an SR-IOV PF that is not in use",
         seen=seen,
-        hint="name another with --lab-pf, or free this one yourself: the lab never does",
+        hint="name another with --lab-pf, or free this one: the lab takes no device in use",
     )
 
 

@@ -1,4 +1,4 @@
-"""SSH into a guest or a real machine; the only importer of paramiko."""
+"""SSH connections to guests and remote machines; the only module that imports paramiko."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class Terminal:
-    """A terminal as the other side must know it.
+    """The kind and size of a terminal, as the other side needs them.
 
     Args:
         kind: its name in terminfo.
@@ -61,7 +61,7 @@ class Terminal:
 
 @dataclass(frozen=True)
 class Login:
-    """Where and as whom to connect.
+    """The address, account and keys of an SSH connection.
 
     Args:
         host: address, for guests always loopback.
@@ -152,10 +152,10 @@ class Ssh:
             ) from error
 
     def run(self, *argv: str, deadline: Deadline) -> CommandResult:
-        """Run a command and return what it left, both streams drained as they come.
+        """Run a command and return its exit code and output; read both streams as they come.
 
         Raises:
-            DeadlineExceeded: it did not end; it is hung up on.
+            DeadlineExceeded: the command did not end; its session is closed.
             SshError: the connection broke.
         """
         output = Output([], [])
@@ -184,7 +184,7 @@ class Ssh:
         Args:
             argv: the command.
             deadline: bounds its start.
-            terminal: what it finds itself on; None gives it pipes.
+            terminal: the terminal that it runs on; None gives it pipes.
 
         Raises:
             SshError: the connection broke.
@@ -198,7 +198,7 @@ class Ssh:
 
     @property
     def client(self) -> paramiko.SSHClient:
-        """The paramiko client, for libraries that speak paramiko."""
+        """The paramiko client, for libraries that take one."""
         return self._client
 
     def close(self) -> None:
@@ -242,11 +242,11 @@ def _text(parts: list[bytes]) -> str:
 
 
 def _drain(channel: paramiko.Channel, output: Output) -> None:
-    """Take in what is there; wait a moment when nothing is."""
+    """Read what has arrived; wait a moment when nothing has."""
     while channel.recv_stderr_ready():
         output.err.append(channel.recv_stderr(READ_BYTES))
     if channel.eof_received and not channel.recv_ready():
-        channel.status_event.wait(POLL_S)  # a read would not wait any more
+        channel.status_event.wait(POLL_S)  # a read would not wait
         return
     with contextlib.suppress(TimeoutError):
         output.out.append(channel.recv(READ_BYTES))

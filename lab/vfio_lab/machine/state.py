@@ -1,4 +1,4 @@
-"""What a guest looks like at one moment: PCI functions, drivers, groups, and who holds what."""
+"""A guest's state at one moment: PCI functions, drivers, groups and open descriptors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DEVICE_FILE = "anon_inode:[vfio-device]"
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 GET_DEVICE_FD = "VFIO_GROUP_GET_DEVICE_FD"
 NAME = re.compile(r'"([^" ]+)')
-# What a process has open because it is a process of the agent.
+# Files that a process has open because it is one of the agent's.
 OWN = ("socket:", "pipe:", "anon_inode:[pidfd]", "/dev/null", "/dev/console", "/dev/vport")
 
 
 @dataclass(frozen=True)
 class PciState:
-    """A PCI function as the guest has it.
+    """A PCI function of the guest.
 
     Args:
         bdf: its address.
@@ -60,7 +60,7 @@ class OpenFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A guest at one moment."""
+    """The state of a guest at one moment."""
 
     functions: tuple[PciState, ...]
     held: tuple[OpenFile, ...]
@@ -79,7 +79,7 @@ def read_state(path: Path) -> Snapshot | None:
 def snapshot(
     answer: Mapping[str, Any], names: Mapping[int, str], transcript: Iterable[Entry]
 ) -> Snapshot:
-    """Return what the agent saw, with users by their names.
+    """Return the agent's snapshot with the users' names in place of pids.
 
     Args:
         answer: the agent's.
@@ -87,13 +87,13 @@ def snapshot(
         transcript: maps descriptors to devices; kernels before 7.x do not expose this.
 
     Raises:
-        AgentError: it is no snapshot.
+        AgentError: the answer is no snapshot.
     """
     try:
         return _snapshot(answer, names, _devices(transcript))
     except MALFORMED as error:
         raise AgentError(
-            "the agent's snapshot makes no sense", expected="functions, and open files by pid"
+            "the agent's snapshot is malformed", expected="functions, and open files by pid"
         ) from error
 
 

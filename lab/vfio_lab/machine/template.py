@@ -40,17 +40,17 @@ SETTLE_TIMEOUT_S = 60.0
 FREEZE_TIMEOUT_S = 60.0
 USERS_IN_RESERVE = 4
 # Where templates are kept, how many (some 85 MB each; three kernels with all topologies are 51),
-# and how many seconds one must have been idle to go: other runs may be at those of trial kernels.
+# and for how many seconds a template must be unused to be deleted: other runs may use it.
 LASTING = ("template", 96, 0.0)
 PASSING = ("trial", 16, 600.0)
-RECIPE = 2  # raise when this module freezes differently
-# What a distribution builds its kernel for costs a guest without KVM seconds, and shows nothing.
+RECIPE = 2  # increase when this module freezes differently
+# Features of distribution kernels that cost a guest without KVM seconds and that no claim needs.
 FOREIGN_ARGS = ("mitigations=off", "nokaslr", "init_on_alloc=0", "cryptomgr.notests=1")
 
 
 @dataclass(frozen=True)
 class Disks:
-    """What a guest has on its disks beside the kernel's modules.
+    """The disks of a guest, without that of the kernel's modules.
 
     Args:
         image: the root file system.
@@ -63,11 +63,11 @@ class Disks:
 
 @dataclass(frozen=True)
 class GuestFactory:
-    """What every template of a run is made with.
+    """Everything that the templates of a run have in common.
 
     Args:
         cache: where templates live.
-        kernel: what they boot.
+        kernel: the kernel that they boot.
         caps: what this QEMU can do.
         accelerator: kvm or tcg.
     """
@@ -90,7 +90,7 @@ class GuestFactory:
 
         Args:
             cache: where everything built lives.
-            kernel_name: of a packaged one, the newest by default, or a path that
+            kernel_name: the name of a packaged kernel, the newest by default, or a path that
                 `vfio_lab.kernels.selector` takes.
             modules: folder of modules that replace the kernel's own.
 
@@ -143,15 +143,15 @@ class GuestFactory:
     def boot_spec(
         self, topology: Topology, image_name: str = rootfs.BASE, *, cold: bool = False
     ) -> BootSpec:
-        """Return what a guest is started from: a template, where one can be frozen.
+        """Return what a guest is started from: a template, if the topology can be frozen.
 
         Args:
             topology: its hardware.
             image_name: its root file system.
-            cold: have it boot from power-on all the same.
+            cold: boot from power-on in any case.
 
         Raises:
-            BuildError: the template could not be frozen, or is not what the topology says.
+            BuildError: the template could not be frozen, or its hardware is not the topology's.
             BootError: it did not boot.
         """
         spec = self._cold(topology, image_name)
@@ -186,14 +186,14 @@ class GuestFactory:
             key,
             lambda scratch: _freeze(cold, scratch, log, title),
             inputs=inputs,
-            on_wait=lambda: LOG.info("%s: another run is at it; waiting", title),
+            on_wait=lambda: LOG.info("%s: waiting for another run that does it", title),
         )
         self.cache.prune(kind, kept, idle_s)
         files = replace(cold.files, ram=entry / "ram", state=entry / "state")
         return replace(cold, files=files)
 
     def _extras(self, root_fs: Image) -> dict[str, bytes]:
-        """Return what an image's recipe wants carried along, by names in the payload."""
+        """Return the extra files that an image's recipe asks for, by their names in the payload."""
         found: dict[str, bytes] = {}
         if "kernel" in root_fs.extras:
             found["inner/bzImage"] = self.kernel.bzimage.read_bytes()
@@ -204,7 +204,7 @@ class GuestFactory:
         return found
 
     def _inputs(self, cold: BootSpec, image: Image) -> dict[str, object]:
-        """Return all that goes into a template.
+        """Return everything that a template depends on.
 
         QEMU's command line alone would not do: a model's expected IDs and groups are not in it.
         """
@@ -222,7 +222,7 @@ class GuestFactory:
 
 
 def wherever(root: Path, command: Sequence[str]) -> list[str]:
-    """Return a command line as it is in any cache: they are copied from host to host."""
+    """Return a command line without the cache's path, since caches are copied between hosts."""
     return [word.replace(os.fspath(root), "") for word in command]
 
 
@@ -257,11 +257,11 @@ def _check_log(guest: Guest) -> None:
 
 
 def _warm_up(guest: Guest) -> None:
-    """Walk once through what every scenario does, so that clones find it in memory."""
+    """Do once what every scenario does, so that its code and data are in the memory of clones."""
     guest.user("warm-up").run("true")
     for user in guest.users:
         user.kill()
-    for pid in guest.ask("reserve", "fork users ahead of need", count=USERS_IN_RESERVE)["pids"]:
+    for pid in guest.ask("reserve", "fork the users in reserve", count=USERS_IN_RESERVE)["pids"]:
         user = VfioUser(guest.channel, pid, "reserve")
         user.close(user.open_path("/dev/vfio/vfio"))
         user.read_file("/proc/sys/kernel/tainted")

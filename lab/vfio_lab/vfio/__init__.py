@@ -1,4 +1,4 @@
-"""The client: a user's vfio and iommufd files as objects; a method call is a system call.
+"""A user's vfio and iommufd files as objects; a method call is a system call.
 
 The constructor opens the file, so a refusal is raised where the user acts. `close()` or the end of
 a `with` block closes it. Methods have the kernel's names. The arguments `argsz`, `flags` and

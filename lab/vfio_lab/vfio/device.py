@@ -217,7 +217,7 @@ class Device(Handle):
         return self.exchange(vfio.VFIO_DEVICE_FEATURE, fixed, data)[1]
 
     def probe_feature(self, index: int, flags: int = 0) -> None:
-        """Probe a feature for GET or SET, as in `flags`; the kernel refuses one it lacks."""
+        """Probe whether a feature supports GET or SET, as in `flags`; the kernel refuses if not."""
         self.feature(index, vfio.VFIO_DEVICE_FEATURE_PROBE | flags)
 
     def set_vf_token(self, token: uuid.UUID) -> None:

@@ -1,1 +1,1 @@
-"""What a machine that is no guest of ours needs besides the agent: somebody who puts it back."""
+"""The lease: runs on a remote machine beside the agent and puts the device back afterwards."""

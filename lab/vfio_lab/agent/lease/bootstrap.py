@@ -1,7 +1,7 @@
 """Run on the other machine by `python3 -c`, with the arguments `SIZE AGENT_SIZE BDF MODE`.
 
-It takes in the lease and the agent. What was taken in is deleted as soon as it is in memory, so
-that nothing of it can stay behind.
+It reads the lease and the agent from stdin. Their files are deleted as soon as they are in memory,
+so that nothing stays on the machine.
 """
 
 import importlib
@@ -15,7 +15,7 @@ OLDEST = (3, 9)
 
 
 def main() -> int:
-    """Read the lease's files and the agent from stdin, import the files, delete them, hand over."""
+    """Read the lease and the agent from stdin, import the lease, delete its files and run it."""
     if sys.version_info < OLDEST:
         sys.stderr.write(f"python3 is {sys.version.split()[0]}, the lease needs 3.9\n")
         return 5
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def read(size: int) -> bytes:
-    """Return what comes on stdin, as far as `size` bytes."""
+    """Return up to `size` bytes from stdin."""
     parts = []
     while size and (part := os.read(0, size)):
         parts.append(part)

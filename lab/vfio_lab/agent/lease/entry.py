@@ -1,7 +1,7 @@
-"""The keeper: lets an agent use one device of a machine, and puts the device back afterwards.
+"""The lease's program: lets an agent use one device, and puts the device back afterwards.
 
-It is the agent's parent and does nothing but wait, so that it is there whatever ends the agent:
-the host that hangs up, a crash, a signal. Users that the agent leaves behind are killed first.
+It is the agent's parent and does nothing but wait, so it survives whatever ends the agent: a
+connection that closes, a crash, a signal. Users that the agent leaves behind are killed first.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(bdf: str, mode: str, program: bytes) -> int:
-    """Say what the machine is (`look`), or lend the device to the agent until its carrier closes.
+    """Print the machine's facts (`look`), or let the agent use the device until its stream closes.
 
     Args:
         bdf: the device.
@@ -40,14 +40,14 @@ def main(bdf: str, mode: str, program: bytes) -> int:
     for number in DEAF_TO:
         signal.signal(number, signal.SIG_IGN)
     with exclusive(bdf) as mine:
-        against = facts.objections(bdf) if mine else ["another run of the lab has it"]
+        against = facts.objections(bdf) if mine else ["another run of the lab uses it"]
         if against:
             return tell(REFUSED, against)
         return lend(State(bdf), program)
 
 
 def lend(state: State, program: bytes) -> int:
-    """Let an agent have the device, wait for its end and restore everything."""
+    """Let an agent use the device, wait for the agent's end and restore everything."""
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         state.prepare()
@@ -67,7 +67,7 @@ def lend(state: State, program: bytes) -> int:
 
 
 def serve(program: bytes) -> NoReturn:
-    """Become the agent, which is in no file; never return."""
+    """Execute the agent from memory; never return."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         memory = os.memfd_create("vfio-lab-agent")
@@ -81,7 +81,7 @@ def serve(program: bytes) -> NoReturn:
 
 
 def bury_all(until: float) -> list[int]:
-    """Kill and await every process that the agent left behind; return those that stay."""
+    """Kill every process that the agent left behind and wait; return those that do not end."""
     while left := children():
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -107,7 +107,7 @@ def children() -> list[int]:
 
 @contextlib.contextmanager
 def exclusive(bdf: str) -> Iterator[bool]:
-    """Lock the device against other keepers; yield whether that worked."""
+    """Lock the device against other leases; yield whether that worked."""
     if not os.path.isdir(f"{facts.PCI}/{bdf}"):
         yield True
         return
@@ -121,7 +121,7 @@ def exclusive(bdf: str) -> Iterator[bool]:
 
 
 def tell(code: int, reasons: list[str]) -> int:
-    """Write reasons for those who may have hung up already; return the code."""
+    """Write the reasons to stderr, which may be closed already; return the code."""
     with contextlib.suppress(OSError):
         os.write(2, "".join(f"{reason}\n" for reason in reasons).encode())
     return code

@@ -1,4 +1,4 @@
-"""What a machine is, and what speaks against taking a device of it."""
+"""The facts of a machine, and the reasons not to use one of its devices."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ SIOCGIFADDR = 0x8915
 
 
 def look(bdf: str) -> dict[str, Any]:
-    """Return the machine's kernel, the device's identity, and what speaks against taking it."""
+    """Return the machine's kernel, the device's identity and the reasons not to use it."""
     system = os.uname()
     return {
         "machine": system.machine,
@@ -31,7 +31,7 @@ def look(bdf: str) -> dict[str, Any]:
 
 
 def config(release: str) -> str:
-    """Return the running kernel's configuration, empty if nobody kept it."""
+    """Return the running kernel's configuration, empty if there is no copy of it."""
     with contextlib.suppress(OSError), gzip.open("/proc/config.gz", "rt") as file:
         return file.read()
     for path in (f"/boot/config-{release}", f"/lib/modules/{release}/config"):
@@ -41,7 +41,7 @@ def config(release: str) -> str:
 
 
 def identity(bdf: str) -> dict[str, int]:
-    """Return what the device says of itself and its VFs."""
+    """Return the IDs of the device and the number and IDs of its VFs."""
     names = {
         "vendor": "vendor",
         "device": "device",
@@ -58,7 +58,7 @@ def identity(bdf: str) -> dict[str, int]:
 
 
 def objections(bdf: str) -> list[str]:
-    """Return every reason not to touch the device; none means it is nobody's."""
+    """Return every reason not to use the device; none if it is free."""
     if os.geteuid():
         return [f"uid {os.geteuid()} may not bind drivers: log in as root, or allow sudo"]
     if not os.path.isdir(f"{PCI}/{bdf}"):
@@ -66,12 +66,12 @@ def objections(bdf: str) -> list[str]:
     if int(text(bdf, "sriov_totalvfs") or "0") == 0:
         return ["it is no SR-IOV PF"]
     enabled = int(text(bdf, "sriov_numvfs"))
-    found = [f"{enabled} VFs of it are enabled"] if enabled else []
+    found = [f"{enabled} of its VFs are enabled"] if enabled else []
     return [*found, *grouping(bdf), *networking(bdf), *storing(bdf), *opened(bdf)]
 
 
 def grouping(bdf: str) -> Iterator[str]:
-    """Yield what is wrong with its IOMMU group: it must be there and be the device's alone."""
+    """Yield what is wrong with its IOMMU group, which must hold the device and no other."""
     members = f"{PCI}/{bdf}/iommu_group/devices"
     if not os.path.isdir(members):
         yield "it is in no IOMMU group: the machine's IOMMU is off"
@@ -82,14 +82,14 @@ def grouping(bdf: str) -> Iterator[str]:
 
 
 def networking(bdf: str) -> Iterator[str]:
-    """Yield who uses it as a network card."""
+    """Yield each use of the device as a network card."""
     folder = f"{PCI}/{bdf}/net"
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     driver = os.path.basename(os.path.realpath(f"{PCI}/{bdf}/driver"))
     bound = driver if os.path.exists(f"{PCI}/{bdf}/driver") else ""
     is_nic = text(bdf, "class").startswith(NETWORK_CLASS)
     if is_nic and bound not in NO_DRIVER_OF_A_NIC and not names:
-        yield f"it is on {bound}, and its network interface is not to be seen from here"
+        yield f"it is on {bound}, and its network interface is in another namespace"
     for name in names:
         if int(text(bdf, f"net/{name}/flags"), 16) & IFF_UP:
             yield f"its network interface {name} is up"
@@ -101,7 +101,7 @@ def networking(bdf: str) -> Iterator[str]:
 
 
 def addressed(interface: str) -> bool:
-    """Whether an interface has an address, be it up or not."""
+    """Whether an interface has an address, up or down."""
     with contextlib.suppress(OSError), open("/proc/net/if_inet6") as file:
         if any(line.split()[-1] == interface for line in file):
             return True
@@ -114,9 +114,9 @@ def addressed(interface: str) -> bool:
 
 
 def storing(bdf: str) -> Iterator[str]:
-    """Yield which of its disks are in use: mounted anywhere, swap, or part of something.
+    """Yield which of its disks are in use: mounted, as swap, or as part of another device.
 
-    The kernel refuses an exclusive open of each of those. Source: block/bdev.c, bd_may_claim().
+    The kernel refuses an exclusive open of such a disk. Source: block/bdev.c, bd_may_claim().
     """
     device = os.path.realpath(f"{PCI}/{bdf}") + "/"
     for name in sorted(os.listdir("/sys/class/block")):
@@ -128,7 +128,7 @@ def storing(bdf: str) -> Iterator[str]:
 
 
 def owners(block: str) -> list[str]:
-    """Return where in the tree of devices a disk is; one of several ways to it is in several."""
+    """Return the places of a disk in the device tree: several for a disk with several paths."""
     folder = os.path.realpath(block)
     above, found, below = folder.partition("/nvme-subsystem/")
     if not found:
@@ -138,7 +138,7 @@ def owners(block: str) -> list[str]:
 
 
 def opened(bdf: str) -> Iterator[str]:
-    """Yield who has one of its device files open: vfio, clock, disk, whatever it has."""
+    """Yield each process that has one of its device files open, of whatever kind."""
     nodes = {read(os.path.join(folder, "dev")) for folder, _, _ in os.walk(f"{PCI}/{bdf}/")}
     group = os.path.basename(os.path.realpath(f"{PCI}/{bdf}/iommu_group"))
     for path in (f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"):

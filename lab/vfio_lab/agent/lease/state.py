@@ -1,4 +1,4 @@
-"""How a device was found, and how to make it so again."""
+"""The state of a device before the lease, and how to restore it."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import subprocess
 from .facts import PCI, read
 
 DRIVERS = "/sys/bus/pci/drivers"
-# In the order in which they are put back, while no driver has the device.
+# In the order in which they are restored, while no driver is bound to the device.
 ATTRIBUTES = ("reset_method", "d3cold_allowed", "power/control", "sriov_drivers_autoprobe")
 PARAMETERS = "/sys/module/vfio_pci/parameters"
 MODULES = ("vfio-pci", "vfio_iommu_type1")
@@ -15,7 +15,7 @@ ABSENT = "(null)"
 
 
 class State:
-    """A device's driver and settings, and which modules of vfio there were.
+    """A device's driver and settings, and the vfio modules that were loaded.
 
     Args:
         bdf: the device.
@@ -32,10 +32,10 @@ class State:
         self.problems: list[str] = []
 
     def prepare(self) -> None:
-        """Load the modules that every scenario finds loaded.
+        """Load the modules that every scenario expects.
 
         Raises:
-            OSError: modprobe cannot.
+            OSError: modprobe failed.
         """
         done = subprocess.run(["modprobe", "-a", *MODULES], capture_output=True, check=False)
         if done.returncode:
@@ -43,7 +43,7 @@ class State:
         self.parameters = {**parameters(), **self.parameters}
 
     def restore(self) -> list[str]:
-        """Put everything back; return what could not be."""
+        """Restore everything; return what could not be restored."""
         if not os.path.isdir(self.folder):
             return [f"{self.bdf} is gone: a rescan or a reboot may bring it back"]
         if read(f"{self.folder}/sriov_numvfs") != "0":
@@ -64,7 +64,7 @@ class State:
         return self.problems
 
     def give_back(self) -> None:
-        """Bind the device to its driver; one that does not take it gets it once more, reset."""
+        """Bind the device to its driver; if the driver refuses it, reset it and try again."""
         before = list(self.problems)
         self.write(f"{DRIVERS}/{self.driver}/bind", self.bdf)
         if self.bound() != self.driver:
@@ -74,7 +74,7 @@ class State:
             self.problems = before
 
     def unload(self) -> None:
-        """Take out the modules that were not there, unless others have come to use them."""
+        """Unload the modules that were not loaded before, unless they are in use."""
         driven = os.listdir(f"{DRIVERS}/vfio-pci") if os.path.isdir(f"{DRIVERS}/vfio-pci") else []
         if any(":" in name for name in driven):
             return
@@ -82,7 +82,7 @@ class State:
             subprocess.run(["modprobe", "-r", name], capture_output=True, check=False)
 
     def changed(self) -> bool:
-        """Whether the device is promised to another driver than it was."""
+        """Whether the device's driver_override is not what it was."""
         return override(read(f"{self.folder}/driver_override")) != override(self.override)
 
     def bound(self) -> str:
@@ -92,7 +92,7 @@ class State:
         return ""
 
     def write(self, path: str, value: str) -> None:
-        """Write to a file of sysfs, noting it if that fails."""
+        """Write to a file of sysfs; record a failure."""
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -100,11 +100,11 @@ class State:
             finally:
                 os.close(fd)
         except OSError as error:
-            self.problems.append(f"{path} does not take {value!r}: {error.strerror}")
+            self.problems.append(f"{path} refused {value!r}: {error.strerror}")
 
 
 def parameters() -> dict[str, str]:
-    """Return vfio-pci's settings that can be changed, by path."""
+    """Return the writable parameters of vfio-pci, by path."""
     names = os.listdir(PARAMETERS) if os.path.isdir(PARAMETERS) else []
     paths = [f"{PARAMETERS}/{name}" for name in names]
     return {path: read(path) for path in paths if os.stat(path).st_mode & 0o200}
@@ -116,5 +116,5 @@ def override(text: str) -> str:
 
 
 def loaded(module: str) -> bool:
-    """Whether a module is there, built in or loaded."""
+    """Whether a module is loaded or built in."""
     return os.path.isdir(f"/sys/module/{module.replace('-', '_')}")

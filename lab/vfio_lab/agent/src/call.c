@@ -151,15 +151,15 @@ static struct {
 	long long nth;
 	int fd;
 	bool met;
-} shortage = { .fd = -1 };
+} failslab = { .fd = -1 };
 
 int user_starve(const struct request *request, struct text *answer)
 {
-	bool met = shortage.met;
+	bool met = failslab.met;
 
-	if (arg_number(request->args, "nth", &shortage.nth))
+	if (arg_number(request->args, "nth", &failslab.nth))
 		return BAD;
-	shortage.met = false;
+	failslab.met = false;
 	return add_value(answer, met);
 }
 
@@ -169,21 +169,21 @@ int starve_begin(void)
 	ssize_t written;
 	int error;
 
-	if (!shortage.nth)
+	if (!failslab.nth)
 		return 0;
-	shortage.fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
-	if (shortage.fd < 0) {
-		shortage.nth = 0;
+	failslab.fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	if (failslab.fd < 0) {
+		failslab.nth = 0;
 		return errno;
 	}
-	text_number(&digits, shortage.nth);
-	shortage.nth = 0;
-	written = pwrite(shortage.fd, digits.data, digits.len, 0);
+	text_number(&digits, failslab.nth);
+	failslab.nth = 0;
+	written = pwrite(failslab.fd, digits.data, digits.len, 0);
 	error = written < 0 ? errno : 0;
 	text_free(&digits);
 	if (error) {
-		close(shortage.fd);
-		shortage.fd = -1;
+		close(failslab.fd);
+		failslab.fd = -1;
 	}
 	return error;
 }
@@ -192,11 +192,11 @@ void starve_end(void)
 {
 	char left[NUMBER_BYTES] = "";
 
-	if (shortage.fd < 0)
+	if (failslab.fd < 0)
 		return;
-	shortage.met = pread(shortage.fd, left, sizeof(left) - 1, 0) > 0 && atoi(left) == 0;
-	if (pwrite(shortage.fd, "0", 1, 0) != 1)
-		shortage.met = false;
-	close(shortage.fd);
-	shortage.fd = -1;
+	failslab.met = pread(failslab.fd, left, sizeof(left) - 1, 0) > 0 && atoi(left) == 0;
+	if (pwrite(failslab.fd, "0", 1, 0) != 1)
+		failslab.met = false;
+	close(failslab.fd);
+	failslab.fd = -1;
 }

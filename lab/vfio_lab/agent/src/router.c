@@ -22,7 +22,7 @@
 
 #define WELCOME "welcome\n"
 #define BACKLOG 16
-#define RESERVE 64 /* more users ahead of need than any host asks for */
+#define RESERVE 64 /* more users in reserve than any host asks for */
 
 static struct {
 	int incoming, outgoing;
@@ -157,7 +157,7 @@ static void bury(struct peer *peer)
 	}
 }
 
-/* Fork users ahead of need: they wait, warm, for `spawn` to give them an identity. */
+/* Fork users in reserve: they wait, warm, for `spawn` to give them an identity. */
 static int do_reserve(const struct request *request, struct text *answer)
 {
 	const char *separator = "";
