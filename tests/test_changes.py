@@ -87,6 +87,14 @@ def test_a_reverted_backport_is_gone_again(version, carried):
 
 
 @pytest.mark.parametrize(
+    ("version", "carried"), [("6.12.118", False), ("7.2.13", True), ("7.3", False), ("7.4", False)]
+)
+def test_a_change_that_a_later_commit_undid_is_gone_again(version, carried):
+    change = load_changes()["ioeventfd-of-eight-bytes-refused"]
+    assert change.in_version(parse_version(version)) is carried
+
+
+@pytest.mark.parametrize(
     ("text", "version"), [("6.12.117", (6, 12, 117)), ("7.3.4-lab", (7, 3, 4)), ("6.17", (6, 17))]
 )
 def test_versions_are_read_from_release_strings(text, version):
@@ -114,6 +122,7 @@ def test_the_data_is_sound(change):
     assert change.subject
     assert change.evidence.endswith(".")
     assert change.after is None or change.after < change.mainline
+    assert change.undone is None or change.undone > change.mainline
     assert all(one < change.mainline and len(one) == 3 for one in change.stable)
     assert len({one[:2] for one in change.stable}) == len(change.stable)
     assert {one[:2] for one in change.reverted} <= {one[:2] for one in change.stable}

@@ -98,7 +98,7 @@ def test_an_ioeventfd_is_an_eventfd(device, irq_fd):
     device.ioeventfd(REGISTERS, MTA, 0, irq_fd.fd, DWORD, argsz=28)
 
 
-@claim("F43")
+@claim("F103")
 def test_an_ioeventfd_writes_eight_bytes(device, registers, irq_fd):
     """An ioeventfd can write eight bytes at once."""
     device.ioeventfd(REGISTERS, MTA, 0x1122334455667788, irq_fd.fd, QWORD)

@@ -63,6 +63,7 @@ class Change:
         stable: the stable releases that added it.
         reverted: the stable releases that reverted it.
         evidence: the source of these facts.
+        undone: the first mainline release in which another commit had undone it, if one did.
     """
 
     id: str
@@ -72,9 +73,12 @@ class Change:
     stable: tuple[Version, ...]
     reverted: tuple[Version, ...]
     evidence: str
+    undone: Version | None = None
 
     def in_version(self, version: Version) -> bool:
         """Whether a kernel of that version has the change."""
+        if self.undone is not None and version >= self.undone:
+            return False
         if version >= self.mainline:
             return True
         return _reached(self.stable, version) and not _reached(self.reverted, version)
@@ -104,7 +108,7 @@ def _reached(releases: Iterable[Version], version: Version) -> bool:
 
 
 def _change(entry: Mapping[str, str | list[str]]) -> Change:
-    after = entry.get("after")
+    after, undone = entry.get("after"), entry.get("undone")
     return Change(
         id=str(entry["id"]),
         subject=str(entry["subject"]),
@@ -112,5 +116,6 @@ def _change(entry: Mapping[str, str | list[str]]) -> Change:
         after=None if after is None else parse_version(str(after)),
         stable=tuple(parse_version(text) for text in entry.get("stable", ())),
         reverted=tuple(parse_version(text) for text in entry.get("reverted", ())),
+        undone=None if undone is None else parse_version(str(undone)),
         evidence=str(entry["evidence"]),
     )
