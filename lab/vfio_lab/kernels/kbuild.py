@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from vfio_lab.errors import BuildError, HostError
 from vfio_lab.kernels import kconfig
 from vfio_lab.kernels.compiler_cache import compiler_cache
 from vfio_lab.kernels.make_output import complaint, step
+from vfio_lab.kernels.unpack import unneeded, unpack_source
 from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.process import environment, pipeline
@@ -31,8 +32,6 @@ KEPT = {str(X86_64.boot_image): BZIMAGE, ".config": CONFIG, "System.map": SYSTEM
 OUT = "lab-out"
 SCRATCH_BYTES = 4 << 30
 CCACHE_SIZE = "1G"
-TAR_RECORD_BYTES = 10240
-TAR_RECORDS_A_NOTE = 2000
 # The guest maps modules directly from the host's page cache; decompression would cost time.
 SQUASHFS_FORMAT = ("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-all-root")
 SQUASHFS_OPTIONS = (*SQUASHFS_FORMAT, "-no-progress", "-mkfs-time", "0", "-all-time", "0")
@@ -114,11 +113,11 @@ def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
     """
     bench = Bench(job, scratch / "work", cache)
     try:
-        bench.prepare(archive)
+        bench.prepare(archive, unneeded([option.name for option in job.asked]))
         bench.pack(scratch)
         return bench.made()
     finally:
-        shutil.rmtree(scratch / "work", ignore_errors=True)
+        cache.delete_later(scratch / "work")
 
 
 def compiler() -> str:
@@ -183,8 +182,12 @@ class Bench:
         """The version in the source's Makefile."""
         return version(self.tree)
 
-    def prepare(self, archive: Path) -> None:
+    def prepare(self, archive: Path, without: Sequence[str] = ()) -> None:
         """Unpack, configure and compile.
+
+        Args:
+            archive: the Debian source package of the kernel.
+            without: patterns of files that are not unpacked.
 
         Raises:
             HostError: a tool or disk space is missing.
@@ -193,42 +196,26 @@ class Bench:
         host.need("kernel")
         self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
         host.need_space(self.work, SCRATCH_BYTES, f"building kernel {self.job.name}")
-        self.unpack(archive)
+        self.unpack(archive, without)
         self.configure()
         self.check()
         self.compile()
 
-    def unpack(self, archive: Path) -> None:
-        """Unpack the source tree from the tarball in the package."""
-        self.tree.mkdir(parents=True)
-        package = self.work / "package"
-        with progress.task(f"Unpacking the source of kernel {self.job.name}") as task:
-            self.run("unpack", ["dpkg-deb", "--extract", os.fspath(archive), os.fspath(package)])
-            tarball = next(package.glob("usr/src/linux-source-*.tar.xz"), None)
-            if tarball is None:
-                raise BuildError(f"{archive} is no kernel source", expected="a tarball in usr/src")
-            task.update(0, _records(tarball))
-            self._untar(tarball, task)
-        shutil.rmtree(package)
+    def unpack(self, archive: Path, without: Sequence[str] = ()) -> None:
+        """Unpack the source tree from the tarball in the package.
 
-    def _untar(self, tarball: Path, task: progress.Task) -> None:
-        def follow(line: str) -> None:
-            done = line.removeprefix("tar: ")
-            if done.isdecimal():
-                task.update(int(done))
-
-        command = [
-            "tar",
-            "--extract",
-            f"--file={tarball}",
-            "--use-compress-program=xz --threads=0",
-            f"--directory={self.tree}",
-            "--strip-components=1",
-            "--no-same-owner",
-            f"--checkpoint={TAR_RECORDS_A_NOTE}",
-            "--checkpoint-action=echo=%u",
-        ]
-        self.run("unpack", command, follow)
+        Args:
+            archive: the Debian source package of the kernel.
+            without: patterns of files to leave out.
+        """
+        title = f"Unpacking the source of kernel {self.job.name}"
+        unpack_source(
+            archive,
+            self.tree,
+            lambda command, follow: self.run("unpack", command, follow),
+            title,
+            without,
+        )
 
     def configure(self) -> None:
         """Create the configuration from the requested options only."""
@@ -386,12 +373,6 @@ class Bench:
             "CCACHE_NOHASHDIR": "1",
         }
         return inherited | IDENTITY | ccache
-
-
-def _records(tarball: Path) -> int:
-    listing = _output_of("xz", "--robot", "--list", os.fspath(tarball)).splitlines()
-    totals = next(line for line in listing if line.startswith("totals"))
-    return int(totals.split("\t")[4]) // TAR_RECORD_BYTES
 
 
 def _output_of(*command: str) -> str:

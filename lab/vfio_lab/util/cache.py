@@ -18,7 +18,9 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ from vfio_lab.util.files import full, write_whole
 CHUNK_BYTES = 1 << 20
 ZEROS = bytes(CHUNK_BYTES)
 MANIFEST = "manifest.json"
+RUBBISH = "rubbish"
 # Two ticks of the slowest clock that Linux is built with (HZ=100).
 SETTLED_NS = 20_000_000
 Stamp = dict[str, list[int]]
@@ -225,6 +228,18 @@ class Cache:
         """Delete the entry if it exists."""
         with self.lock(kind, key):
             self._discard(kind, key)
+
+    def delete_later(self, folder: Path) -> None:
+        """Take a large folder away at once and delete it in the background, if it exists.
+
+        A source tree takes minutes on some disks. What a run that ends leaves, the next one
+        deletes.
+        """
+        heap = self.root / RUBBISH
+        with contextlib.suppress(FileNotFoundError):
+            heap.mkdir(mode=0o700, exist_ok=True)
+            folder.rename(heap / uuid.uuid4().hex)
+        threading.Thread(target=shutil.rmtree, args=(heap, True), daemon=True).start()
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of all entries of a kind that have a manifest."""
