@@ -235,6 +235,7 @@ class Bars:
 
 
 _displays: dict[TextIO, Display] = {}
+_ended: list[tuple[str, float]] = []
 _displays_lock = threading.Lock()
 _adopted: Display | None = None
 
@@ -255,6 +256,14 @@ def display() -> Display:
             _displays.clear()
             _displays[stream] = Bars(stream) if stream.isatty() else Lines(stream)
         return _displays[stream]
+
+
+def ended_tasks() -> tuple[tuple[str, float], ...]:
+    """Return title and seconds of each step of this process that was shown, in the order of ends.
+
+    A step that contains others comes after them, and its time includes theirs.
+    """
+    return tuple(_ended)
 
 
 @contextlib.contextmanager
@@ -282,6 +291,7 @@ def task(title: str, total: float | None = None) -> Iterator[Task]:
         reporter.join()
         if step.shown:
             shown.end(step, outcome)
+            _ended.append((step.title, step.elapsed_s))
 
 
 def _report(step: Task, shown: Display, over: threading.Event) -> None:
