@@ -116,7 +116,7 @@ def _needed(cache: Cache, templates: Sequence[Entry]) -> Iterator[Entry]:
     if templates:
         digest = file_digest(cache.path(*KEYS) / MANIFEST)
         yield Entry(*KEYS, inputs={"digest": digest})
-    yield _entry(cache, *_place(agent.obtain(cache).parent))
+    yield _entry(cache, *_place(agent.build_agent(cache).parent))
     for key in sorted({str(template.inputs["payload"]) for template in templates}):
         yield _entry(cache, "payload", key)
     for kind, wanted in (("initramfs", templates), ("selftests", ())):
