@@ -92,7 +92,7 @@ def test_the_ktap_of_a_run_says_why():
     assert evidence == "# evidence: vf_token-test_recorded.py-test_fails"
     assert "ok 4 test_skips # SKIP A04 needs CONFIG_NONE, which kernel 7.3 lacks" in lines
     (known,) = [line for line in lines if "# XFAIL" in line]
-    assert known.startswith("ok 5 test_it_has_no_character_device # XFAIL D11 no longer true: ")
+    assert known.startswith("ok 5 test_a_noiommu_device_has_no_cdev # XFAIL D11 no longer true: ")
 
 
 def test_a_sign_that_begins_a_directive_does_not_come_from_a_reason(parsed):
@@ -121,8 +121,8 @@ def test_kcidb_takes_the_report_of_a_run(tmp_path):
     assert LONGEST_EXCERPT_BYTES - 4 < len(excerpt.encode()) <= LONGEST_EXCERPT_BYTES
     assert tests["test_skips"]["status"] == "SKIP"
     assert tests["test_errs"]["status"] == "ERROR"
-    assert tests["test_it_has_no_character_device"]["status"] == "PASS"
-    assert tests["test_it_has_no_character_device"]["misc"]["outcome"] == "known"
+    assert tests["test_a_noiommu_device_has_no_cdev"]["status"] == "PASS"
+    assert tests["test_a_noiommu_device_has_no_cdev"]["misc"]["outcome"] == "known"
 
 
 def test_the_hash_of_a_series_is_what_kcidb_says_how_to_make(tmp_path):

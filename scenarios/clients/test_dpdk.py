@@ -10,7 +10,7 @@ pytestmark = pytest.mark.image("clients")
 
 
 @claim("G09")
-def test_dpdk_gets_a_vf_with_the_token_of_the_pf_user_only(pf_user, dpdk, pf, vf):
+def test_dpdk_opens_a_vf_only_with_the_token_of_the_pf_user(pf_user, dpdk, pf, vf):
     """testpmd opens a VF only with the token that the PF's user set."""
     pf_user.open(pf, TOKEN)
     denied = f"Getting a vfio_dev_fd for {vf} failed"
@@ -33,7 +33,7 @@ def test_dpdk_runs_without_an_iommu(taints, dpdk, pf, guest):
 @claim("G11")
 @pytest.mark.topology("noiommu")
 @pytest.mark.usefixtures("unsafe")
-def test_dpdk_without_raw_io_gets_no_device_without_an_iommu(dpdk, humble_dpdk, pf):
+def test_dpdk_without_rawio_cannot_open_a_device_without_an_iommu(dpdk, humble_dpdk, pf):
     """testpmd without CAP_SYS_RAWIO cannot open the group of a no-IOMMU device."""
     denied = "Cannot open /dev/vfio/noiommu-0: Operation not permitted"
     assert denied in humble_dpdk.forward(pf).said

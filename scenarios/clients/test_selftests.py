@@ -36,55 +36,55 @@ BARS = selftest_names(
 
 @claim("G15")
 @each_test("vfio_pci_sriov_uapi_test", of_tokens(GROUP))
-def test_vf_tokens_on_the_group_path(tap_results, name):
+def test_the_sriov_selftest_passes_on_the_group_path(tap_results, name):
     """vfio_pci_sriov_uapi_test passes with a type1 container."""
     assert tap_results[name] == PASSED
 
 
 @claim("G16")
 @each_test("vfio_pci_sriov_uapi_test", of_tokens(COMPAT))
-def test_vf_tokens_on_the_group_path_over_iommufd(tap_results, name):
+def test_the_sriov_selftest_passes_with_an_iommufd_as_container(tap_results, name):
     """vfio_pci_sriov_uapi_test passes with an iommufd as container."""
     assert tap_results[name] == PASSED
 
 
 @claim("G17")
 @each_test("vfio_pci_sriov_uapi_test", of_tokens(CDEV))
-def test_vf_tokens_on_character_devices(tap_results, name):
+def test_the_sriov_selftest_passes_on_the_cdev_path(tap_results, name):
     """vfio_pci_sriov_uapi_test passes on the cdev path."""
     assert tap_results[name] == PASSED
 
 
 @claim("G18")
 @each_test("vfio_pci_device_test", DEVICE)
-def test_a_device(tap_results, name):
+def test_the_device_selftest_passes(tap_results, name):
     """vfio_pci_device_test passes."""
     assert tap_results[name] == PASSED
 
 
 @claim("G19")
 @each_test("vfio_iommufd_setup_test", selftest_names("vfio_cdev", [""], [*BIND, *ATTACH]))
-def test_binding_and_attaching(tap_results, name):
+def test_the_iommufd_setup_selftest_passes(tap_results, name):
     """vfio_iommufd_setup_test passes."""
     assert tap_results[name] == PASSED
 
 
 @claim("G20")
 @each_test("vfio_dma_mapping_mmio_test", BARS)
-def test_bars_as_targets(tap_results, name):
+def test_the_mmio_mapping_selftest_passes(tap_results, name):
     """vfio_dma_mapping_mmio_test passes."""
     assert tap_results[name] == PASSED
 
 
 @claim("G21")
 @each_test("vfio_dma_mapping_test", MAPPINGS)
-def test_mappings(tap_results, name):
+def test_the_mapping_selftest_passes(tap_results, name):
     """vfio_dma_mapping_test passes."""
     assert tap_results[name] == PASSED
 
 
 @claim("G23")
 @each_test("vfio_dma_mapping_test", selftest_names("vfio_dma_map_limit_test", GROUP, ["overflow"]))
-def test_mappings_past_the_end_on_type1(tap_results, name):
+def test_the_mapping_overflow_selftest_passes_with_type1(tap_results, name):
     """The overflow test of vfio_dma_mapping_test passes with type1."""
     assert tap_results[name] == PASSED

@@ -12,7 +12,9 @@ INTEL = 0x8086
 
 
 @claim("F34")
-def test_a_user_hears_of_each_error_that_was_not_corrected(guest, function, device, config, irq_fd):
+def test_each_uncorrectable_error_signals_the_error_eventfd(
+    guest, function, device, config, irq_fd
+):
     """Each uncorrectable error signals the error eventfd once, and a corrected error does not."""
     guest.load("aer_inject")
     device.set_irq_eventfds(VFIO_PCI_ERR_IRQ_INDEX, [irq_fd.fd])

@@ -60,7 +60,7 @@ def test_a_malformed_detach_is_refused(ioas_copier):
 
 
 @claim("F100")
-def test_a_device_attached_nowhere_is_detached_for_nothing(ioas_copier, ioas):
+def test_a_detached_device_can_be_detached_again(ioas_copier, ioas):
     """A detached device can be detached again, and attached later."""
     device = ioas_copier.device
     device.detach_iommufd_pt()
@@ -87,7 +87,7 @@ def test_an_attach_whose_answer_cannot_be_written_detaches(ioas_copier, ioas):
 
 
 @claim("F59")
-def test_a_device_without_pasids_is_attached_under_none(ioas_copier, ioas):
+def test_a_device_without_pasids_refuses_an_attach_with_a_pasid(ioas_copier, ioas):
     """A device without PASIDs refuses an attach with a PASID and stays attached as it was."""
     with refused(EINVAL):
         ioas_copier.device.attach_iommufd_pt(ioas, flags=VFIO_DEVICE_ATTACH_PASID, pasid=1)
@@ -95,7 +95,7 @@ def test_a_device_without_pasids_is_attached_under_none(ioas_copier, ioas):
 
 
 @claim("F99")
-def test_attaching_a_pasid_takes_room_for_it(ioas_copier, ioas):
+def test_an_attach_with_a_pasid_needs_room_for_it(ioas_copier, ioas):
     """An attach with a PASID and no room for it fails with EFAULT and changes nothing."""
     attach = vfio_device_attach_iommufd_pt(
         argsz=ATTACH_BYTES + 4, flags=VFIO_DEVICE_ATTACH_PASID, pt_id=ioas

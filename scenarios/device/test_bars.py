@@ -47,7 +47,7 @@ def test_registers_are_read_and_written_through_the_file(device, registers):
 
 
 @claim("F72")
-def test_a_bar_ends_where_the_devices_does(device):
+def test_access_beyond_the_end_of_a_bar_fails(device):
     """Access across the end of a BAR is cut short, and beyond it fails with EINVAL."""
     assert len(device.read_region(REGISTERS, BAR_BYTES - 4, 8)) == 4
     assert device.read_region(REGISTERS, BAR_BYTES, 0) == b""
@@ -62,7 +62,7 @@ def test_a_bar_ends_where_the_devices_does(device):
 
 
 @claim("F72")
-def test_a_buffer_out_of_reach_faults(user, device, registers):
+def test_a_write_from_an_unreadable_buffer_fails(user, device, registers):
     """A write from an unreadable buffer fails with EFAULT and does not reach the device."""
     registers.write(MTA, 1)
     at = device.region_offset(REGISTERS) + MTA
@@ -76,7 +76,7 @@ def test_a_buffer_out_of_reach_faults(user, device, registers):
 
 
 @claim("F07")
-def test_the_msix_table_is_out_of_reach_of_the_file(user, device):
+def test_the_device_file_hides_the_msix_table(user, device):
     """The device file hides the MSI-X table: reads return ones, writes have no effect."""
     table = device.mmap_region(TABLE, 0x1000)
     user.poke(table, ENTRY, width=4)
@@ -86,7 +86,7 @@ def test_the_msix_table_is_out_of_reach_of_the_file(user, device):
 
 
 @claim("F07")
-def test_only_the_msix_table_is_out_of_reach(device):
+def test_access_across_the_end_of_the_msix_table_reaches_the_device(device):
     """Access across the end of the MSI-X table reaches the device beyond the table."""
     assert device.read_region(TABLE, TABLE_BYTES - 8, 16) == b"\xff" * 8 + bytes(8)
     assert device.read_region(TABLE, TABLE_BYTES, 4) == bytes(4)
@@ -109,7 +109,7 @@ def test_a_memory_bar_cannot_be_accessed_with_memory_decode_off(config, device, 
 
 
 @claim("F09")
-def test_io_ports_do_not_mind_memory_decode(config, device, registers):
+def test_an_io_bar_works_with_memory_decode_off(config, device, registers):
     """An I/O BAR can be accessed while memory decode is off."""
     registers.write(MTA, 0x55AA)
     turn_on(config, PCI_COMMAND_IO)
@@ -119,7 +119,7 @@ def test_io_ports_do_not_mind_memory_decode(config, device, registers):
 
 
 @claim("F12")
-def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hardware, registers):
+def test_turning_on_memory_decode_restores_lost_bars(guest, function, config, hardware, registers):
     """Turning on memory decode restores BARs that were lost behind the user's back."""
     addresses = hardware.read(PCI_BASE_ADDRESS_0, BARS_BYTES)
     registers.write(MTA, 0x77)
@@ -133,7 +133,7 @@ def test_bars_lost_behind_the_users_back_come_back(guest, function, config, hard
 
 
 @claim("F12")
-def test_a_bar_lost_with_decode_on_comes_back_too(guest, config, hardware, registers):
+def test_a_write_of_the_command_register_restores_a_lost_bar(guest, config, hardware, registers):
     """Any write to the command register restores a BAR whose address was lost."""
     address, command = hardware.dword(PCI_BASE_ADDRESS_0), config.word(PCI_COMMAND)
     config.set_word(PCI_COMMAND, command)
@@ -148,7 +148,7 @@ def test_a_bar_lost_with_decode_on_comes_back_too(guest, config, hardware, regis
 
 @claim("F12")
 @pytest.mark.parametrize("lost", [PCI_COMMAND_MEMORY, PCI_COMMAND_IO], ids=["memory", "io"])
-def test_decode_alone_that_was_lost_is_noticed(guest, config, hardware, lost):
+def test_a_lost_decode_bit_triggers_the_restore_of_bars(guest, config, hardware, lost):
     """A decode bit that is set for the user but not in the device triggers the restore of BARs."""
     turn_off(config, PCI_COMMAND_MEMORY | PCI_COMMAND_IO)
     turn_on(config, lost)

@@ -19,7 +19,7 @@ E1000E, IGB = "8086 10d3", "8086 10c9"
 
 
 @claim("F54")
-def test_ids_given_to_the_module_are_taken(guest):
+def test_the_parameter_ids_binds_listed_devices(guest):
     """The parameter ids makes vfio-pci bind to every device with a listed ID, and logs it."""
     guest.unload("vfio-pci")
     guest.load("vfio-pci", "ids=8086:10d3,nonsense,8086:10c9:ffff:ffff")
@@ -31,7 +31,7 @@ def test_ids_given_to_the_module_are_taken(guest):
 
 
 @claim("F54")
-def test_an_id_written_to_new_id_is_taken_at_once(guest):
+def test_new_id_binds_devices_without_a_driver_at_once(guest):
     """new_id binds all devices without a driver at once, and remove_id ends that."""
     nic = guest.function("nic0")
     assert nic.driver is None
@@ -47,7 +47,7 @@ def test_an_id_written_to_new_id_is_taken_at_once(guest):
 
 
 @claim("F54")
-def test_an_id_takes_no_device_from_its_driver(guest):
+def test_new_id_takes_no_device_from_its_driver(guest):
     """new_id does not take a device from its driver, but vfio-pci can bind to it later."""
     guest.load("igb")
     pf = guest.function("pf0")
@@ -61,7 +61,7 @@ def test_an_id_takes_no_device_from_its_driver(guest):
 
 
 @claim("F54")
-def test_an_override_takes_one_device(guest):
+def test_driver_override_binds_one_device(guest):
     """driver_override makes vfio-pci bind to one device and keeps other drivers from it."""
     pf, twin = guest.function("pf0"), guest.function("pf1")
     with refused(ENODEV):

@@ -43,7 +43,7 @@ BAD_TLP = 0x40  # PCI_ERR_COR_BAD_TLP
 
 
 @claim("F18")
-def test_power_management_shows_no_pme(config, hardware):
+def test_pme_is_hidden_from_the_user(config, hardware):
     """A user can neither see nor enable PME."""
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL
     config.set_word(control, PCI_PM_CTRL_PME_ENABLE)
@@ -70,7 +70,7 @@ def test_msi_cannot_be_turned_on_in_config_space(device, config, hardware, irq_f
 
 
 @claim("F19")
-def test_msi_address_and_data_are_the_users_and_never_reach_the_device(config, hardware):
+def test_msi_address_and_data_do_not_reach_the_hardware(config, hardware):
     """MSI address and data that a user writes read back but do not reach the hardware."""
     msi = config.capability(PCI_CAP_ID_MSI)
     real = hardware.read(msi, 16)
@@ -86,7 +86,7 @@ def test_msi_address_and_data_are_the_users_and_never_reach_the_device(config, h
 
 
 @claim("F64")
-def test_msix_and_sriov_are_only_to_be_read(config, hardware):
+def test_msix_and_sriov_enable_are_read_only_in_config_space(config, hardware):
     """A user cannot enable MSI-X or VFs in config space."""
     msix = config.capability(PCI_CAP_ID_MSIX) + PCI_MSIX_FLAGS
     sriov = config.extended(PCI_EXT_CAP_ID_SRIOV) + PCI_SRIOV_CTRL
@@ -98,7 +98,7 @@ def test_msix_and_sriov_are_only_to_be_read(config, hardware):
 
 
 @claim("F65")
-def test_payload_size_is_what_the_user_wrote_and_not_the_devices(config, hardware):
+def test_payload_sizes_read_back_and_do_not_reach_the_device(config, hardware):
     """MPS and MRRS read back as written, and the device keeps its MPS."""
     control = config.capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL
     payload = hardware.word(control) & PCI_EXP_DEVCTL_PAYLOAD
@@ -110,7 +110,7 @@ def test_payload_size_is_what_the_user_wrote_and_not_the_devices(config, hardwar
 
 
 @claim("F65")
-def test_ari_is_the_hosts_and_the_rest_of_device_control_the_users(config, hardware):
+def test_a_user_can_change_device_control_2_except_ari(config, hardware):
     """A user cannot change ARI but can change the rest of Device Control 2."""
     control = config.capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL2
     before = hardware.word(control)
@@ -135,7 +135,7 @@ def test_a_function_level_reset_in_config_space_resets_the_device(config, hardwa
 
 @claim("F66")
 @pytest.mark.topology("igb-pair")
-def test_a_device_without_flr_is_not_reset_by_the_bit(nic_config, nic_registers):
+def test_the_flr_bit_of_a_device_without_flr_has_no_effect(nic_config, nic_registers):
     """Setting the FLR bit of a device without FLR has no effect, and the bit reads as 0."""
     express = nic_config.capability(PCI_CAP_ID_EXP)
     assert nic_config.dword(express + PCI_EXP_DEVCAP) >> 28 & 1 == 0
@@ -146,7 +146,7 @@ def test_a_device_without_flr_is_not_reset_by_the_bit(nic_config, nic_registers)
 
 
 @claim("F67")
-def test_error_masks_are_the_users_and_the_chain_is_not(config, hardware):
+def test_a_user_can_change_aer_masks_but_not_the_header(config, hardware):
     """A user can change the masks of the AER capability but not its header."""
     errors = config.extended(PCI_EXT_CAP_ID_ERR)
     header = config.dword(errors)

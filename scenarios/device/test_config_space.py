@@ -64,7 +64,7 @@ def test_config_space_of_a_conventional_device_ends_at_256_bytes(conventional, u
 
 
 @claim("F62")
-def test_config_space_is_read_and_written_at_any_place_in_any_size(config, hardware):
+def test_config_space_is_accessed_at_any_offset_in_any_size(config, hardware):
     """Access to config space may start and end anywhere and span capabilities."""
     whole = config.read(0, 4096)
     assert config.read(1, 6) == whole[1:7]
@@ -76,7 +76,7 @@ def test_config_space_is_read_and_written_at_any_place_in_any_size(config, hardw
 
 
 @claim("F14")
-def test_what_a_device_is_can_be_written_and_does_not_change(config, hardware):
+def test_writes_to_read_only_fields_change_nothing(config, hardware):
     """Writes to IDs, class, status and other read-only fields succeed and change nothing."""
     before, real = config.read(0, HEADER_BYTES), hardware.read(0, HEADER_BYTES)
     config.set_dword(PCI_VENDOR_ID, ONES)
@@ -90,7 +90,7 @@ def test_what_a_device_is_can_be_written_and_does_not_change(config, hardware):
 
 
 @claim("F14")
-def test_an_interrupt_line_is_the_users_own_and_a_cache_line_the_hardwares(config, hardware):
+def test_the_interrupt_line_is_virtual_and_the_cache_line_size_is_not(config, hardware):
     """vfio keeps a write to the interrupt line; a cache line size reaches the hardware."""
     line = hardware.byte(PCI_INTERRUPT_LINE)
     config.set_byte(PCI_INTERRUPT_LINE, line ^ 0xFF)
@@ -117,7 +117,7 @@ def test_bars_are_sized_without_the_hardware_noticing(config, hardware):
 
 
 @claim("F15")
-def test_a_bar_is_where_its_user_says_and_works_where_it_was(config, hardware, registers):
+def test_a_bar_address_reads_back_and_the_real_bar_stays(config, hardware, registers):
     """An address that a user writes to a BAR reads back, and the real BAR stays in place."""
     address = hardware.dword(PCI_BASE_ADDRESS_0)
     assert config.dword(PCI_BASE_ADDRESS_0) == address
@@ -129,7 +129,7 @@ def test_a_bar_is_where_its_user_says_and_works_where_it_was(config, hardware, r
 
 
 @claim("F63")
-def test_a_vf_looks_like_any_other_device(vf_config, vf_hardware):
+def test_a_vf_shows_ids_and_bars_of_its_own(vf_config, vf_hardware):
     """A VF's user sees IDs and BARs that the VF's config space does not have, and no pin."""
     assert vf_hardware.dword(PCI_VENDOR_ID) == ONES
     assert vf_config.dword(PCI_VENDOR_ID) == 0x10CA8086
@@ -154,7 +154,7 @@ def test_memory_decode_of_a_vf_is_always_on(used_vf, vf_config, vf_hardware):
 
 
 @claim("F16")
-def test_bytes_of_no_capability_are_the_hardwares(config, hardware):
+def test_bytes_outside_capabilities_are_those_of_the_hardware(config, hardware):
     """Bytes that belong to no capability are read from and written to the hardware."""
     hardware.set_dword(GAP, 0x11223344)
     assert config.dword(GAP) == 0x11223344
@@ -163,7 +163,7 @@ def test_bytes_of_no_capability_are_the_hardwares(config, hardware):
 
 
 @claim("F01")
-def test_opening_a_device_resets_it_and_takes_bus_mastering_away(user, function, hardware):
+def test_opening_a_device_clears_bus_mastering(user, function, hardware):
     """Opening a device clears bus mastering that was left on."""
     hardware.set_word(PCI_COMMAND, hardware.word(PCI_COMMAND) | PCI_COMMAND_MASTER)
     config = shown_config(user.open(function))

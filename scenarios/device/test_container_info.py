@@ -31,7 +31,7 @@ EXTENSIONS = {
 
 
 @claim("F96")
-def test_a_container_says_what_can_be_mapped(container, pf):
+def test_a_container_reports_page_sizes_and_ranges(container, pf):
     """A container reports page sizes, usable ranges and limits of dirty bitmaps."""
     info = container.get_info(argsz=1024)
     assert (info.flags, info.iova_pgsizes, info.cap_offset) == (FLAGS, PAGE_SIZES, 24)
@@ -48,7 +48,7 @@ def test_a_container_says_what_can_be_mapped(container, pf):
 
 
 @claim("F96")
-def test_a_container_says_how_much_room_its_answer_takes(container):
+def test_a_container_reports_the_size_of_its_answer(container):
     """A container reports the size of its answer and omits capabilities that do not fit."""
     with refused(EINVAL):
         container.get_info(argsz=15)
@@ -61,7 +61,7 @@ def test_a_container_says_how_much_room_its_answer_takes(container):
 
 
 @claim("F96")
-def test_a_container_offers_what_its_type_can(container):
+def test_a_container_offers_the_extensions_of_type1(container):
     """A container offers both types and the extensions of type1, and none that it lacks."""
     assert {one: container.check_extension(one) for one in EXTENSIONS} == EXTENSIONS
 

@@ -40,7 +40,7 @@ def bits(bitmap):
 
 
 @claim("F47")
-def test_dirty_pages_are_asked_for_between_start_and_stop(container, memory):
+def test_dirty_pages_are_read_only_between_start_and_stop(container, memory):
     """Reading a dirty bitmap fails before dirty tracking is started and after it is stopped."""
     container.map_dma(memory, IOVA, SIZE)
     with refused(EINVAL):
@@ -66,7 +66,7 @@ def test_every_mapped_page_is_dirty_every_time(container, memory):
 
 
 @claim("F98")
-def test_a_second_bitmap_has_pages_that_are_not_mapped(container, memory):
+def test_a_second_bitmap_reports_pages_that_are_not_mapped(container, memory):
     """A second dirty bitmap also reports pages that are not mapped but near a mapping."""
     container.dirty_pages(START)
     container.map_dma(memory, IOVA, PAGE_BYTES)
@@ -76,7 +76,7 @@ def test_a_second_bitmap_has_pages_that_are_not_mapped(container, memory):
 
 
 @claim("F47")
-def test_a_bitmap_comes_with_an_unmap(container, memory):
+def test_an_unmap_returns_a_dirty_bitmap(container, memory):
     """An unmap returns a dirty bitmap while dirty tracking is on, and fails otherwise."""
     container.map_dma(memory, IOVA, SIZE)
     with refused(EINVAL):
@@ -90,7 +90,7 @@ def test_a_bitmap_comes_with_an_unmap(container, memory):
 
 
 @claim("F47")
-def test_a_malformed_question_for_dirty_pages_is_invalid(container, memory):
+def test_a_malformed_request_for_dirty_pages_is_invalid(container, memory):
     """A malformed request for dirty pages fails with EINVAL."""
     container.map_dma(memory, IOVA, SIZE)
     container.dirty_pages(START)
@@ -102,7 +102,7 @@ def test_a_malformed_question_for_dirty_pages_is_invalid(container, memory):
 
 
 @claim("F85")
-def test_a_question_for_dirty_pages_that_wraps_overflows(container):
+def test_a_request_for_dirty_pages_that_wraps_overflows(container):
     """A request for dirty pages past the end of the address space fails with EOVERFLOW."""
     container.dirty_pages(START)
     with refused(EOVERFLOW):
@@ -111,7 +111,7 @@ def test_a_question_for_dirty_pages_that_wraps_overflows(container):
 
 
 @claim("F47")
-def test_the_old_type_tracks_no_dirty_pages(pf_group, container):
+def test_type1_version_1_tracks_no_dirty_pages(pf_group, container):
     """A container of type1, version 1, refuses dirty tracking with EACCES."""
     container.dirty_pages(START)
     pf_group.unset_container()

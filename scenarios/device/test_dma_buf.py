@@ -121,7 +121,7 @@ def test_a_dma_buf_is_revoked_by_a_reset(exporter, reader, map_exported, reset):
 
 
 @claim("F42")
-def test_a_dma_buf_is_revoked_for_a_sleep_and_for_good_by_a_close(exporter, other_pf, map_exported):
+def test_a_dma_buf_is_revoked_by_low_power_and_by_a_close(exporter, other_pf, map_exported):
     """Low power revokes a dma-buf until the device wakes, and a close revokes it for ever."""
     exporter.enter_low_power()
     with refused(ENODEV):
@@ -148,7 +148,7 @@ def test_a_dma_buf_is_revoked_while_its_device_is_in_d3(exporter, map_exported):
 
 
 @claim("F42")
-def test_a_dma_buf_of_a_bar_that_does_not_decode_waits_for_it(exporter, ioas_copier, ioas):
+def test_a_dma_buf_exported_with_decode_off_maps_after_decode_is_on(exporter, ioas_copier, ioas):
     """A dma-buf exported while memory decode is off can be mapped after it is turned on."""
     exporter.write_config(PCI_COMMAND, bytes(2))
     dma_buf = exporter.export_dma_buf(0, [PAGE])
@@ -160,7 +160,7 @@ def test_a_dma_buf_of_a_bar_that_does_not_decode_waits_for_it(exporter, ioas_cop
 
 
 @claim("F42")
-def test_a_dma_buf_that_was_closed_holds_no_device(exporter, other_pf):
+def test_a_closed_dma_buf_does_not_hold_the_device(exporter, other_pf):
     """A closed dma-buf does not prevent its device from being closed and unbound."""
     exporter.user.close(exporter.export_dma_buf(0, [PAGE]))
     exporter.close()
@@ -169,7 +169,7 @@ def test_a_dma_buf_that_was_closed_holds_no_device(exporter, other_pf):
 
 
 @claim("F42")
-def test_what_cannot_be_read_is_not_exported(exporter):
+def test_an_export_with_an_unreadable_argument_fails(exporter):
     """An export whose argument cannot be read fails with EFAULT."""
     feature = vfio.vfio_device_feature(argsz=PAGE_BYTES, flags=GET_DMA_BUF)
     all_refused(EFAULT, answered(exporter, {"FEATURE": (vfio.VFIO_DEVICE_FEATURE, feature)}))

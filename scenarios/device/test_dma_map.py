@@ -92,7 +92,7 @@ def test_a_mapping_that_wraps_is_invalid(map_one):
 
 
 @claim("F44", "F87")
-def test_a_container_takes_so_many_mappings(few_mappings, container, map_one):
+def test_a_container_limits_the_number_of_mappings(few_mappings, container, map_one):
     """One mapping above the limit fails with ENOSPC until another one is removed."""
     assert container.dma_avail() == few_mappings
     map_one(iova=0)
@@ -106,7 +106,7 @@ def test_a_container_takes_so_many_mappings(few_mappings, container, map_one):
 
 
 @claim("F44", "F88")
-def test_a_user_locks_as_much_memory_as_he_may(guest, pf):
+def test_a_mapping_above_rlimit_memlock_fails(guest, pf):
     """A mapping above RLIMIT_MEMLOCK fails with ENOMEM and a warning and locks nothing."""
     poor = guest.user("poor", drop=[CAP_IPC_LOCK])
     memory, container = poor.allocate(4 * PAGE_BYTES), open_ready_group(poor, pf).container
@@ -122,7 +122,7 @@ def test_a_user_locks_as_much_memory_as_he_may(guest, pf):
 
 
 @claim("F88")
-def test_a_user_with_the_capability_locks_more(pf_user, container, memory):
+def test_cap_ipc_lock_lifts_rlimit_memlock(pf_user, container, memory):
     """With CAP_IPC_LOCK a user can map more than RLIMIT_MEMLOCK, which is still counted."""
     limit_locked_memory(pf_user, PAGE_BYTES)
     container.map_dma(memory, IOVA, 3 * PAGE_BYTES)
@@ -132,7 +132,7 @@ def test_a_user_with_the_capability_locks_more(pf_user, container, memory):
 
 
 @claim("F89")
-def test_memory_that_its_user_may_not_touch_is_not_mapped(pf_user, container, memory):
+def test_memory_that_its_user_cannot_access_is_not_mapped(pf_user, container, memory):
     """Mapping memory that its user cannot access fails with EFAULT and locks nothing."""
     pf_user.syscall("mprotect", memory, PAGE_BYTES, PROT_READ)
     pf_user.munmap(memory + 2 * PAGE_BYTES, PAGE_BYTES)

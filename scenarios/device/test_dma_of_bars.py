@@ -35,7 +35,7 @@ def test_a_device_reads_another_devices_registers(user, copier, mappings, other_
 
 
 @claim("F77")
-def test_an_address_space_maps_no_registers(user, attached, ioas, other_pf):
+def test_an_ioas_maps_no_registers(user, attached, ioas, other_pf):
     """iommufd refuses to map a BAR: EFAULT."""
     bar = user.open(other_pf, access="cdev").mmap_region(0, PAGE_BYTES)
     user.peek(bar, 4, 4)

@@ -52,7 +52,7 @@ def test_an_unmap_splits_no_mapping(pf_user, container, memory):
 
 
 @claim("F45")
-def test_an_unmap_of_the_old_type_goes_by_where_mappings_start(pf_group, container, memory):
+def test_type1_version_1_unmaps_a_mapping_whose_start_is_in_the_range(pf_group, container, memory):
     """type1, version 1, unmaps a whole mapping if the range has its start, and else nothing."""
     pf_group.unset_container()
     pf_group.set_container(container)
@@ -67,7 +67,7 @@ def test_an_unmap_of_the_old_type_goes_by_where_mappings_start(pf_group, contain
 
 
 @claim("F45", "F90")
-def test_an_unmap_takes_all_mappings_of_its_range_and_no_other(container, memory):
+def test_an_unmap_removes_exactly_the_mappings_in_its_range(container, memory):
     """An unmap removes all mappings in its range and returns their size, which may be 0."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.map_dma(memory, IOVA + 2 * PAGE_BYTES, SIZE)
@@ -99,7 +99,7 @@ def test_an_unmap_that_wraps_overflows(container):
 
 @claim("F46")
 @pytest.mark.topology("virtio-iommu")
-def test_the_last_page_of_the_address_space_is_a_page_like_any(pf_user, container, memory):
+def test_the_last_page_of_the_address_space_can_be_mapped(pf_user, container, memory):
     """The last page of the address space can be mapped once and unmapped."""
     container.map_dma(memory, LAST_PAGE, PAGE_BYTES)
     with refused(EEXIST):
@@ -122,7 +122,7 @@ def test_mappings_end_with_the_last_group(pf_user, pf_group, container, memory):
 
 
 @claim("F51")
-def test_a_container_without_a_group_can_only_be_asked_what_it_is(pf_user, pf, memory):
+def test_a_container_without_a_group_reports_only_version_and_extensions(pf_user, pf, memory):
     """A container without a group reports its version and extensions and refuses the rest."""
     empty = Container(pf_user)
     assert (empty.get_api_version(), empty.check_extension(VFIO_TYPE1_IOMMU)) == (0, 1)

@@ -27,7 +27,7 @@ WRONG = {
 
 
 @claim("F79")
-def test_a_device_goes_on_while_a_mapping_has_no_address(copier, mappings):
+def test_a_device_works_while_a_mapping_has_no_user_address(copier, mappings):
     """A device keeps working while the user address of a mapping is removed and set again."""
     assert mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS) == PAGE_BYTES
     assert copier.copy(MESSAGE) == MESSAGE
@@ -37,7 +37,7 @@ def test_a_device_goes_on_while_a_mapping_has_no_address(copier, mappings):
 
 
 @claim("F79")
-def test_an_address_is_given_to_a_mapping_that_lacks_one(copier, mappings):
+def test_a_user_address_is_set_only_where_there_is_none(copier, mappings):
     """A user address can be set only for an existing mapping that has none."""
     with refused(EINVAL):
         mappings.map_dma(copier.target.address, **WHERE)
@@ -52,7 +52,7 @@ def test_an_address_is_given_to_a_mapping_that_lacks_one(copier, mappings):
 
 
 @claim("F79")
-def test_who_gives_a_mapping_its_address_pays_for_its_memory(user, copier, mappings):
+def test_the_process_that_sets_a_user_address_is_charged(user, copier, mappings):
     """A process that sets the user address of a mapping is charged for its locked memory."""
     child = user.fork()
     assert (locked_bytes(user), locked_bytes(child)) == (3 * PAGE_BYTES, 0)
@@ -65,7 +65,7 @@ def test_who_gives_a_mapping_its_address_pays_for_its_memory(user, copier, mappi
 
 @claim("F79")
 @pytest.mark.topology("igb-pair")
-def test_no_group_joins_while_a_mapping_has_no_address(user, copier, mappings, nic):
+def test_no_group_joins_while_a_mapping_has_no_user_address(user, copier, mappings, nic):
     """No group can join a container while a mapping has no user address: EBUSY."""
     group = user.open_group(nic)
     mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)

@@ -45,7 +45,7 @@ def answers(device, indexes, flags):
 
 
 @claim("F41")
-def test_a_feature_that_a_device_has_not_is_enotty(device):
+def test_a_feature_that_a_device_lacks_is_enotty(device):
     """PROBE, GET and SET of a feature that a device does not have fail with ENOTTY."""
     for_each = dict.fromkeys(ABSENT, ENOTTY)
     assert answers(device, ABSENT, PROBE) == for_each
@@ -66,7 +66,7 @@ def test_a_vf_has_the_features_of_any_device(pf_user, vf_user, pf, vf):
 
 
 @claim("F95")
-def test_a_device_that_cannot_migrate_has_no_precopy_to_ask_for(device):
+def test_without_migration_the_second_precopy_feature_is_invalid(device):
     """Without migration support, only the second precopy feature fails with EINVAL."""
     feature = {vfio.VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2}
     assert answers(device, feature, PROBE) == dict.fromkeys(feature, EINVAL)

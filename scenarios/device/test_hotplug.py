@@ -20,7 +20,7 @@ INTEL = 0x8086
 
 
 @claim("F36", "F60")
-def test_a_port_waits_for_the_user_of_what_is_unplugged(guest, function, device, config, irq_fd):
+def test_unplugging_a_device_waits_for_its_user(guest, function, device, config, irq_fd):
     """Unplugging a device in use notifies its user and waits for the close."""
     device.set_irq_eventfds(VFIO_PCI_REQ_IRQ_INDEX, [irq_fd.fd])
     press_button(guest, "pf0")
@@ -34,7 +34,7 @@ def test_a_port_waits_for_the_user_of_what_is_unplugged(guest, function, device,
 
 
 @claim("F36", "F60")
-def test_a_pf_is_unplugged_when_the_users_of_its_vfs_have_let_go(pf_user, vf_user, remover, pf, vf):
+def test_unplugging_a_pf_waits_for_the_users_of_its_vfs(pf_user, vf_user, remover, pf, vf):
     """Unplugging a PF waits first for the users of its VFs and then for its own user."""
     pf_fd, vf_fd = pf_user.open(pf, TOKEN), vf_user.open(vf, TOKEN)
     asked_pf, asked_vf = request_channel(pf_user, pf_fd), request_channel(vf_user, vf_fd)

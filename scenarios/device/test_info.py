@@ -79,7 +79,7 @@ def test_a_device_has_nine_regions_and_five_interrupts(device):
 
 @claim("F02")
 @pytest.mark.topology("bridge")
-def test_a_device_that_no_reset_works_on_has_no_reset(conventional, user):
+def test_a_device_without_a_reset_method_refuses_a_reset(conventional, user):
     """A device without a reset method does not set the reset flag and refuses a reset."""
     device = user.open(conventional)
     assert device.get_info().flags == VFIO_DEVICE_FLAGS_PCI
@@ -88,7 +88,7 @@ def test_a_device_that_no_reset_works_on_has_no_reset(conventional, user):
 
 
 @claim("F02")
-def test_regions_are_what_the_device_has(device):
+def test_region_info_describes_bars_rom_and_config_space(device):
     """Region info gives size, flags and offset of the BARs, the ROM and config space."""
     told = regions(device)
     assert [(one.flags, one.size) for one in told] == IGB_REGIONS
@@ -102,7 +102,7 @@ def test_regions_are_what_the_device_has(device):
 
 
 @claim("F02")
-def test_a_rom_that_is_not_there_has_no_size(device):
+def test_a_missing_rom_has_no_size(device):
     """Region info of a missing ROM clears the flags and the size in the caller's struct."""
     asked = vfio_region_info(argsz=32, index=ROM, flags=1, size=1 << 20, offset=1)
     told, _ = device.exchange(VFIO_DEVICE_GET_REGION_INFO, asked)
@@ -110,7 +110,7 @@ def test_a_rom_that_is_not_there_has_no_size(device):
 
 
 @claim("F06")
-def test_the_msix_table_says_that_it_can_be_mapped(user, device):
+def test_the_region_of_the_msix_table_can_be_mapped(user, device):
     """The region with the MSI-X table has a capability that says the table can be mapped."""
     info = device.get_region_info(VFIO_PCI_BAR3_REGION_INDEX)
     assert (info.flags, info.argsz, info.cap_offset) == (WITH_TABLE, 32 + 8, 0)
@@ -123,7 +123,7 @@ def test_the_msix_table_says_that_it_can_be_mapped(user, device):
 
 
 @claim("F20")
-def test_a_pf_has_a_pin(device, config):
+def test_a_pf_has_one_intx(device, config):
     """A PF has one INTx and as many other interrupts as its hardware."""
     one = (VFIO_IRQ_INFO_EVENTFD, 1)
     assert interrupts(device) == [(INTX, 1), one, (VFIO_IRQ_INFO_EVENTFD, 10), one, one]
@@ -131,7 +131,7 @@ def test_a_pf_has_a_pin(device, config):
 
 
 @claim("F20")
-def test_a_vf_has_no_pin(used_vf):
+def test_a_vf_has_msix_and_no_intx(used_vf):
     """A VF has no INTx and can set up MSI-X."""
     one, eventfd = (VFIO_IRQ_INFO_EVENTFD, 1), used_vf.user.eventfd()
     none = (VFIO_IRQ_INFO_EVENTFD, 0)
@@ -142,7 +142,7 @@ def test_a_vf_has_no_pin(used_vf):
 
 
 @claim("F30")
-def test_msix_vectors_are_not_fixed_in_number(device):
+def test_intx_and_msix_do_not_set_noresize(device):
     """INTx and MSI-X do not set NORESIZE: their number can change while they are enabled."""
     told = [device.get_irq_info(index).flags & VFIO_IRQ_INFO_NORESIZE for index in range(5)]
     assert told == [0, VFIO_IRQ_INFO_NORESIZE, 0, VFIO_IRQ_INFO_NORESIZE, VFIO_IRQ_INFO_NORESIZE]

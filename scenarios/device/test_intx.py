@@ -83,7 +83,7 @@ def test_intx_still_asserted_is_signalled_again_by_an_unmask(device, registers, 
 
 
 @claim("F21")
-def test_intx_masked_by_its_user_is_silent(device, registers, irq_fd):
+def test_intx_masked_by_its_user_signals_after_the_unmask(device, registers, irq_fd):
     """INTx that its user has masked is signalled when the user unmasks it."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.mask_irq(INTX)
@@ -97,7 +97,7 @@ def test_intx_masked_by_its_user_is_silent(device, registers, irq_fd):
 
 
 @claim("F21")
-def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, irq_fd):
+def test_data_bool_masks_intx_only_with_a_one(device, registers, irq_fd):
     """DATA_BOOL masks INTx with a one and has no effect with a zero."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.set_irqs(*by_bool(VFIO_IRQ_SET_ACTION_MASK, on=False))
@@ -114,7 +114,7 @@ def test_a_mask_by_bool_counts_only_if_it_is_true(device, registers, irq_fd):
 @pytest.mark.parametrize(
     "action", [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK], ids=["mask", "unmask"]
 )
-def test_no_interrupt_at_all_cannot_be_masked(device, irq_fd, action):
+def test_masking_zero_vectors_is_invalid(device, irq_fd, action):
     """Masking zero vectors of INTx fails with EINVAL for any data type."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     with refused(EINVAL):
@@ -158,7 +158,7 @@ def test_one_eventfd_at_a_time_unmasks_intx(device, registers, irq_fd, other_irq
 
 
 @claim("F22")
-def test_an_eventfd_that_is_closed_unmasks_no_more(device, irq_fd, other_irq_fd):
+def test_a_closed_unmask_eventfd_can_be_replaced(device, irq_fd, other_irq_fd):
     """Another eventfd can unmask INTx after the first one is closed."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     with refused(EBADF):
@@ -186,7 +186,7 @@ def test_disintx_masks_intx_and_clearing_it_delivers(device, registers, config, 
 
 
 @claim("F23")
-def test_a_write_that_leaves_disintx_alone_unmasks_nothing(device, registers, config, irq_fd):
+def test_a_write_of_the_command_register_does_not_unmask_intx(device, registers, config, irq_fd):
     """A write to the command register does not unmask INTx that its user has masked."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.mask_irq(INTX)
@@ -198,7 +198,7 @@ def test_a_write_that_leaves_disintx_alone_unmasks_nothing(device, registers, co
 
 
 @claim("F23")
-def test_disintx_counts_in_a_write_of_its_byte_alone(device, registers, irq_fd):
+def test_disintx_works_in_a_write_of_the_upper_byte(device, registers, irq_fd):
     """A write to the upper byte of the command register masks INTx, too."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.write_config(PCI_COMMAND + 1, bytes([PCI_COMMAND_INTX_DISABLE >> 8]))
@@ -227,7 +227,7 @@ def test_disintx_before_intx_is_set_up_masks_it_from_the_start(
 
 
 @claim("F23")
-def test_the_mask_of_intx_does_not_show_in_the_command_register(device, registers, config, irq_fd):
+def test_the_disintx_bit_of_vfio_is_hidden_from_the_user(device, registers, config, irq_fd):
     """The user does not see the INTx disable bit that vfio sets in the hardware."""
     command = config.word(PCI_COMMAND)
     device.set_irq_eventfds(INTX, [irq_fd.fd])
@@ -243,7 +243,7 @@ def test_the_mask_of_intx_does_not_show_in_the_command_register(device, register
     [VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_ACTION_TRIGGER],
     ids=["mask", "unmask", "trigger"],
 )
-def test_intx_that_is_not_set_up_can_be_asked_nothing(device, irq_fd, action):
+def test_intx_that_is_not_set_up_refuses_every_action(device, irq_fd, action):
     """Every action on INTx that is not set up fails with EINVAL."""
     with refused(EINVAL):
         device.set_irqs(INTX, VFIO_IRQ_SET_DATA_NONE | action, 0, 1)
@@ -257,7 +257,7 @@ def test_intx_that_is_not_set_up_can_be_asked_nothing(device, irq_fd, action):
 
 
 @claim("F24")
-def test_intx_without_an_eventfd_can_be_triggered_and_tells_nobody(device, registers, irq_fd):
+def test_intx_without_an_eventfd_can_be_triggered_and_unmasked(device, registers, irq_fd):
     """INTx set up without an eventfd can be triggered and unmasked and signals nothing."""
     device.set_irq_eventfds(INTX, [NONE])
     device.trigger_irqs(INTX)
@@ -285,7 +285,7 @@ def test_an_unmask_eventfd_cannot_outlive_intx(device, registers, irq_fd, other_
 
 
 @claim("F25")
-def test_intx_changes_eventfds_without_being_taken_down(
+def test_intx_changes_eventfds_while_its_handler_stays(
     function, device, registers, irq_fd, other_irq_fd
 ):
     """INTx can switch to another eventfd, to none and back while its handler stays."""
@@ -317,7 +317,7 @@ def test_a_bad_eventfd_leaves_the_old_one_in_place(device, registers, irq_fd):
 
 
 @claim("F29")
-def test_a_user_triggers_his_own_intx(device, irq_fd):
+def test_a_user_triggers_intx_without_the_hardware(device, irq_fd):
     """A user can trigger INTx without the hardware, which does not mask it."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.trigger_irqs(INTX)
@@ -330,7 +330,7 @@ def test_a_user_triggers_his_own_intx(device, irq_fd):
 
 
 @claim("F68")
-def test_intx_is_taken_down_and_set_up_again(function, device, registers, irq_fd):
+def test_intx_is_disabled_and_set_up_again(function, device, registers, irq_fd):
     """INTx can be disabled by a count of 0 and set up again."""
     device.set_irq_eventfds(INTX, [irq_fd.fd])
     device.disable_irqs(INTX)

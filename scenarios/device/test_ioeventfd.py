@@ -33,7 +33,7 @@ MOST = 1000
 
 
 @claim("F43")
-def test_an_ioeventfd_writes_when_it_is_rung(device, registers, irq_fd, other_irq_fd):
+def test_an_ioeventfd_writes_when_it_is_signalled(device, registers, irq_fd, other_irq_fd):
     """Signalling an ioeventfd writes its value to its address and nowhere else."""
     device.ioeventfd(REGISTERS, MTA, 0x11223344, irq_fd.fd, DWORD)
     device.ioeventfd(REGISTERS, MTA_NEXT, 0x55667788, other_irq_fd.fd, DWORD)
@@ -46,7 +46,7 @@ def test_an_ioeventfd_writes_when_it_is_rung(device, registers, irq_fd, other_ir
 
 
 @claim("F43")
-def test_an_ioeventfd_is_there_once_until_it_is_taken_away(device, registers, irq_fd):
+def test_an_ioeventfd_is_added_and_removed_once(device, registers, irq_fd):
     """Adding an ioeventfd twice fails with EEXIST, and removing a missing one with ENODEV."""
     with refused(ENODEV):
         device.ioeventfd(REGISTERS, MTA, 7, AWAY, DWORD)
@@ -85,7 +85,7 @@ def test_an_ioeventfd_writes_to_bars_only(device, irq_fd, region, offset, flags)
 
 
 @claim("F43")
-def test_an_ioeventfd_is_an_eventfd(device, irq_fd):
+def test_an_ioeventfd_refuses_other_descriptors(device, irq_fd):
     """An ioeventfd refuses a descriptor that is not an eventfd, and a short argument."""
     with refused(EBADF):
         device.ioeventfd(REGISTERS, MTA, 0, 999, DWORD)
@@ -120,7 +120,7 @@ def test_an_ioeventfd_writes_nothing_with_memory_decode_off(device, config, regi
 
 
 @claim("F43")
-def test_descriptor_0_is_an_eventfd_like_any_other(user, device, registers, irq_fd):
+def test_an_ioeventfd_accepts_descriptor_0(user, device, registers, irq_fd):
     """An ioeventfd accepts descriptor 0."""
     user.close(0)
     assert user.dup(irq_fd.fd) == 0

@@ -61,7 +61,7 @@ def compat_copier(user, function):
 
 
 @claim("F102")
-def test_an_iommufd_maps_for_a_device_of_a_group_like_a_container(compat_copier):
+def test_a_device_reads_what_an_iommufd_as_container_maps(compat_copier):
     """A device of a group whose container is an iommufd reads what is mapped there."""
     assert compat_copier.copy(MESSAGE) == MESSAGE
     compat_copier.device.container.unmap_dma(SOURCE, PAGE_BYTES)
@@ -69,7 +69,7 @@ def test_an_iommufd_maps_for_a_device_of_a_group_like_a_container(compat_copier)
 
 
 @claim("F77")
-def test_an_address_space_is_as_wide_as_its_devices_allow(bound_device, ioas):
+def test_an_attached_device_limits_the_ranges_of_an_ioas(bound_device, ioas):
     """An IOAS allows all addresses until the ranges of an attached device limit it."""
     iommufd = bound_device.iommufd
     assert iommufd.ioas_iova_ranges(ioas) == [(0, EVERYTHING)]
@@ -80,7 +80,7 @@ def test_an_address_space_is_as_wide_as_its_devices_allow(bound_device, ioas):
 
 
 @claim("F77")
-def test_a_malformed_mapping_of_an_address_space_is_refused(user, attached, ioas):
+def test_an_ioas_refuses_malformed_mappings(user, attached, ioas):
     """An IOAS refuses malformed, overlapping and wrapping mappings and maps none of them."""
     map_it = functools.partial(attached.iommufd.ioas_map, ioas, user.allocate(2 * SIZE))
     all_refused(EINVAL, map_it, MALFORMED)
@@ -94,7 +94,7 @@ def test_a_malformed_mapping_of_an_address_space_is_refused(user, attached, ioas
 
 
 @claim("F77")
-def test_an_address_space_unmaps_whole_mappings_that_are_there(user, attached, ioas):
+def test_an_ioas_unmaps_whole_mappings_only(user, attached, ioas):
     """An IOAS unmaps whole mappings only; part of a mapping or none fails with ENOENT."""
     iommufd, memory = attached.iommufd, user.allocate(SIZE)
     iommufd.ioas_map(ioas, memory, SIZE, IOVA)
@@ -109,7 +109,7 @@ def test_an_address_space_unmaps_whole_mappings_that_are_there(user, attached, i
 
 
 @claim("F77")
-def test_the_kernel_finds_an_address_for_who_asks_for_none(user, attached, ioas):
+def test_an_ioas_chooses_an_address_for_a_mapping_without_one(user, attached, ioas):
     """An IOAS chooses a free address for a mapping that does not ask for one."""
     iommufd, memory = attached.iommufd, user.allocate(SIZE)
     first = iommufd.ioas_map(ioas, memory, SIZE)
@@ -121,7 +121,7 @@ def test_the_kernel_finds_an_address_for_who_asks_for_none(user, attached, ioas)
 
 
 @claim("F78")
-def test_a_device_reaches_the_address_space_that_it_is_attached_to(ioas_copier, ioas):
+def test_a_device_reaches_only_the_ioas_that_it_is_attached_to(ioas_copier, ioas):
     """A device reaches only what is mapped in the IOAS to which it is attached."""
     device = ioas_copier.device
     assert ioas_copier.copy(MESSAGE) == MESSAGE
@@ -148,7 +148,7 @@ def test_a_detached_device_reaches_nothing(ioas_copier, ioas):
 
 
 @claim("F78")
-def test_an_address_space_in_use_is_not_destroyed(attached, ioas):
+def test_an_ioas_in_use_is_not_destroyed(attached, ioas):
     """An IOAS with an attached device cannot be destroyed."""
     iommufd, spare = attached.iommufd, attached.iommufd.ioas_alloc()
     with refused(EBUSY):

@@ -44,7 +44,7 @@ def test_a_device_writes_only_what_is_mapped_for_writing(guest, loopback, mappin
 
 
 @claim("F81")
-def test_a_device_reads_nothing_that_is_mapped_for_writing_alone(loopback, mappings):
+def test_a_device_cannot_read_memory_mapped_only_for_writing(loopback, mappings):
     """A device cannot read memory that is mapped only for writing."""
     mappings.map_dma(loopback.target.address, TARGET, PAGE_BYTES, WRITE)
     mappings.map_dma(loopback.source.address, SOURCE, PAGE_BYTES, WRITE)
@@ -55,7 +55,7 @@ def test_a_device_reads_nothing_that_is_mapped_for_writing_alone(loopback, mappi
 
 
 @claim("F82")
-def test_what_is_unmapped_is_out_of_a_devices_reach_at_once(copier, mappings):
+def test_unmapped_memory_is_unreachable_at_once(copier, mappings):
     """A device no longer writes to memory after VFIO_IOMMU_UNMAP_DMA has returned."""
     assert copier.copy(MESSAGE) == MESSAGE
     assert mappings.unmap_dma(TARGET, PAGE_BYTES) == PAGE_BYTES
@@ -63,7 +63,7 @@ def test_what_is_unmapped_is_out_of_a_devices_reach_at_once(copier, mappings):
 
 
 @claim("F83")
-def test_a_device_begins_nothing_until_its_user_lets_it_master_the_bus(copier):
+def test_a_device_starts_no_dma_with_bus_mastering_off(copier):
     """A device starts no DMA while bus mastering is off."""
     copier.master(on=False)
     assert copier.copy(MESSAGE) == NOTHING
@@ -73,7 +73,7 @@ def test_a_device_begins_nothing_until_its_user_lets_it_master_the_bus(copier):
 
 
 @claim("F84")
-def test_what_a_user_writes_after_the_mapping_is_what_the_device_reads(user, copier, mappings):
+def test_a_device_reads_what_its_user_wrote_after_the_mapping(user, copier, mappings):
     """A device reads what its user wrote after mapping untouched memory for reading."""
     mappings.unmap_dma(SOURCE, PAGE_BYTES)
     copier.source = Page(user.allocate(PAGE_BYTES), SOURCE)

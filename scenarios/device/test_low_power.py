@@ -35,7 +35,7 @@ NO_WAKEUP = {
 
 
 @claim("F92")
-def test_a_device_sleeps_while_nobody_has_it(user, function):
+def test_a_closed_device_is_suspended(user, function):
     """A device on vfio-pci is suspended while it is closed."""
     assert falls_asleep(function)
     device = user.open(function)
@@ -47,7 +47,7 @@ def test_a_device_sleeps_while_nobody_has_it(user, function):
 
 
 @claim("F40")
-def test_idle_devices_are_kept_awake_by_a_parameter(guest, user, function):
+def test_disable_idle_d3_keeps_closed_devices_awake(guest, user, function):
     """A change of disable_idle_d3 applies to devices that vfio-pci binds to afterwards."""
     guest.root.write_file(DISABLE_IDLE_D3, "Y")
     user.open(function).close()
@@ -63,7 +63,7 @@ def test_idle_devices_are_kept_awake_by_a_parameter(guest, user, function):
 
 
 @claim("F37")
-def test_a_user_sends_a_device_to_sleep_and_wakes_it(function, device):
+def test_a_user_enters_and_exits_low_power(function, device):
     """A second low-power entry fails with EINVAL, and a second exit succeeds."""
     device.enter_low_power()
     assert falls_asleep(function)
@@ -78,7 +78,7 @@ def test_a_user_sends_a_device_to_sleep_and_wakes_it(function, device):
 
 
 @claim("F37")
-def test_a_probe_sends_nothing_to_sleep(function, device):
+def test_a_probe_does_not_enter_low_power(function, device):
     """PROBE of the low-power features leaves the device awake."""
     device.probe_feature(ENTRY, SET)
     device.probe_feature(ENTRY_WITH_WAKEUP, SET)
@@ -90,7 +90,9 @@ def test_a_probe_sends_nothing_to_sleep(function, device):
 
 
 @claim("F38")
-def test_a_sleeping_device_wakes_for_a_call_and_sleeps_on(function, device, registers, config):
+def test_a_device_in_low_power_wakes_for_a_call_and_suspends_again(
+    function, device, registers, config
+):
     """A device in low power wakes for an ioctl, a read or a write and then suspends again."""
     status = registers.read(STATUS)
     device.enter_low_power()
@@ -104,7 +106,7 @@ def test_a_sleeping_device_wakes_for_a_call_and_sleeps_on(function, device, regi
 
 
 @claim("F38")
-def test_a_sleeping_devices_registers_are_not_touched_in_memory(user, function, device):
+def test_a_mapped_bar_raises_sigbus_in_low_power(user, function, device):
     """Access to a mapped BAR raises SIGBUS while the device is in low power."""
     bar = device.mmap_region(0, PAGE_BYTES)
     status = user.peek(bar + STATUS, 4, 4)
@@ -120,7 +122,7 @@ def test_a_sleeping_devices_registers_are_not_touched_in_memory(user, function, 
 
 @claim("F39")
 @pytest.mark.parametrize("by", ["its user", "its user's wish", "the host"])
-def test_a_device_that_is_woken_rings_once_and_stays_awake(function, device, irq_fd, by):
+def test_a_device_that_wakes_signals_its_eventfd_once(function, device, irq_fd, by):
     """A device in low power signals its eventfd once when something wakes it, and stays awake."""
     device.enter_low_power(wakeup=irq_fd.fd)
     assert falls_asleep(function)
@@ -141,7 +143,7 @@ WAKERS = {
 
 
 @claim("F39")
-def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, irq_fd):
+def test_a_low_power_entry_with_an_invalid_eventfd_fails(function, device, irq_fd):
     """A low-power entry with an invalid eventfd fails and leaves the device awake."""
     ways = {name: {"flags": SET, **way} for name, way in NO_WAKEUP.items()}
     all_refused(EINVAL, lambda **way: device.feature(ENTRY_WITH_WAKEUP, **way), ways)
@@ -155,7 +157,7 @@ def test_a_device_goes_to_sleep_with_an_eventfd_or_not_at_all(function, device, 
 
 
 @claim("F39")
-def test_descriptor_0_is_rung_like_any_other(user, function, device, irq_fd):
+def test_the_wakeup_eventfd_may_be_descriptor_0(user, function, device, irq_fd):
     """The wake-up eventfd may be descriptor 0."""
     user.close(0)
     assert user.dup(irq_fd.fd) == 0
@@ -166,7 +168,7 @@ def test_descriptor_0_is_rung_like_any_other(user, function, device, irq_fd):
 
 
 @claim("F93")
-def test_a_device_closed_asleep_opens_awake(user, function, device, irq_fd):
+def test_a_device_closed_in_low_power_is_awake_at_the_next_open(user, function, device, irq_fd):
     """A device closed in low power does not signal its eventfd and is awake at the next open."""
     device.enter_low_power(wakeup=irq_fd.fd)
     assert falls_asleep(function)
@@ -181,7 +183,7 @@ def test_a_device_closed_asleep_opens_awake(user, function, device, irq_fd):
 
 @claim("F94")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, irq_fd):
+def test_intx_is_delivered_after_low_power(nic, nic_device, nic_registers, irq_fd):
     """INTx is delivered again after low power."""
     nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [irq_fd.fd])
     nic_device.enter_low_power()
@@ -193,9 +195,7 @@ def test_a_device_that_slept_has_its_interrupt(nic, nic_device, nic_registers, i
 
 @claim("F94")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_slept_keeps_the_mask_of_its_interrupt(
-    nic, nic_device, nic_registers, irq_fd
-):
+def test_intx_stays_masked_through_low_power(nic, nic_device, nic_registers, irq_fd):
     """INTx that its user has masked stays masked after low power."""
     nic_device.set_irq_eventfds(VFIO_PCI_INTX_IRQ_INDEX, [irq_fd.fd])
     nic_device.mask_irq(VFIO_PCI_INTX_IRQ_INDEX)

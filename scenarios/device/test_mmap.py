@@ -37,7 +37,7 @@ MTA_PAGE = MTA & ~(PAGE - 1)
 
 
 @claim("F05")
-def test_what_cannot_be_mapped_is_invalid(device):
+def test_mapping_a_region_without_mmap_is_invalid(device):
     """Mapping config space, the ROM, I/O ports or a missing region fails with EINVAL."""
     device.mmap_region(REGISTERS, BAR_BYTES)
     assert outcome(partial(device.mmap_region, CONFIG, PAGE)) == EINVAL
@@ -60,7 +60,7 @@ def test_a_mapping_stays_within_its_bar_and_is_shared(device):
 
 
 @claim("F72")
-def test_a_mapping_is_the_device(user, device, registers):
+def test_a_mapping_and_the_device_file_show_the_same_registers(user, device, registers):
     """Registers have the same values through the device file and through a mapping."""
     page = device.mmap_region(REGISTERS, PAGE, MTA_PAGE)
     user.poke(page + MTA - MTA_PAGE, b"\x11\x22\x33\x44", width=4)
@@ -84,7 +84,7 @@ def test_a_mapping_raises_sigbus_while_memory_decode_is_off(user, device, config
 
 
 @claim("F10")
-def test_a_device_in_d3_is_out_of_reach(user, device, config, hardware, registers):
+def test_the_bars_of_a_device_in_d3_cannot_be_accessed(user, device, config, hardware, registers):
     """Access to a device's BARs fails while its user has put it into D3hot."""
     mapped = device.mmap_region(REGISTERS, BAR_BYTES)
     user.peek(mapped, 4, width=4)
@@ -101,7 +101,7 @@ def test_a_device_in_d3_is_out_of_reach(user, device, config, hardware, register
 
 
 @claim("F18")
-def test_a_device_back_from_d3_has_its_configuration(function, config, hardware):
+def test_a_device_keeps_its_configuration_through_d3(function, config, hardware):
     """A device keeps its config header through D3hot and back."""
     turn_on(config, PCI_COMMAND_MEMORY)
     header = hardware.read(0, 64)
@@ -114,7 +114,7 @@ def test_a_device_back_from_d3_has_its_configuration(function, config, hardware)
 
 
 @claim("F11")
-def test_a_mapping_is_filled_as_it_is_touched(user, device):
+def test_a_mapping_is_populated_as_it_is_touched(user, device):
     """A mapping of a BAR is populated page by page as it is touched."""
     mapped = device.mmap_region(FLASH, BAR_BYTES)
     copy = user.open_path("/run/copy", O_RDWR | O_CREAT)

@@ -114,7 +114,7 @@ def test_more_vectors_than_the_device_has_are_refused(function, device, irq_fd):
 
 
 @claim("F29")
-def test_a_user_triggers_his_own_vectors(device, irq_fd, other_irq_fd):
+def test_a_user_triggers_msix_without_the_hardware(device, irq_fd, other_irq_fd):
     """A user can trigger MSI-X vectors without the hardware; those without eventfd are skipped."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd, NONE, other_irq_fd.fd])
     device.trigger_irqs(MSIX, 0, 3)
@@ -195,7 +195,7 @@ def test_vectors_survive_a_reset_of_the_device(device, registers, irq_fd):
 
 
 @claim("F68")
-def test_msix_is_taken_down_and_set_up_again(function, device, registers, irq_fd):
+def test_msix_is_disabled_and_set_up_again(function, device, registers, irq_fd):
     """MSI-X can be disabled by a count of 0, set up again, and disabled by a close."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd] * 3)
     device.disable_irqs(MSIX)

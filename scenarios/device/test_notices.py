@@ -27,7 +27,7 @@ NONE = -1
 
 @claim("F35")
 @BOTH
-def test_a_notice_is_triggered_by_its_user_if_it_is_set_up(device, irq_fd, index):
+def test_error_and_request_interrupts_are_triggered_after_setup(device, irq_fd, index):
     """The error and request interrupts can be triggered only after they are set up."""
     with refused(EINVAL):
         device.trigger_irqs(index)
@@ -43,7 +43,7 @@ def test_a_notice_is_triggered_by_its_user_if_it_is_set_up(device, irq_fd, index
 
 @claim("F35")
 @BOTH
-def test_a_notice_is_taken_down_by_a_count_of_none_or_by_no_eventfd(device, irq_fd, index):
+def test_error_and_request_interrupts_are_disabled_in_two_ways(device, irq_fd, index):
     """A count of 0 and an eventfd of -1 both disable the error and request interrupts."""
     device.set_irq_eventfds(index, [irq_fd.fd])
     device.disable_irqs(index)
@@ -60,7 +60,7 @@ def test_a_notice_is_taken_down_by_a_count_of_none_or_by_no_eventfd(device, irq_
 
 @claim("F35")
 @BOTH
-def test_a_notice_goes_to_the_last_eventfd_and_bad_ones_are_refused(
+def test_error_and_request_interrupts_use_the_last_valid_eventfd(
     device, irq_fd, other_irq_fd, index
 ):
     """The error and request interrupts use the last valid eventfd and cannot be masked."""
@@ -78,7 +78,7 @@ def test_a_notice_goes_to_the_last_eventfd_and_bad_ones_are_refused(
 
 @claim("F76")
 @BOTH
-def test_a_descriptor_below_none_is_no_eventfd(device, irq_fd, index):
+def test_a_descriptor_below_minus_one_is_no_eventfd(device, irq_fd, index):
     """The error and request interrupts refuse a descriptor below -1."""
     device.set_irq_eventfds(index, [irq_fd.fd])
     with refused(EINVAL):
@@ -88,7 +88,7 @@ def test_a_descriptor_below_none_is_no_eventfd(device, irq_fd, index):
 
 
 @claim("F35")
-def test_error_and_request_are_two(device, irq_fd, other_irq_fd):
+def test_error_and_request_interrupts_are_separate(device, irq_fd, other_irq_fd):
     """The error and request interrupts have separate eventfds."""
     device.set_irq_eventfds(ERROR, [irq_fd.fd])
     device.set_irq_eventfds(REQUEST, [other_irq_fd.fd])
@@ -102,7 +102,9 @@ def test_error_and_request_are_two(device, irq_fd, other_irq_fd):
 
 @claim("F36")
 @pytest.mark.topology("igb-pair")
-def test_unbinding_a_device_in_use_asks_its_user_and_waits(guest, remover, nic, nic_device, irq_fd):
+def test_unbinding_a_device_in_use_notifies_its_user_and_waits(
+    guest, remover, nic, nic_device, irq_fd
+):
     """Unbinding a device in use signals its request eventfd and waits for the close."""
     nic_device.set_irq_eventfds(REQUEST, [irq_fd.fd])
     unbinding = nic.start_unbind(by=remover)
@@ -117,9 +119,7 @@ def test_unbinding_a_device_in_use_asks_its_user_and_waits(guest, remover, nic, 
 
 @claim("F36")
 @pytest.mark.topology("igb-pair")
-def test_a_user_without_a_request_eventfd_is_waited_for_all_the_same(
-    guest, remover, nic, nic_device
-):
+def test_unbinding_waits_for_a_user_without_a_request_eventfd(guest, remover, nic, nic_device):
     """Unbinding a device whose user has no request eventfd logs this once and waits."""
     unbinding = nic.start_unbind(by=remover)
     blocked = f"{nic}: No device request channel registered, blocked until released by user"

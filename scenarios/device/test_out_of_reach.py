@@ -122,14 +122,14 @@ def ask_for_dirty_pages(container, address):
 
 
 @claim("F101")
-def test_a_device_takes_no_argument_that_is_out_of_reach(device):
+def test_a_device_refuses_an_unreadable_argument(device):
     """Device ioctls fail with EFAULT if the argument cannot be read completely."""
     all_refused(EFAULT, unread(device, {**ASKED, **TOLD}))
     none_refused(answered(device, ASKED))
 
 
 @claim("F101")
-def test_a_device_answers_within_reach_only(device):
+def test_a_device_refuses_an_unwritable_answer(device):
     """Device ioctls fail with EFAULT if the answer or its capabilities cannot be written."""
     all_refused(EFAULT, unanswered(device, ASKED))
     all_refused(EFAULT, answered(device, CAPABILITIES))
@@ -137,7 +137,7 @@ def test_a_device_answers_within_reach_only(device):
 
 
 @claim("F101")
-def test_a_device_is_read_and_written_within_reach_only(device):
+def test_a_device_refuses_an_unmapped_buffer(device):
     """Reads and writes of a device with an unmapped buffer fail with EFAULT."""
     before = device.read_config(PCI_COMMAND, 2)
     all_refused(EFAULT, into_nowhere(device, device.region_offset(CONFIG) + PCI_COMMAND))
@@ -146,7 +146,7 @@ def test_a_device_is_read_and_written_within_reach_only(device):
 
 
 @claim("F101")
-def test_a_device_does_not_sleep_for_who_cannot_be_read(device):
+def test_a_low_power_entry_with_an_unreadable_eventfd_fails(device):
     """A low-power entry whose eventfd cannot be read fails and leaves the device awake."""
     all_refused(EFAULT, answered(device, SLEEP))
     device.enter_low_power()
@@ -155,7 +155,7 @@ def test_a_device_does_not_sleep_for_who_cannot_be_read(device):
 
 
 @claim("F101")
-def test_a_group_reads_and_answers_within_reach_only(pf_group):
+def test_a_group_refuses_an_unmapped_struct(pf_group):
     """VFIO_GROUP_GET_STATUS fails with EFAULT if its struct cannot be accessed."""
     all_refused(EFAULT, unread(pf_group, STATUS))
     all_refused(EFAULT, unanswered(pf_group, STATUS))
@@ -163,7 +163,7 @@ def test_a_group_reads_and_answers_within_reach_only(pf_group):
 
 
 @claim("F101")
-def test_a_container_reads_and_answers_within_reach_only(container):
+def test_a_container_refuses_an_unmapped_argument(container):
     """Container ioctls fail with EFAULT if the argument or the answer cannot be accessed."""
     all_refused(EFAULT, unread(container, {**LIMITS, **MAPPINGS}))
     all_refused(EFAULT, unanswered(container, LIMITS))
@@ -172,7 +172,7 @@ def test_a_container_reads_and_answers_within_reach_only(container):
 
 
 @claim("F101")
-def test_an_unmap_that_cannot_be_answered_is_done(container, memory):
+def test_an_unmap_whose_answer_cannot_be_written_is_done(container, memory):
     """An unmap whose size cannot be returned fails with EFAULT but is done."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     with refused(EEXIST):
@@ -182,7 +182,7 @@ def test_an_unmap_that_cannot_be_answered_is_done(container, memory):
 
 
 @claim("F101")
-def test_a_dirty_bitmap_is_written_within_reach_only(container, memory):
+def test_an_unwritable_dirty_bitmap_fails(container, memory):
     """A dirty bitmap fails with EFAULT in read-only memory and EINVAL at a kernel address."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.dirty_pages(START)
@@ -195,7 +195,7 @@ def test_a_dirty_bitmap_is_written_within_reach_only(container, memory):
 
 
 @claim("F101")
-def test_an_unmap_writes_its_dirty_bitmap_within_reach_only(container, memory):
+def test_an_unmap_with_an_unwritable_dirty_bitmap_removes_nothing(container, memory):
     """An unmap whose dirty bitmap cannot be written fails and removes nothing."""
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.dirty_pages(START)

@@ -80,7 +80,7 @@ def test_vga_devices_alone_have_the_vga_region(opened):
 
 
 @claim("F53")
-def test_the_vga_region_is_legacy_memory_and_ports(opened):
+def test_the_vga_region_has_legacy_memory_and_ports(opened):
     """The VGA region gives access to VGA memory and VGA ports, and to nothing between them."""
     vga = opened("vga0")
     assert vga.write_region(VGA, 0xB8000, b"v\x07f\x07") == 4
@@ -97,7 +97,7 @@ def test_the_vga_region_is_legacy_memory_and_ports(opened):
 
 
 @claim("F53")
-def test_vga_can_be_forbidden(guest, user):
+def test_disable_vga_removes_the_vga_region(guest, user):
     """A VGA device has no VGA region if disable_vga is set."""
     guest.unload("vfio-pci")
     guest.load("vfio-pci", "disable_vga=1")
@@ -108,7 +108,7 @@ def test_vga_can_be_forbidden(guest, user):
 
 
 @claim("F16")
-def test_vendor_specific_capabilities_are_the_hardwares(guest, opened):
+def test_vendor_specific_capabilities_reach_the_hardware(guest, opened):
     """Vendor-specific capabilities are read from and written to the hardware."""
     config = shown_config(opened("rng0"))
     hardware = ConfigSpace.of_hardware(guest.function("rng0"))
@@ -136,7 +136,7 @@ def test_device_control_reaches_the_device_and_link_control_does_not(guest, open
 
 
 @claim("F28")
-def test_more_vectors_than_can_be_had_turn_none_on(guest, user, opened):
+def test_a_request_for_more_msi_vectors_than_available_enables_none(guest, user, opened):
     """A request for more MSI vectors than available returns their number and enables none."""
     usb, eventfd = opened("usb0"), user.eventfd()
     flags = shown_config(usb).capability(PCI_CAP_ID_MSI) + PCI_MSI_FLAGS
@@ -162,7 +162,7 @@ def test_msi_shows_as_many_vectors_as_the_hardware_has(user, opened):
 
 
 @claim("F75")
-def test_a_bar_smaller_than_a_page_is_mapped_with_a_page_of_its_own(guest, opened):
+def test_a_bar_smaller_than_a_page_reserves_the_page(guest, opened):
     """A BAR smaller than a page can be mapped, and the rest of its page is reserved."""
     card = opened("sd0")
     info = card.get_region_info(BAR0)
@@ -179,7 +179,7 @@ def test_a_bar_smaller_than_a_page_is_mapped_with_a_page_of_its_own(guest, opene
 
 
 @claim("F75")
-def test_a_bar_of_one_page_is_mapped_as_it_is(guest, opened):
+def test_a_bar_of_one_page_is_mapped_without_a_reservation(guest, opened):
     """A BAR of exactly one page can be mapped without a reservation."""
     vga = opened("vga0")
     info = vga.get_region_info(BAR2)

@@ -61,7 +61,7 @@ def test_closing_a_device_resets_it(user, function, device, registers):
 
 
 @claim("F56")
-def test_closing_a_device_puts_its_configuration_back(function, device, config, hardware):
+def test_closing_a_device_restores_its_configuration(function, device, config, hardware):
     """Closing a device restores its BARs and command register and clears bus mastering."""
     found = hardware.word(PCI_COMMAND)
     addresses = hardware.read(PCI_BASE_ADDRESS_0, 24)
@@ -75,7 +75,7 @@ def test_closing_a_device_puts_its_configuration_back(function, device, config, 
 
 
 @claim("F56")
-def test_the_next_user_starts_afresh(user, function, device, config, irq_fd):
+def test_the_next_user_sees_nothing_of_the_last_one(user, function, device, config, irq_fd):
     """The next user of a device sees no BARs, DisINTx, eventfds or ioeventfds of the last one."""
     config.set_dword(PCI_BASE_ADDRESS_0, 0)
     config.set_byte(PCI_INTERRUPT_LINE, 0x77)
@@ -92,7 +92,7 @@ def test_the_next_user_starts_afresh(user, function, device, config, irq_fd):
 
 
 @claim("F56")
-def test_the_next_users_intx_is_not_masked_by_the_last_ones_disintx(
+def test_disintx_of_the_last_user_does_not_mask_the_next_ones_intx(
     user, function, device, config, irq_fd
 ):
     """INTx of the next user works although the last user had set the INTx disable bit."""
@@ -105,7 +105,7 @@ def test_the_next_users_intx_is_not_masked_by_the_last_ones_disintx(
 
 
 @claim("F56")
-def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, irq_fd):
+def test_a_killed_user_leaves_no_interrupts_enabled(guest, user, function, device, irq_fd):
     """kill -9 of a user removes the interrupt handlers, and the next user can choose anew."""
     device.set_irq_eventfds(MSIX, [irq_fd.fd] * 3)
     user.kill()
@@ -116,7 +116,7 @@ def test_a_user_who_dies_leaves_no_interrupts_on(guest, user, function, device, 
 
 
 @claim("F56")
-def test_a_device_left_asleep_is_awake_for_the_next_user(user, function, device, config):
+def test_a_device_closed_in_d3_is_awake_for_the_next_user(user, function, device, config):
     """A device closed in D3hot is reset and works when it is opened again."""
     IntelNic(device).write(MTA, ONES)
     config.set_word(config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL, D3HOT)
@@ -128,7 +128,7 @@ def test_a_device_left_asleep_is_awake_for_the_next_user(user, function, device,
 
 
 @claim("F56")
-def test_a_device_asleep_is_woken_by_a_reset(device, config, hardware, registers):
+def test_a_reset_returns_a_device_from_d3(device, config, hardware, registers):
     """VFIO_DEVICE_RESET returns a device in D3hot to D0 and keeps its configuration."""
     header = hardware.read(0, 64)
     control = config.capability(PCI_CAP_ID_PM) + PCI_PM_CTRL

@@ -34,7 +34,7 @@ def power_register(config):
 
 @claim("F97")
 @pytest.mark.parametrize("by", ["its user", "the host"])
-def test_a_reset_wakes_a_device_and_keeps_its_configuration(
+def test_a_reset_in_d3_returns_the_device_with_its_configuration(
     function, device, registers, config, hardware, power_register, by
 ):
     """A reset in D3hot, by the user or the host, returns a device to D0 with its configuration."""

@@ -48,7 +48,7 @@ def refuse(device, number, *arguments):
 
 
 @claim("F32")
-def test_ranges_of_interrupts_that_are_not_there_are_invalid(function, device):
+def test_a_range_beyond_the_vectors_is_invalid(function, device):
     """VFIO_DEVICE_SET_IRQS refuses a range beyond the vectors of an index."""
     refuse(device, EINVAL, (5, NONE | TRIGGER, 0, 0))
     refuse(device, EINVAL, (MSIX, NONE | TRIGGER, 10, 0), (MSIX, NONE | TRIGGER, 0, 11))
@@ -71,7 +71,7 @@ def test_flags_name_one_kind_of_data_and_one_action(device, irq_fd):
 
 
 @claim("F32")
-def test_data_must_be_as_long_as_the_count_says(device, irq_fd):
+def test_argsz_must_have_room_for_all_data(device, irq_fd):
     """VFIO_DEVICE_SET_IRQS refuses an argsz without room for the header and all data."""
     with refused(EINVAL):
         device.set_irqs(MSIX, NONE | TRIGGER, 0, 0, argsz=HEADER_BYTES - 1)

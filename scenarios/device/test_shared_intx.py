@@ -41,7 +41,7 @@ def unmaskable(guest):
 
 
 @claim("F73")
-def test_two_devices_share_a_line(twin, device, registers, irq_fd, other_irq_fd):
+def test_two_devices_share_an_interrupt_line(twin, device, registers, irq_fd, other_irq_fd):
     """Two devices on one interrupt line receive only their own interrupts."""
     other = device.group.get_device_fd(str(twin))
     device.set_irq_eventfds(INTX, [irq_fd.fd])
@@ -56,7 +56,7 @@ def test_two_devices_share_a_line(twin, device, registers, irq_fd, other_irq_fd)
 
 
 @claim("F26")
-def test_a_device_without_disintx_shares_no_line(guest, user, function, twin):
+def test_a_device_with_nointxmask_cannot_share_its_line(guest, user, function, twin):
     """A device bound with nointxmask cannot share its interrupt line: EBUSY."""
     guest.root.write_file(NOINTXMASK, "Y")
     twin.bind("vfio-pci")
@@ -74,7 +74,7 @@ def test_a_device_without_disintx_shares_no_line(guest, user, function, twin):
 
 @claim("F74")
 @pytest.mark.usefixtures("unmaskable", "twin")
-def test_intx_without_disintx_signals_once_until_it_is_unmasked(
+def test_intx_with_nointxmask_signals_once_until_it_is_unmasked(
     device, registers, hardware, irq_fd
 ):
     """INTx with nointxmask is masked when it is signalled and works again after an unmask."""
@@ -94,7 +94,7 @@ def test_intx_without_disintx_signals_once_until_it_is_unmasked(
 
 @claim("F74")
 @pytest.mark.usefixtures("unmaskable", "twin")
-def test_intx_without_disintx_is_masked_by_its_user(device, registers, config, irq_fd):
+def test_intx_with_nointxmask_is_masked_by_its_user(device, registers, config, irq_fd):
     """INTx with nointxmask can be masked by VFIO_DEVICE_SET_IRQS and by the disable bit."""
     turn_on(config, PCI_COMMAND_INTX_DISABLE)
     device.set_irq_eventfds(INTX, [irq_fd.fd])

@@ -15,7 +15,7 @@ UNKNOWN = io(155)
 
 
 @claim("F57")
-def test_an_unknown_ioctl_is_no_ioctl(user, device):
+def test_an_unknown_ioctl_is_refused(user, device):
     """An unknown ioctl fails with ENOTTY, and on an empty container with EINVAL."""
     with refused(ENOTTY):
         device.ioctl(UNKNOWN)

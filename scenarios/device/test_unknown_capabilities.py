@@ -23,7 +23,7 @@ def function(guest):
 
 
 @claim("F17")
-def test_unknown_capabilities_are_taken_out_of_the_chain(guest, function, config, hardware):
+def test_unknown_capabilities_are_removed_from_the_chain(guest, function, config, hardware):
     """Unknown capabilities are removed from the chain, and the log says so."""
     assert list(hardware.extended_capabilities()) == [DVSEC, DOE, ERRORS]
     assert list(config.extended_capabilities()) == [ERRORS]
@@ -32,7 +32,7 @@ def test_unknown_capabilities_are_taken_out_of_the_chain(guest, function, config
 
 
 @claim("F61")
-def test_a_capability_behind_neighbours_of_one_kind_is_not_hidden(config, hardware):
+def test_a_capability_behind_adjacent_dvsec_is_not_hidden(config, hardware):
     """DOE behind adjacent DVSEC capabilities is not hidden and can be written."""
     assert list(config.extended_capabilities()) == [DVSEC, DOE, ERRORS]
     assert config.extended_capabilities() == hardware.extended_capabilities()

@@ -56,7 +56,7 @@ def test_a_group_is_attached_to_containers_only(user, group, new_container, has)
 
 
 @claim("E17")
-def test_a_group_knows_its_own_calls_and_reads_their_arguments(group, new_container):
+def test_a_group_refuses_container_ioctls_and_unreadable_arguments(group, new_container):
     """A group refuses an ioctl of containers and an unreadable argument."""
     with refused(ENOTTY):
         group.ioctl(VFIO_SET_IOMMU, 1)
@@ -67,7 +67,7 @@ def test_a_group_knows_its_own_calls_and_reads_their_arguments(group, new_contai
 
 
 @claim("E17")
-def test_a_group_whose_devices_are_gone_attaches_to_nothing(user, nic, group, new_container):
+def test_a_group_whose_device_was_unbound_stays_useless(user, nic, group, new_container):
     """A group descriptor whose device was unbound stays useless after the device is bound again."""
     nic.unbind()
     with refused(ENODEV):
@@ -81,7 +81,7 @@ def test_a_group_whose_devices_are_gone_attaches_to_nothing(user, nic, group, ne
 
 
 @claim("E17")
-def test_a_group_whose_devices_go_leaves_its_container(guest, ready, nic, new_container):
+def test_unbinding_the_last_device_detaches_the_group(guest, ready, nic, new_container):
     """Unbinding the last device of a group detaches the group and ends its ownership."""
     nic.unbind()
     with refused(EINVAL):
@@ -95,7 +95,7 @@ def test_a_group_whose_devices_go_leaves_its_container(guest, ready, nic, new_co
 
 
 @claim("E18")
-def test_a_group_attached_to_nothing_is_not_detached(group, new_container):
+def test_a_group_that_is_not_attached_cannot_be_detached(group, new_container):
     """A group that is not attached cannot be detached."""
     with refused(EINVAL):
         group.unset_container()
@@ -107,7 +107,7 @@ def test_a_group_attached_to_nothing_is_not_detached(group, new_container):
 
 
 @claim("E18")
-def test_a_group_is_not_detached_under_its_open_devices(nic, neighbour, ready):
+def test_a_group_with_an_open_device_cannot_be_detached(nic, neighbour, ready):
     """A group cannot be detached while one of its devices is open."""
     neighbour.bind("vfio-pci")
     first, second = ready.get_device_fd(str(nic)), ready.get_device_fd(str(neighbour))

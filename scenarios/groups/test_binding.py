@@ -17,7 +17,7 @@ pytestmark = pytest.mark.topology("bridge")
 
 @claim("E14")
 @pytest.mark.parametrize("role", ["port0", "bridge0"])
-def test_vfio_pci_takes_no_bridge(guest, nic, role):
+def test_vfio_pci_refuses_bridges(guest, nic, role):
     """vfio-pci refuses root ports and bridges and binds to the devices below them."""
     bridge = guest.function(role)
     with refused(EINVAL):
@@ -27,7 +27,7 @@ def test_vfio_pci_takes_no_bridge(guest, nic, role):
 
 
 @claim("E14")
-def test_a_port_that_vfio_pci_refused_goes_back_to_its_driver(guest, user, nic):
+def test_a_port_that_vfio_pci_refused_binds_to_pcieport_again(guest, user, nic):
     """A port that vfio-pci refused can be bound to pcieport again."""
     port = guest.function("port0")
     with refused(EINVAL):
@@ -38,7 +38,7 @@ def test_a_port_that_vfio_pci_refused_goes_back_to_its_driver(guest, user, nic):
 
 
 @claim("E20")
-def test_a_refused_bind_is_in_the_log(guest, nic, has):
+def test_a_refused_bind_is_logged(guest, nic, has):
     """The log names the device, the driver and the error of a refused bind."""
     port = guest.function("port0")
     with refused(EINVAL):

@@ -59,7 +59,7 @@ def calls(user, cdev):
 
 
 @claim("E25")
-def test_nothing_is_bound_beside_a_device_of_the_host(hosted, cdev, iommufd):
+def test_a_bind_fails_while_a_host_driver_uses_the_group(hosted, cdev, iommufd):
     """A device cannot be bound while a host driver uses another device of its group."""
     with refused(EPERM):
         cdev.bind_iommufd(iommufd)
@@ -68,7 +68,7 @@ def test_nothing_is_bound_beside_a_device_of_the_host(hosted, cdev, iommufd):
 
 
 @claim("E25")
-def test_nothing_is_bound_beside_a_device_of_another_iommufd(
+def test_a_bind_fails_while_another_iommufd_uses_the_group(
     user, second_user, neighbour, cdev, iommufd
 ):
     """A device cannot be bound while another iommufd has a device of its group."""
@@ -96,7 +96,7 @@ def test_neighbours_bind_to_one_iommufd(guest, user, nic, neighbour, cdev, iommu
 
 
 @claim("E25", "E26")
-def test_a_closed_device_has_let_its_iommufd_go(guest, hosted, cdev, iommufd):
+def test_a_closed_device_does_not_keep_its_iommufd_open(guest, hosted, cdev, iommufd):
     """A failed bind and a closed device do not keep the iommufd open."""
     before = holders(guest, "iommufd")
     with refused(EPERM):
@@ -110,7 +110,7 @@ def test_a_closed_device_has_let_its_iommufd_go(guest, hosted, cdev, iommufd):
 
 
 @claim("E27")
-def test_a_bound_device_shuts_its_group(user, nic, neighbour, cdev, iommufd):
+def test_a_group_does_not_open_while_a_cdev_is_bound(user, nic, neighbour, cdev, iommufd):
     """A group does not open until the last of its bound character devices is closed."""
     neighbour.bind("vfio-pci")
     other = Cdev(user, neighbour.cdev)
@@ -126,7 +126,7 @@ def test_a_bound_device_shuts_its_group(user, nic, neighbour, cdev, iommufd):
 
 
 @claim("E27")
-def test_an_open_group_shuts_its_devices(group, cdev, iommufd):
+def test_a_cdev_cannot_be_bound_while_its_group_is_open(group, cdev, iommufd):
     """A character device opens while its group is open but cannot be bound."""
     with refused(EBUSY):
         cdev.bind_iommufd(iommufd)
@@ -137,7 +137,7 @@ def test_an_open_group_shuts_its_devices(group, cdev, iommufd):
 
 
 @claim("E27")
-def test_an_unbound_cdev_is_in_no_groups_way(user, nic, cdev, iommufd):
+def test_a_group_opens_beside_an_unbound_cdev(user, nic, cdev, iommufd):
     """A group opens while a character device is open and unbound, even after a failed bind."""
     with refused(EBADF):
         cdev.bind_iommufd(NO_FD)
@@ -165,7 +165,7 @@ def test_a_cdev_opens_many_times_and_binds_once(user, second_user, nic, cdev, io
 
 
 @claim("E29")
-def test_a_cdev_does_nothing_before_its_bind(cdev, iommufd, calls):
+def test_an_unbound_cdev_refuses_every_call_but_the_bind(cdev, iommufd, calls):
     """An unbound character device refuses every call but the bind, unknown ioctls included."""
     assert {name: outcome(call) for name, call in calls.items()} == dict.fromkeys(calls, EINVAL)
     cdev.bind_iommufd(iommufd)

@@ -51,7 +51,7 @@ def test_a_type_is_set_once(new_container):
 
 
 @claim("E19")
-def test_a_type_is_forgotten_with_the_last_group(guest, ready, new_container, nic):
+def test_a_container_loses_its_type_with_its_last_group(guest, ready, new_container, nic):
     """A container loses its type and its IOMMU driver with its last group."""
     assert holders(guest, TYPE1) == 1
     ready.unset_container()
@@ -66,7 +66,7 @@ def test_a_type_is_forgotten_with_the_last_group(guest, ready, new_container, ni
 
 
 @claim("E19")
-def test_a_container_lives_on_in_its_group(guest, ready, new_container, nic):
+def test_a_closed_container_stays_alive_in_its_group(guest, ready, new_container, nic):
     """A container stays alive in its group after its own descriptor is closed."""
     new_container.close()
     assert ready.get_device_fd(str(nic)).get_info().num_regions > 0
@@ -76,7 +76,7 @@ def test_a_container_lives_on_in_its_group(guest, ready, new_container, nic):
 
 
 @claim("E19")
-def test_what_is_no_type_is_not_set(guest, owned, new_container):
+def test_a_container_refuses_unknown_types(guest, owned, new_container):
     """A container refuses unknown types, unsuitable types and extensions that are not types."""
     assert owned.container is new_container
     with refused(ENODEV):
@@ -91,7 +91,7 @@ def test_what_is_no_type_is_not_set(guest, owned, new_container):
 
 
 @claim("E19")
-def test_a_container_is_for_everybody_and_worth_nothing_without_a_group(guest):
+def test_any_user_can_open_a_container_but_needs_a_group(guest):
     """Any user can open and query a container but needs a group for everything else."""
     unprivileged_user = guest.user("unprivileged_user", uid=1000, drop=EVERY_CAPABILITY)
     container = Container(unprivileged_user)
@@ -117,7 +117,7 @@ def test_without_the_type1_module_a_container_offers_no_type(guest, owned, new_c
 
 
 @claim("E21")
-def test_what_a_container_offers_is_its_modules_to_say(guest, ready, new_container, user):
+def test_a_container_offers_the_extensions_of_its_module(guest, ready, new_container, user):
     """A container with and without a type offers the extensions of the type1 module."""
     other = Container(user)
     extensions = (VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, VFIO_NOIOMMU_IOMMU, NO_TYPE)
@@ -134,7 +134,7 @@ def test_what_a_container_offers_is_its_modules_to_say(guest, ready, new_contain
 @claim("E21")
 @pytest.mark.needs("VFIO_NOIOMMU")
 @pytest.mark.usefixtures("owned")
-def test_a_container_offers_its_groups_what_they_may_have(guest, user, new_container):
+def test_a_container_with_an_iommu_group_offers_no_noiommu_type(guest, user, new_container):
     """A container with a group that has an IOMMU does not offer the no-IOMMU type."""
     guest.root.write_file(NOIOMMU_SWITCH, "Y")
     assert Container(user).check_extension(VFIO_NOIOMMU_IOMMU) == 1

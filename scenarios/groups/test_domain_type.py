@@ -15,7 +15,7 @@ pytestmark = pytest.mark.topology("multifunction")
 
 
 @claim("E34")
-def test_the_domain_type_of_a_group_in_the_hosts_use_stays(guest, hosted):
+def test_the_domain_type_stays_while_a_host_driver_uses_the_group(guest, hosted):
     """The domain type of a group cannot be changed while a host driver uses a device in it."""
     with refused(EPERM):
         set_domain_type(hosted, "identity")
@@ -28,7 +28,7 @@ def test_the_domain_type_of_a_group_in_the_hosts_use_stays(guest, hosted):
 
 
 @claim("E34")
-def test_the_domain_type_of_an_owned_group_stays(nic, owned):
+def test_the_domain_type_stays_while_a_user_owns_the_group(nic, owned):
     """The domain type of a group cannot be changed while a user owns the group."""
     with refused(EPERM):
         set_domain_type(nic, "identity")

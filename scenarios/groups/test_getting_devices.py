@@ -35,7 +35,7 @@ def test_a_device_opens_once_its_container_has_a_type(guest, nic, group, new_con
 
 
 @claim("E22")
-def test_a_device_that_found_no_descriptor_is_not_held(user, nic, ready):
+def test_an_open_without_a_free_descriptor_holds_no_device(user, nic, ready):
     """An open that fails because the user has no free descriptor does not keep the device open."""
     limit_descriptors(user, ready.container.fd + 1)
     with refused(EMFILE):
@@ -46,7 +46,7 @@ def test_a_device_that_found_no_descriptor_is_not_held(user, nic, ready):
 
 
 @claim("E23")
-def test_a_name_that_is_no_device_of_the_group_is_refused(guest, nic, neighbour, ready):
+def test_a_name_of_no_device_of_the_group_is_refused(guest, nic, neighbour, ready):
     """A name that is not a vfio device of the group fails with ENODEV."""
     foreign = guest.function("nic2")
     foreign.bind("vfio-pci")

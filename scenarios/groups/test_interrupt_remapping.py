@@ -20,7 +20,7 @@ IOMMUFD_SAYS = "MSI interrupts are not secure, they cannot be isolated by the pl
 
 
 @claim("E32")
-def test_type1_wants_interrupts_remapped(guest, user, pf, new_container):
+def test_type1_requires_interrupt_remapping(guest, user, pf, new_container):
     """type1 refuses a device without interrupt remapping unless allow_unsafe_interrupts is set."""
     allow_unsafe_interrupts(guest, "vfio_iommu_type1", allowed=False)
     group = user.open_group(pf)
@@ -35,7 +35,7 @@ def test_type1_wants_interrupts_remapped(guest, user, pf, new_container):
 
 
 @claim("E32")
-def test_a_group_that_a_typed_container_did_not_take_is_free(guest, user, pf, vf, new_container):
+def test_a_group_refused_by_a_container_is_not_owned(guest, user, pf, vf, new_container):
     """A group that a container with a type refused is neither attached nor owned."""
     first, second = user.open_group(pf), user.open_group(vf)
     first.set_container(new_container)
@@ -49,7 +49,7 @@ def test_a_group_that_a_typed_container_did_not_take_is_free(guest, user, pf, vf
 
 
 @claim("E25", "E32")
-def test_an_iommufd_wants_interrupts_remapped(guest, user, pf):
+def test_iommufd_requires_interrupt_remapping(guest, user, pf):
     """iommufd refuses a device without interrupt remapping unless it is allowed, then warns."""
     cdev, iommufd = Cdev(user, pf.cdev), Iommufd(user)
     allow_unsafe_interrupts(guest, "iommufd", allowed=False)

@@ -25,7 +25,7 @@ def iommufd(user):
 
 
 @claim("E24")
-def test_a_group_called_viable_may_refuse_its_device(hosted, group, iommufd, nic):
+def test_a_viable_group_on_an_iommufd_may_refuse_its_device(hosted, group, iommufd, nic):
     """A group attached to an iommufd is reported as viable even if its device does not open."""
     assert group.get_status().flags == 0
     group.set_container(iommufd)
@@ -64,7 +64,9 @@ def test_a_detached_group_with_an_open_device_is_not_viable(group, iommufd, nic)
 
 
 @claim("E17", "E18", "E24")
-def test_an_iommufd_is_attached_to_and_left_like_a_container(guest, group, iommufd, new_container):
+def test_a_group_attaches_to_and_leaves_an_iommufd_as_container(
+    guest, group, iommufd, new_container
+):
     """A group attaches to an iommufd once, and leaves by a detach or a close."""
     before = holders(guest, "iommufd")
     group.set_container(iommufd)

@@ -44,7 +44,7 @@ def test_all_devices_of_a_group_go_to_one_user(user, second_user, nic, neighbour
 
 
 @claim("E15")
-def test_a_duplicate_is_no_other_opener(second_user, nic, group):
+def test_a_group_stays_open_until_its_last_duplicate_is_closed(second_user, nic, group):
     """A group stays open until the last duplicate of its descriptor is closed."""
     duplicate = group.dup()
     group.close()
@@ -56,7 +56,7 @@ def test_a_duplicate_is_no_other_opener(second_user, nic, group):
 
 @claim("E15")
 @pytest.mark.usefixtures("group")
-def test_a_killed_opener_leaves_the_group_free(user, second_user, nic):
+def test_a_group_opens_again_after_its_user_is_killed(user, second_user, nic):
     """A group can be opened again after kill -9 of its user."""
     with refused(EBUSY):
         second_user.open_group(nic)
@@ -65,7 +65,7 @@ def test_a_killed_opener_leaves_the_group_free(user, second_user, nic):
 
 
 @claim("E15")
-def test_a_group_is_given_to_a_user_with_its_node(guest, nic):
+def test_an_unprivileged_owner_of_the_node_opens_the_device(guest, nic):
     """An unprivileged user who owns the group's node can open its device."""
     unprivileged_user = guest.user("unprivileged_user", uid=UID, drop=EVERY_CAPABILITY)
     with refused(EACCES):

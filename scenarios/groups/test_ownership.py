@@ -30,7 +30,7 @@ def test_no_host_driver_binds_in_an_owned_group(guest, owned, neighbour):
 
 
 @claim("E10")
-def test_a_probe_of_the_bus_is_refused_with_another_number(guest, owned, neighbour):
+def test_drivers_probe_in_an_owned_group_fails_with_einval(guest, owned, neighbour):
     """A write to drivers_probe for a device of an owned group fails with EINVAL."""
     guest.load(HOST_DRIVER)
     with refused(EINVAL):
@@ -42,7 +42,7 @@ def test_a_probe_of_the_bus_is_refused_with_another_number(guest, owned, neighbo
 
 
 @claim("E11")
-def test_drivers_that_leave_dma_to_others_bind_in_an_owned_group(guest, ready, neighbour):
+def test_pci_stub_and_vfio_pci_bind_in_an_owned_group(guest, ready, neighbour):
     """pci-stub and vfio-pci can bind to a device of an owned group."""
     give(guest, neighbour, "pci-stub")
     assert neighbour.driver == "pci-stub"
@@ -52,7 +52,7 @@ def test_drivers_that_leave_dma_to_others_bind_in_an_owned_group(guest, ready, n
 
 @claim("E11")
 @pytest.mark.topology("switch")
-def test_a_port_goes_back_to_pcieport_in_an_owned_group(guest, ready, nic):
+def test_pcieport_can_be_rebound_in_an_owned_group(guest, ready, nic):
     """pcieport can be unbound and bound again in an owned group while a device is open."""
     device = ready.get_device_fd(str(nic))
     port = guest.function("down1")

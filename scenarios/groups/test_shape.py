@@ -30,14 +30,14 @@ ACS = PCI_ACS_SV | REDIRECT | PCI_ACS_UF  # what the kernel sets if there is an 
     ],
     indirect=["topology"],
 )
-def test_what_cannot_be_told_apart_shares_a_group(guest, shared):
+def test_devices_that_cannot_be_isolated_share_a_group(guest, shared):
     """Functions of one device, and devices behind a PCI bridge, share a group, and no others."""
     assert sharing(guest) == shared
 
 
 @claim("E30")
 @pytest.mark.topology("switch")
-def test_vfs_below_a_port_without_acs_join_it(guest, vfs):
+def test_vfs_below_a_port_without_acs_share_its_group(guest, vfs):
     """PF, VFs and a port without ACS above them share a group."""
     assert sharing(guest) == [{"down0", "pf0"}, {"down1", "nic0"}]
     assert {vf.group for vf in vfs} == {guest.function("down0").group}
@@ -45,7 +45,7 @@ def test_vfs_below_a_port_without_acs_join_it(guest, vfs):
 
 @claim("E30")
 @pytest.mark.topology("igb-pair")
-def test_vfs_and_functions_below_ports_with_acs_are_on_their_own(guest, pf, vfs):
+def test_each_function_below_a_port_with_acs_has_its_own_group(guest, pf, vfs):
     """Each VF and each function below a port with ACS has its own group."""
     assert sharing(guest) == []
     groups = [pf.group, *(vf.group for vf in vfs)]
@@ -57,7 +57,7 @@ def test_vfs_and_functions_below_ports_with_acs_are_on_their_own(guest, pf, vfs)
 
 @claim("E31")
 @pytest.mark.topology("acs")
-def test_a_port_told_to_redirect_nothing_joins_what_is_below_it(guest):
+def test_disable_acs_redir_merges_a_port_with_the_device_below_it(guest):
     """disable_acs_redir puts the named port and the device below it into one group."""
     assert {"port0", "nic0"} in sharing(guest)
     assert AcsControl(guest.function("port0")).value & REDIRECT == 0
@@ -67,7 +67,7 @@ def test_a_port_told_to_redirect_nothing_joins_what_is_below_it(guest):
 
 @claim("E36")
 @pytest.mark.topology("acs")
-def test_ports_have_the_acs_that_they_are_told_to_have(guest):
+def test_config_acs_removes_acs_but_cannot_add_it(guest):
     """config_acs removes ACS from a port that has it and cannot add it to a port without."""
     assert sharing(guest) == [{"port0", "nic0"}, {"port1", "nic1"}, {"port2", "nic2"}]
     assert AcsControl(guest.function("port1")).value == 0
@@ -77,7 +77,7 @@ def test_ports_have_the_acs_that_they_are_told_to_have(guest):
 
 @claim("E38")
 @pytest.mark.topology("acs")
-def test_a_port_told_of_some_acs_keeps_of_the_rest_what_the_firmware_set(guest):
+def test_disable_acs_redir_leaves_other_acs_bits_to_the_firmware(guest):
     """A port named by disable_acs_redir does not get the kernel's setting of other ACS bits."""
     assert AcsControl(guest.function("port0")).value == 0
     assert AcsControl(guest.function("port3")).value == ACS
@@ -85,7 +85,7 @@ def test_a_port_told_of_some_acs_keeps_of_the_rest_what_the_firmware_set(guest):
 
 @claim("E37")
 @pytest.mark.topology("acs")
-def test_nobody_assumes_acs(guest):
+def test_the_kernel_does_not_assume_acs(guest):
     """The kernel does not know pcie_acs_override, and ports without ACS share a group."""
     assert "pcie_acs_override=downstream,multifunction" in guest.root.read_file("/proc/cmdline")
     assert {"port2", "nic2"} in sharing(guest)

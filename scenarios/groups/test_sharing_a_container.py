@@ -61,7 +61,7 @@ def test_groups_in_one_container_share_its_mappings(devices, new_container):
 
 
 @claim("E33")
-def test_a_group_leaves_the_others_their_mappings(user, devices, groups, new_container):
+def test_mappings_stay_when_one_of_the_groups_leaves(user, devices, groups, new_container):
     """Mappings of a container stay when one of its groups leaves."""
     first, second = devices
     user.munmap(first.registers, BAR_BYTES)
@@ -73,7 +73,7 @@ def test_a_group_leaves_the_others_their_mappings(user, devices, groups, new_con
 
 
 @claim("E19", "E33")
-def test_the_last_group_takes_type_and_mappings_along(guest, user, groups, new_container):
+def test_type_and_mappings_go_with_the_last_group(guest, user, groups, new_container):
     """A container loses its type and its mappings when the last group leaves."""
     address = user.allocate(PAGE_BYTES)
     new_container.map_dma(address, SOURCE, PAGE_BYTES)

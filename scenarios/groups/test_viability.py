@@ -39,7 +39,7 @@ def test_a_group_of_one_idle_device_is_viable(group, new_container):
 
 @claim("E01")
 @pytest.mark.topology("igb-pair")
-def test_a_status_is_given_to_those_who_have_room_for_it(group):
+def test_get_status_refuses_a_short_or_unmapped_struct(group):
     """VFIO_GROUP_GET_STATUS refuses a short struct and an unmapped address."""
     with refused(EINVAL):
         group.get_status(argsz=7)
@@ -89,7 +89,7 @@ def test_a_neighbour_on_vfio_pci_opens_through_the_same_group(neighbour, nic, re
 
 @claim("E04")
 @TWO_FUNCTIONS
-def test_a_group_is_there_while_one_of_its_devices_is(user, neighbour, nic):
+def test_a_group_exists_until_its_last_device_is_unbound(user, neighbour, nic):
     """A group's node stays until the last device of the group is unbound from vfio-pci."""
     neighbour.bind("vfio-pci")
     nic.unbind()
@@ -100,7 +100,7 @@ def test_a_group_is_there_while_one_of_its_devices_is(user, neighbour, nic):
 
 @claim("E05")
 @TWO_FUNCTIONS
-def test_a_neighbour_on_pci_stub_leaves_the_group_viable_and_stays_shut(
+def test_a_neighbour_on_pci_stub_leaves_the_group_viable(
     guest, neighbour, nic, group, new_container
 ):
     """A device on pci-stub leaves its group viable and does not open."""
@@ -115,7 +115,7 @@ def test_a_neighbour_on_pci_stub_leaves_the_group_viable_and_stays_shut(
 
 @claim("E06")
 @PORT_AND_NIC
-def test_a_port_stays_on_pcieport_under_its_users_device(guest, nic, group, new_container):
+def test_a_port_on_pcieport_leaves_the_group_viable(guest, nic, group, new_container):
     """A port on pcieport leaves its group viable and stays on pcieport."""
     port = guest.function("down1")
     assert (port.group, port.driver) == (nic.group, "pcieport")
@@ -144,7 +144,7 @@ def test_a_neighbour_on_an_unmarked_driver_makes_the_group_unviable(
 
 @claim("E08")
 @PORT_AND_NIC
-def test_a_driver_is_judged_and_neither_its_name_nor_its_device(guest, group):
+def test_the_driver_of_a_port_decides_whether_its_group_is_viable(guest, group):
     """A port's driver decides whether its group is viable, and not that it is a port."""
     port = guest.function("down1")
     give(guest, port, "pci-pf-stub")

@@ -64,7 +64,7 @@ def test_two_devices_on_one_iommufd_are_owned_and_reset_together(
 
 
 @claim("C11", "C24")
-def test_info_with_too_little_room_says_nothing_of_owners(bound):
+def test_a_short_hot_reset_info_on_a_cdev_sets_no_flags(bound):
     """On the cdev path, a short info buffer fails with ENOSPC: the count is set, flags are not."""
     argsz = hot_reset_info_bytes(2) - 1
     with refused(ENOSPC) as short:
@@ -74,7 +74,7 @@ def test_info_with_too_little_room_says_nothing_of_owners(bound):
 
 
 @claim("C25", "C42")
-def test_a_device_that_nobody_bound_is_owned_by_who_has_its_group(user, nic, sibling, bound):
+def test_an_unbound_device_of_an_owned_group_is_owned(user, nic, sibling, bound):
     """An unbound device of an owned group has devid 0 and is reset, even if its node is open."""
     earlier = Cdev(user, sibling.cdev)
     info = bound.hot_reset_info()
@@ -86,7 +86,7 @@ def test_a_device_that_nobody_bound_is_owned_by_who_has_its_group(user, nic, sib
 
 
 @claim("C25", "C42")
-def test_a_device_is_owned_again_when_its_bind_is_closed(nic, sibling, bound, bound_sibling):
+def test_a_device_stays_owned_after_its_bind_is_closed(nic, sibling, bound, bound_sibling):
     """A device whose bind is closed stays owned by the user of the group's other device."""
     bound.close()
     info = bound_sibling.hot_reset_info()
@@ -98,7 +98,9 @@ def test_a_device_is_owned_again_when_its_bind_is_closed(nic, sibling, bound, bo
 
 @claim("C20", "C26", "C42")
 @pytest.mark.parametrize("driver", [None, "pci-stub"])
-def test_a_device_outside_vfio_takes_the_reset_away(guest, nic, neighbour, bound, driver):
+def test_a_device_outside_vfio_prevents_the_hot_reset_on_a_cdev(
+    guest, nic, neighbour, bound, driver
+):
     """A device outside vfio has devid -1 and prevents the reset until vfio-pci binds to it."""
     if driver:
         give(guest, neighbour, driver)
@@ -116,7 +118,7 @@ def test_a_device_outside_vfio_takes_the_reset_away(guest, nic, neighbour, bound
 
 @claim("C28")
 @pytest.mark.usefixtures("sibling")
-def test_execute_by_cdev_takes_no_array(bound, foreign_group):
+def test_a_hot_reset_on_a_cdev_refuses_an_array(bound, foreign_group):
     """On the cdev path, a hot reset refuses a non-empty array, flags and a short struct."""
     strangers = (foreign_group, bound, bound.iommufd, -1)
     assert {outcome(lambda one=one: bound.hot_reset([one])) for one in strangers} == {EINVAL}
@@ -129,7 +131,7 @@ def test_execute_by_cdev_takes_no_array(bound, foreign_group):
 
 @claim("C28")
 @pytest.mark.usefixtures("sibling")
-def test_execute_by_group_takes_no_empty_array(held):
+def test_a_hot_reset_on_a_group_refuses_an_empty_array(held):
     """On the group path, a hot reset refuses an empty array."""
     with refused(EINVAL):
         held.hot_reset()
@@ -140,7 +142,7 @@ def test_execute_by_group_takes_no_empty_array(held):
 
 @claim("C28")
 @pytest.mark.usefixtures("sibling")
-def test_execute_by_group_takes_no_empty_array_where_an_iommufd_is_the_container(user, nic):
+def test_a_hot_reset_on_a_group_with_iommufd_refuses_an_empty_array(user, nic):
     """A hot reset through a group refuses an empty array, even with an iommufd as container."""
     group = user.open_group(nic)
     group.set_container(Iommufd(user))
@@ -153,7 +155,7 @@ def test_execute_by_group_takes_no_empty_array_where_an_iommufd_is_the_container
 
 
 @claim("C29")
-def test_a_group_is_not_opened_while_one_of_it_is_bound(user, sibling, bound):
+def test_a_group_does_not_open_while_its_device_is_bound(user, sibling, bound):
     """A group does not open while one of its devices is bound on the cdev path."""
     with refused(EBUSY):
         user.open_group(sibling)
@@ -163,7 +165,7 @@ def test_a_group_is_not_opened_while_one_of_it_is_bound(user, sibling, bound):
 
 @claim("C29")
 @pytest.mark.usefixtures("held")
-def test_a_function_is_not_bound_while_its_group_is_open(user, sibling, held):
+def test_a_device_cannot_be_bound_while_its_group_is_open(user, sibling, held):
     """A device cannot be bound on the cdev path while its group is open."""
     with refused(EBUSY):
         user.open(sibling, access="cdev")
@@ -172,7 +174,7 @@ def test_a_function_is_not_bound_while_its_group_is_open(user, sibling, held):
 
 
 @claim("C30")
-def test_no_ioctl_of_a_cdev_tells_its_group_or_address(bound):
+def test_no_ioctl_of_a_cdev_returns_its_group_or_address(bound):
     """No ioctl of a cdev but the documented ones exists, and GET_INFO has no capabilities."""
     assert bound.get_info().flags == VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI
     assert bound.capabilities() == ()

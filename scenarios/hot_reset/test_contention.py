@@ -34,7 +34,7 @@ def mapped(held, held_sibling):
 
 
 @claim("C22")
-def test_execute_gives_up_where_a_device_is_being_reset(marked_pf, resets_under_way):
+def test_a_hot_reset_fails_during_another_reset(marked_pf, resets_under_way):
     """A hot reset fails with EBUSY while another reset of the device runs."""
     with refused(EBUSY):
         marked_pf.hot_reset([marked_pf.group])
@@ -45,7 +45,7 @@ def test_execute_gives_up_where_a_device_is_being_reset(marked_pf, resets_under_
 
 @claim("C22")
 @pytest.mark.parametrize("topology", ["igb", "igb-bus"], indirect=True)
-def test_execute_gives_up_where_a_device_is_being_unbound(pf_user, pf, marked_pf, remover):
+def test_a_hot_reset_fails_during_an_unbind(pf_user, pf, marked_pf, remover):
     """A hot reset fails with EAGAIN while the device is being unbound, and resets nothing."""
     request = request_channel(pf_user, marked_pf)
     unbinding = pf.start_unbind(by=remover)
@@ -61,7 +61,7 @@ def test_execute_gives_up_where_a_device_is_being_unbound(pf_user, pf, marked_pf
 @claim("C23")
 @pytest.mark.topology("multifunction")
 @pytest.mark.parametrize("which", [0, 1], ids=["asked", "sibling"])
-def test_what_is_written_to_a_bar_during_a_reset_waits_for_its_end(
+def test_a_write_to_a_mapped_bar_waits_for_the_end_of_a_hot_reset(
     guest, user, held, held_sibling, mapped, which
 ):
     """A write to a mapped BAR during a hot reset waits until the reset is done."""

@@ -37,7 +37,7 @@ def beside(device, one, first):
 
 
 @claim("C21")
-def test_the_one_group_resets_both_functions(held, held_sibling):
+def test_one_group_resets_both_functions(held, held_sibling):
     """A user who has the group can reset both of its functions, from either of them."""
     command = held.read_config(COMMAND, 2)
     held.hot_reset([held.group])
@@ -50,7 +50,7 @@ def test_the_one_group_resets_both_functions(held, held_sibling):
 
 
 @claim("C21")
-def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_sibling):
+def test_a_hot_reset_includes_functions_that_are_not_open(sibling, held, held_sibling):
     """A hot reset wakes and resets a function that is not open, which is then suspended again."""
     held_sibling.close()
     sibling.await_value(*ASLEEP)
@@ -61,7 +61,7 @@ def test_a_function_that_nobody_has_open_is_reset_too(sibling, held, held_siblin
 
 
 @claim("C21")
-def test_the_mark_outlives_a_close(sibling, held, held_sibling):
+def test_the_canary_survives_a_close(sibling, held, held_sibling):
     """A close alone does not reset the function, so a wiped mark comes from the hot reset."""
     held_sibling.close()
     sibling.await_value(*ASLEEP)
@@ -70,7 +70,7 @@ def test_the_mark_outlives_a_close(sibling, held, held_sibling):
 
 
 @claim("C01", "C20")
-def test_a_sibling_outside_vfio_is_listed_and_prevents_the_reset(guest, nic, neighbour, held):
+def test_a_sibling_outside_vfio_prevents_the_hot_reset(guest, nic, neighbour, held):
     """A function outside vfio-pci is listed in hot-reset info and prevents the hot reset."""
     assert neighbour.driver is None
     with refused(EINVAL):
@@ -86,7 +86,7 @@ def test_a_sibling_outside_vfio_is_listed_and_prevents_the_reset(guest, nic, nei
 
 
 @claim("C16")
-def test_execute_wants_the_group_of_what_it_hits(held, held_sibling, foreign_group):
+def test_a_hot_reset_requires_the_group_of_the_device(held, held_sibling, foreign_group):
     """A hot reset with the group of another device only is refused."""
     with refused(EINVAL):
         held.hot_reset([foreign_group])
@@ -96,7 +96,7 @@ def test_execute_wants_the_group_of_what_it_hits(held, held_sibling, foreign_gro
 
 
 @claim("C17")
-def test_execute_takes_a_group_twice_but_no_more_than_it_hits(held, held_sibling):
+def test_a_hot_reset_accepts_a_group_twice_but_not_three_times(held, held_sibling):
     """A hot reset of two functions accepts the same group twice but not three times."""
     with refused(EINVAL):
         held.hot_reset([held.group] * 3)
@@ -106,7 +106,7 @@ def test_execute_takes_a_group_twice_but_no_more_than_it_hits(held, held_sibling
 
 
 @claim("C18")
-def test_execute_takes_groups_it_does_not_hit(held, held_sibling, foreign_group):
+def test_a_hot_reset_accepts_one_additional_group(held, held_sibling, foreign_group):
     """A hot reset of two functions accepts an additional group, in any order, but not two."""
     held.hot_reset([foreign_group, held.group])
     assert canaries(held, held_sibling) == [WIPED, WIPED]
@@ -120,7 +120,7 @@ def test_execute_takes_groups_it_does_not_hit(held, held_sibling, foreign_group)
 
 @claim("C15")
 @pytest.mark.parametrize("first", [True, False], ids=["before the group", "behind the group"])
-def test_execute_takes_nothing_but_groups(user, held, held_sibling, unaffected, first):
+def test_a_hot_reset_accepts_only_groups(user, held, held_sibling, unaffected, first):
     """A hot reset refuses descriptors of devices, even beside the required group."""
     null = user.open_path("/dev/null")
     strangers = [held, user.open(unaffected), held.container, null]
@@ -134,7 +134,7 @@ def test_execute_takes_nothing_but_groups(user, held, held_sibling, unaffected, 
 
 
 @claim("C15")
-def test_malformed_executes_are_refused(user, held, held_sibling):
+def test_malformed_hot_resets_are_refused(user, held, held_sibling):
     """A hot reset refuses short structs, flags, no groups, and arrays or structs out of reach."""
     group = [held.group]
     assert outcome(lambda: held.hot_reset(group, argsz=HEADER - 1)) == EINVAL
@@ -151,7 +151,7 @@ def test_malformed_executes_are_refused(user, held, held_sibling):
 
 @claim("C15")
 @pytest.mark.usefixtures("sibling")
-def test_no_execute_keeps_a_group_open(user, unaffected, held, foreign_group):
+def test_a_hot_reset_releases_its_groups(user, unaffected, held, foreign_group):
     """A hot reset releases the groups that it was given, whether it succeeds or not."""
     held.hot_reset([held.group, foreign_group])
     assert outcome(lambda: held.hot_reset([foreign_group])) == EINVAL
@@ -164,7 +164,7 @@ def test_no_execute_keeps_a_group_open(user, unaffected, held, foreign_group):
 
 
 @claim("C15")
-def test_execute_reads_as_many_groups_as_count_says(held, held_sibling):
+def test_a_hot_reset_reads_as_many_groups_as_count_says(held, held_sibling):
     """A hot reset reads as many groups as count says, even if argsz has no room for them."""
     held.hot_reset([held.group, NO_FD], count=1)
     assert canaries(held, held_sibling) == [WIPED, WIPED]

@@ -34,7 +34,7 @@ switch = pytest.mark.topology("switch")
 
 @claim("C33")
 @nic_and_bridge
-def test_a_device_reset_resets_that_function(held, held_sibling):
+def test_a_device_reset_resets_one_function(held, held_sibling):
     """VFIO_DEVICE_RESET resets one function and none of the others."""
     held_sibling.reset()
     assert canaries(held, held_sibling) == [CANARY, WIPED]
@@ -45,7 +45,7 @@ def test_a_device_reset_resets_that_function(held, held_sibling):
 
 @claim("C33")
 @bridge
-def test_a_function_without_a_method_has_no_reset_of_its_own(held, held_sibling):
+def test_a_function_without_a_reset_method_refuses_a_device_reset(held, held_sibling):
     """A function without a reset method fails VFIO_DEVICE_RESET but can be hot-reset."""
     assert held_sibling.get_info().flags == VFIO_DEVICE_FLAGS_PCI
     with refused(EINVAL):
@@ -56,7 +56,7 @@ def test_a_function_without_a_method_has_no_reset_of_its_own(held, held_sibling)
 
 
 @claim("C33")
-def test_whether_there_is_a_method_is_found_out_at_open(pf_user, pf):
+def test_a_reset_method_added_after_the_open_has_no_effect(pf_user, pf):
     """A reset method added after the open does not change the answer of VFIO_DEVICE_RESET."""
     pf.write("reset_method", "")
     device = with_canary(pf_user.open(pf))
@@ -73,7 +73,7 @@ def test_whether_there_is_a_method_is_found_out_at_open(pf_user, pf):
 
 
 @claim("C33")
-def test_a_method_may_be_taken_from_an_open_device(pf, marked_pf):
+def test_a_reset_method_removed_after_the_open_is_enotty(pf, marked_pf):
     """VFIO_DEVICE_RESET fails with ENOTTY if the method was removed after the open."""
     pf.write("reset_method", "")
     assert marked_pf.get_info().flags == RESETTABLE
@@ -98,7 +98,7 @@ def test_the_last_close_resets_the_bus(user, nic, sibling, held, held_sibling):
 
 @claim("C34")
 @bridge
-def test_the_last_close_resets_no_bus_with_others_on_it(user, nic, neighbour, held):
+def test_the_last_close_does_not_reset_a_bus_with_other_drivers(user, nic, neighbour, held):
     """A close does not reset the bus while another device on it is not bound to vfio."""
     held.close()
     again = user.open(nic)
@@ -109,7 +109,7 @@ def test_the_last_close_resets_no_bus_with_others_on_it(user, nic, neighbour, he
 
 
 @claim("C36")
-def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
+def test_the_flr_bit_resets_the_function(marked_pf):
     """Setting the FLR bit resets the function and keeps its command register."""
     config = shown_config(marked_pf)
     control = config.capability(EXPRESS) + DEVICE_CONTROL
@@ -121,7 +121,7 @@ def test_a_reset_asked_for_through_config_space_is_done(marked_pf):
 
 @claim("C36")
 @switch
-def test_a_function_without_flr_takes_the_bit_for_nothing(user, nic):
+def test_the_flr_bit_has_no_effect_without_flr(user, nic):
     """Setting the FLR bit of a function without FLR has no effect, and the bit reads as 0."""
     nic.write("reset_method", "pm")
     device = with_canary(user.open(nic))
@@ -138,7 +138,7 @@ def test_a_function_without_flr_takes_the_bit_for_nothing(user, nic):
 @claim("C44")
 @switch
 @pytest.mark.parametrize(("method", "left"), [("bus", WIPED), ("pm", CANARY)], ids=["bus", "pm"])
-def test_a_close_that_resets_the_bus_holds_the_bridge(guest, user, nic, method, left):
+def test_a_close_that_resets_the_bus_locks_the_bridge(guest, user, nic, method, left):
     """The kernel does not report an unlocked bridge for a close that resets the bus."""
     nic.write("reset_method", "pm")
     device = with_canary(user.open(nic))
@@ -151,7 +151,7 @@ def test_a_close_that_resets_the_bus_holds_the_bridge(guest, user, nic, method, 
 
 @claim("C45")
 @switch
-def test_an_open_that_resets_the_bus_does_not_hold_the_bridge(guest, user, nic):
+def test_an_open_that_resets_the_bus_does_not_lock_the_bridge(guest, user, nic):
     """The kernel reports an unlocked bridge once for an open that resets the bus."""
     nic.write("reset_method", "bus")
     assert user.open(nic)

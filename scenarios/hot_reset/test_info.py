@@ -26,7 +26,7 @@ GARBAGE = 0xFFFFFFFF
 
 
 @claim("C01", "C14")
-def test_info_names_groups_and_no_flags_to_those_who_came_by_a_group(nic, sibling, held):
+def test_hot_reset_info_on_a_group_lists_groups_and_no_flags(nic, sibling, held):
     """On the group path, hot-reset info lists each function with its group and sets no flags."""
     both = listed(nic, sibling)
     assert held.hot_reset_info(flags=GARBAGE, count=GARBAGE).flags == 0
@@ -37,7 +37,7 @@ def test_info_names_groups_and_no_flags_to_those_who_came_by_a_group(nic, siblin
 
 
 @claim("C43")
-def test_info_names_groups_though_an_iommufd_stands_in_for_the_container(user, nic, neighbour):
+def test_hot_reset_info_with_iommufd_as_container_lists_groups(user, nic, neighbour):
     """Hot-reset info lists groups for a device of a group, even with an iommufd as container."""
     group = user.open_group(nic)
     group.set_container(Container(user, IOMMU_PATH))
@@ -46,7 +46,7 @@ def test_info_names_groups_though_an_iommufd_stands_in_for_the_container(user, n
 
 
 @claim("C43")
-def test_info_names_groups_to_the_next_who_comes_by_a_group(user, nic, neighbour):
+def test_hot_reset_info_lists_groups_after_a_cdev_was_open(user, nic, neighbour):
     """Hot-reset info lists groups on the group path, even after an open on the cdev path."""
     user.open(nic, access="cdev").close()
     info = user.open(nic).hot_reset_info()
@@ -55,7 +55,7 @@ def test_info_names_groups_to_the_next_who_comes_by_a_group(user, nic, neighbour
 
 @claim("C11")
 @pytest.mark.parametrize("argsz", [HEADER, EXACT - 1], ids=["no room", "one byte short"])
-def test_info_with_too_little_room_says_how_many_there_are(nic, neighbour, held, argsz):
+def test_a_short_hot_reset_info_returns_the_count(nic, neighbour, held, argsz):
     """A short hot-reset info buffer fails with ENOSPC and returns only the count."""
     with refused(ENOSPC) as short:
         held.hot_reset_info(argsz=argsz, flags=GARBAGE, count=GARBAGE)
@@ -66,7 +66,7 @@ def test_info_with_too_little_room_says_how_many_there_are(nic, neighbour, held,
 
 
 @claim("C12")
-def test_malformed_infos_are_refused(user, nic, neighbour, held):
+def test_malformed_hot_reset_infos_are_refused(user, nic, neighbour, held):
     """Hot-reset info refuses a short struct, and a struct or list out of reach."""
     with refused(EINVAL):
         held.hot_reset_info(argsz=HEADER - 1)
@@ -83,7 +83,7 @@ def test_malformed_infos_are_refused(user, nic, neighbour, held):
 
 
 @claim("C10", "C15")
-def test_a_device_on_the_root_bus_has_neither_info_nor_execute(user, unaffected, held):
+def test_a_device_on_the_root_bus_supports_no_hot_reset(user, unaffected, held):
     """A device on the root bus, with no bridge above, supports no hot reset."""
     device = user.open(unaffected)
     with refused(ENODEV):

@@ -35,7 +35,7 @@ pytestmark = [
 
 @claim("C13", "C20")
 @pytest.mark.parametrize("driver", [None, "e1000e"])
-def test_info_fails_when_a_device_has_no_group(guest, nic, neighbour, held, driver):
+def test_hot_reset_info_fails_when_a_device_has_no_group(guest, nic, neighbour, held, driver):
     """A device outside vfio has no group here: info fails with EPERM, the reset with EINVAL."""
     if driver:
         give(guest, neighbour, driver)
@@ -49,7 +49,7 @@ def test_info_fails_when_a_device_has_no_group(guest, nic, neighbour, held, driv
 
 
 @claim("C16")
-def test_execute_wants_the_groups_of_all_that_it_hits(user, nic, sibling, held):
+def test_a_hot_reset_requires_the_groups_of_all_devices(user, nic, sibling, held):
     """A hot reset of two functions in two groups refuses either group alone, even twice."""
     assert nic.group != sibling.group
     other = user.open_group(sibling)
@@ -61,7 +61,7 @@ def test_execute_wants_the_groups_of_all_that_it_hits(user, nic, sibling, held):
 
 
 @claim("C19")
-def test_a_group_proves_as_much_without_container_and_devices(user, sibling, held):
+def test_an_open_group_proves_ownership_without_a_container(user, sibling, held):
     """A group proves ownership as long as it is open, even without a container."""
     other = user.open_group(sibling)
     held.hot_reset([other, held.group])
@@ -74,7 +74,7 @@ def test_a_group_proves_as_much_without_container_and_devices(user, sibling, hel
 
 
 @claim("C16")
-def test_a_refused_execute_lets_go_of_what_it_had_woken(sibling, held):
+def test_a_refused_hot_reset_suspends_what_it_woke(sibling, held):
     """A refused hot reset suspends again the functions that it woke."""
     sibling.await_value(*ASLEEP)
     with refused(EINVAL):
@@ -84,7 +84,7 @@ def test_a_refused_execute_lets_go_of_what_it_had_woken(sibling, held):
 
 
 @claim("C16")
-def test_a_device_in_anothers_hands_is_not_reset(user, second_user, sibling, held):
+def test_a_device_of_another_user_is_not_reset(user, second_user, sibling, held):
     """A function that another user has open is not reset until that user closes it."""
     taken = with_canary(second_user.open(sibling))
     with refused(EBUSY):
@@ -98,7 +98,7 @@ def test_a_device_in_anothers_hands_is_not_reset(user, second_user, sibling, hel
 
 
 @claim("C32", "C42")
-def test_by_cdev_a_device_without_an_iommu_is_owned_when_it_is_bound(user, nic, sibling, bound):
+def test_a_cdev_without_an_iommu_is_owned_when_it_is_bound(user, nic, sibling, bound):
     """A cdev user without an IOMMU owns a sibling only when it is bound to the same iommufd."""
     cdev, unowned = Cdev(user, sibling.cdev), VFIO_PCI_DEVID_NOT_OWNED
     info = bound.hot_reset_info()
@@ -114,7 +114,7 @@ def test_by_cdev_a_device_without_an_iommu_is_owned_when_it_is_bound(user, nic, 
 
 
 @claim("C26", "C32", "C42")
-def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(second_user, nic, sibling, bound):
+def test_a_cdev_on_another_iommufd_is_not_owned(second_user, nic, sibling, bound):
     """Two cdev users of functions in one slot do not own each other's, and neither can reset."""
     cdev = Cdev(second_user, sibling.cdev)
     cdev.bind_iommufd(Iommufd(second_user))
@@ -130,7 +130,7 @@ def test_by_cdev_a_device_on_anothers_iommufd_is_not_owned(second_user, nic, sib
 
 
 @claim("C29", "C32")
-def test_by_cdev_a_device_that_was_opened_by_its_group_is_not_owned(user, sibling, bound):
+def test_a_cdev_user_does_not_own_a_device_opened_by_its_group(user, sibling, bound):
     """A cdev user does not own a sibling that is open through its group."""
     device = with_canary(user.open(sibling))
     info = bound.hot_reset_info()

@@ -27,7 +27,7 @@ from vfio_lab_pytest.hot_reset import WIPED, canaries, with_canary
     ],
     indirect=["topology"],
 )
-def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
+def test_the_owner_of_all_listed_groups_can_hot_reset(user, all_on_vfio_pci, role):
     """A user who owns all listed groups can do the hot reset on every topology without VFs."""
     device = with_canary(user.open(all_on_vfio_pci[role]))
     device.hot_reset(open_affected_groups(device))
@@ -37,7 +37,7 @@ def test_who_owns_all_that_info_lists_may_execute(user, all_on_vfio_pci, role):
 @claim("C40")
 @pytest.mark.topology("igb")
 @pytest.mark.usefixtures("vfs")
-def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(marked_pf):
+def test_the_owner_of_all_listed_groups_can_hot_reset_a_pf_in_a_slot(marked_pf):
     """The owner of all listed groups can reset a PF with VFs if its slot does not cover them."""
     marked_pf.hot_reset(open_affected_groups(marked_pf))
     assert canaries(marked_pf) == [WIPED]
@@ -46,7 +46,7 @@ def test_who_owns_all_that_info_lists_of_a_pf_in_a_slot_may_execute(marked_pf):
 @claim("C41")
 @pytest.mark.topology("igb-bus")
 @pytest.mark.usefixtures("vfs")
-def test_who_owns_all_that_info_lists_of_a_pf_on_a_bus_may_execute(marked_pf):
+def test_the_owner_of_all_listed_groups_can_hot_reset_a_pf_on_a_bus(marked_pf):
     """The owner of all listed groups can reset a PF with VFs if they share its device set."""
     marked_pf.hot_reset(open_affected_groups(marked_pf))
     assert canaries(marked_pf) == [WIPED]

@@ -28,7 +28,7 @@ nvme = pytest.mark.topology("nvme-sriov")
 
 @claim("C02")
 @in_slot
-def test_pciehp_makes_a_reset_one_of_its_slot(root, pf, marked_pf):
+def test_with_pciehp_a_hot_reset_covers_the_slot(root, pf, marked_pf):
     """Below a root port with pciehp, a hot reset covers the slot."""
     (slot,) = root.listdir(SLOTS)
     assert str(pf).startswith(root.read_file(f"{SLOTS}/{slot}/address"))
@@ -39,7 +39,7 @@ def test_pciehp_makes_a_reset_one_of_its_slot(root, pf, marked_pf):
 
 @claim("C02")
 @on_bus
-def test_without_hotplug_a_reset_is_one_of_the_bus(root, pf, marked_pf):
+def test_without_hotplug_a_hot_reset_covers_the_bus(root, pf, marked_pf):
     """Below a root port without hotplug, a hot reset covers the bus."""
     assert root.listdir(SLOTS) == []
     assert marked_pf.hot_reset_info().devices == listed(pf)
@@ -75,7 +75,7 @@ def test_the_slot_of_a_pf_has_the_vfs_that_share_its_device_number(pf, vfs, mark
 
 @claim("C05", "C01")
 @on_bus
-def test_a_bus_reset_hits_the_vfs_whoever_drives_them(guest, pf, vfs, marked_pf):
+def test_a_bus_reset_lists_vfs_with_and_without_a_driver(guest, pf, vfs, marked_pf):
     """A bus reset lists VFs on a host driver and unbound VFs."""
     guest.load("igbvf")
     vfs[0].bind("igbvf")
@@ -116,7 +116,7 @@ def test_two_devices_behind_a_bridge_are_reset_together(guest, nic, sibling, hel
 
 @claim("C38", "C20")
 @pytest.mark.topology("nic-bridge")
-def test_a_bridge_among_the_functions_prevents_the_reset(guest, nic, sibling, held):
+def test_a_bridge_among_the_functions_prevents_the_hot_reset(guest, nic, sibling, held):
     """A bridge among the affected functions is listed and prevents the hot reset."""
     bridge = guest.function("bridge0")
     with refused(EINVAL):
@@ -132,7 +132,7 @@ def test_a_bridge_among_the_functions_prevents_the_reset(guest, nic, sibling, he
 
 @claim("C38", "C02")
 @pytest.mark.topology("nic-bridge")
-def test_below_the_bridge_a_reset_is_one_of_that_bus(sibling, held, held_sibling):
+def test_below_a_bridge_a_hot_reset_covers_the_secondary_bus(sibling, held, held_sibling):
     """A hot reset below a bridge covers the bridge's secondary bus only."""
     assert held_sibling.hot_reset_info().devices == listed(sibling)
     held_sibling.hot_reset([held.group])

@@ -70,7 +70,7 @@ def test_no_set_of_groups_resets_a_vf(pf, vfs, used_vf):
 
 @claim("C27", "C26", "C42")
 @pytest.mark.topology("igb-bus")
-def test_a_pf_by_cdev_does_not_own_its_vfs(pf_user, pf, vfs):
+def test_a_cdev_user_of_a_pf_does_not_own_its_vfs(pf_user, pf, vfs):
     """A PF's cdev user does not own its VFs and can do a hot reset only without them."""
     cdev = with_canary(pf_user.open(pf, access="cdev"))
     info, others = cdev.hot_reset_info(), dict.fromkeys(map(str, vfs), VFIO_PCI_DEVID_NOT_OWNED)

@@ -17,7 +17,7 @@ GROUPS = "/sys/kernel/iommu_groups"
 @claim("H06", "H13")
 @pytest.mark.complains("WARN")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_was_not_taken_is_free(fail_each_allocation, root, user, plain_vf):
+def test_a_failed_bind_leaves_the_device_free(fail_each_allocation, root, user, plain_vf):
     """A bind that fails for lack of memory leaves no driver and no node, and succeeds later."""
     plain_vf.unbind()
     nodes = root.listdir(NODES)
@@ -31,7 +31,7 @@ def test_a_device_that_was_not_taken_is_free(fail_each_allocation, root, user, p
 @pytest.mark.complains("WARN")
 @pytest.mark.usefixtures("unsafe")
 @pytest.mark.topology("noiommu")
-def test_a_device_that_got_no_group_is_in_none(fail_each_allocation, root, pf_user, nic):
+def test_a_failed_noiommu_bind_leaves_no_group(fail_each_allocation, root, pf_user, nic):
     """A no-IOMMU bind that fails for lack of memory leaves no group, and succeeds later."""
     nic.unbind()
     nodes = root.listdir(NODES)

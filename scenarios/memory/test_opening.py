@@ -31,7 +31,7 @@ NO_DOMAIN = frozenset({EIO})  # vfio_iommu_type1_attach_group() of 6.1 for every
 
 @claim("H01")
 @pytest.mark.topology("igb-pair")
-def test_a_group_that_was_not_opened_is_free(fail_each_allocation, user, second_user, nic):
+def test_a_failed_open_leaves_the_group_free(fail_each_allocation, user, second_user, nic):
     """A group whose open failed for lack of memory can be opened by another user."""
     number = nic.group
     fail_each_allocation(user, lambda: Group(user, number), Group.close)
@@ -39,7 +39,7 @@ def test_a_group_that_was_not_opened_is_free(fail_each_allocation, user, second_
 
 
 @claim("H01")
-def test_a_container_that_was_not_opened_holds_nothing(fail_each_allocation, guest, user):
+def test_a_failed_open_of_a_container_holds_no_module(fail_each_allocation, guest, user):
     """A container whose open failed for lack of memory does not keep the vfio module in use."""
     before = holders(guest, "vfio")
     fail_each_allocation(user, lambda: Container(user), Container.close)
@@ -48,7 +48,7 @@ def test_a_container_that_was_not_opened_holds_nothing(fail_each_allocation, gue
 
 @claim("H02")
 @pytest.mark.topology("igb-pair")
-def test_a_container_that_got_no_iommu_can_have_one(
+def test_a_container_type_can_be_set_after_a_failure(
     fail_each_allocation, nic, owned, new_container
 ):
     """A container's type that was not set for lack of memory can be set later."""
@@ -66,7 +66,7 @@ def test_a_container_that_got_no_iommu_can_have_one(
 
 @claim("H03")
 @pytest.mark.topology("igb-pair")
-def test_a_device_that_was_not_opened_is_closed(fail_each_allocation, user, plain_vf):
+def test_a_failed_open_leaves_the_device_disabled(fail_each_allocation, user, plain_vf):
     """A device whose open failed for lack of memory is disabled and can be unbound at once."""
     group = open_ready_group(user, plain_vf)
     name = str(plain_vf)
@@ -78,7 +78,9 @@ def test_a_device_that_was_not_opened_is_closed(fail_each_allocation, user, plai
 
 
 @claim("H04")
-def test_a_vf_that_was_not_opened_does_not_count(fail_each_allocation, pf_user, pf, vf, vf_group):
+def test_a_failed_open_does_not_count_the_vf_as_in_use(
+    fail_each_allocation, pf_user, pf, vf, vf_group
+):
     """A VF whose open failed for lack of memory does not count as in use."""
     pf_user.open(pf, TOKEN).close()
     name = with_options(str(vf), TOKEN)
@@ -87,7 +89,7 @@ def test_a_vf_that_was_not_opened_does_not_count(fail_each_allocation, pf_user, 
 
 
 @claim("H05")
-def test_a_character_device_that_was_not_opened_can_be(fail_each_allocation, user, function):
+def test_a_cdev_can_be_opened_after_a_failure(fail_each_allocation, user, function):
     """A cdev whose open failed for lack of memory can be opened and unbound later."""
     node = function.cdev
     fail_each_allocation(user, lambda: Cdev(user, node), Cdev.close)
@@ -98,7 +100,7 @@ def test_a_character_device_that_was_not_opened_can_be(fail_each_allocation, use
 
 @claim("H05")
 @pytest.mark.topology("igb-pair")
-def test_a_character_device_that_was_not_bound_can_be(fail_each_allocation, user, plain_vf):
+def test_a_cdev_can_be_bound_after_a_failure(fail_each_allocation, user, plain_vf):
     """A cdev whose bind failed for lack of memory can be bound by the same descriptor."""
     cdevs, iommufd = [Cdev(user, plain_vf.cdev)], Iommufd(user)
     fail_each_allocation(user, lambda: cdevs[-1].bind_iommufd(iommufd), lambda _: reopen(cdevs))
@@ -109,7 +111,7 @@ def test_a_character_device_that_was_not_bound_can_be(fail_each_allocation, user
 
 
 @claim("H05")
-def test_a_character_device_that_was_not_attached_can_be(fail_each_allocation, bound_device, ioas):
+def test_a_cdev_can_be_attached_after_a_failure(fail_each_allocation, bound_device, ioas):
     """A cdev whose attach failed for lack of memory can be attached by the same descriptor."""
     fail_each_allocation(
         bound_device.user,

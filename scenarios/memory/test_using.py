@@ -25,14 +25,14 @@ NO_VECTORS = frozenset({ENODEV, ENOSPC})  # from the interrupt domains: drivers/
 
 @claim("H08")
 @pytest.mark.topology("multifunction")
-def test_a_reset_that_was_refused_can_be_done_later(fail_each_allocation, held, held_sibling):
+def test_a_hot_reset_can_be_done_after_a_failure(fail_each_allocation, held, held_sibling):
     """A hot reset that failed for lack of memory succeeds later and resets both functions."""
     fail_each_allocation(held.user, lambda: held.hot_reset([held.group]))
     assert canaries(held, held_sibling) == [WIPED, WIPED]
 
 
 @claim("H09")
-def test_a_question_that_was_not_answered_can_be_asked_again(fail_each_allocation, device):
+def test_info_ioctls_can_be_repeated_after_a_failure(fail_each_allocation, device):
     """Hot-reset info and region info fail for lack of memory or answer completely."""
     resets, regions = [], []
     fail_each_allocation(device.user, device.hot_reset_info, resets.append)
@@ -45,7 +45,7 @@ def test_a_question_that_was_not_answered_can_be_asked_again(fail_each_allocatio
     "WARN"
 )  # the interrupt core removes files in /proc/irq that it never created
 @pytest.mark.usefixtures("mastering")
-def test_a_vector_that_was_not_set_up_is_none(
+def test_a_failed_setup_of_msix_leaves_no_handler(
     fail_each_allocation, function, device, registers, irq_fd
 ):
     """An MSI-X vector not set up for lack of memory has no handler and can be set up later."""
@@ -63,7 +63,7 @@ def test_a_vector_that_was_not_set_up_is_none(
 
 @claim("H10")
 @pytest.mark.topology("multifunction")
-def test_an_interrupt_line_that_was_not_set_up_is_none(fail_each_allocation, nic, held, irq_fd):
+def test_a_failed_setup_of_intx_leaves_no_handler(fail_each_allocation, nic, held, irq_fd):
     """INTx not set up for lack of memory has no handler and can be set up later."""
     fail_each_allocation(
         held.user,
@@ -76,7 +76,7 @@ def test_an_interrupt_line_that_was_not_set_up_is_none(fail_each_allocation, nic
 
 
 @claim("H11")
-def test_memory_that_was_not_mapped_is_not_locked(fail_each_allocation, device, mappings):
+def test_a_failed_mapping_locks_no_memory(fail_each_allocation, device, mappings):
     """Memory that a container could not map for lack of memory is not locked."""
     user = device.user
     address = user.allocate(4 * PAGE_BYTES)
@@ -91,7 +91,7 @@ def test_memory_that_was_not_mapped_is_not_locked(fail_each_allocation, device, 
 
 
 @claim("H12")
-def test_memory_that_iommufd_did_not_map_is_not_pinned(fail_each_allocation, attached, ioas):
+def test_a_failed_mapping_of_iommufd_pins_no_memory(fail_each_allocation, attached, ioas):
     """Memory that iommufd could not map for lack of memory is not pinned."""
     user, iommufd, size = attached.user, attached.iommufd, 4 * PAGE_BYTES
     address = user.allocate(size)

@@ -10,7 +10,7 @@ DENIED = "Permission denied"
 
 
 @claim("G01")
-def test_qemu_gets_a_vf_with_the_token_of_the_pf_user_only(pf_user, hypervisor, pf, vf):
+def test_qemu_opens_a_vf_only_with_the_token_of_the_pf_user(pf_user, hypervisor, pf, vf):
     """QEMU opens a VF only with the token that the PF's user set."""
     pf_user.open(pf, TOKEN)
     assert DENIED in hypervisor.assign(vf).stderr
@@ -29,7 +29,7 @@ def test_pf_and_vf_go_to_two_guests_that_share_a_token(hypervisor, other_hypervi
 
 
 @claim("G03")
-def test_a_pf_whose_vf_a_guest_has_takes_the_token(pf_user, hypervisor, other_hypervisor, pf, vf):
+def test_a_pf_whose_vf_is_assigned_needs_the_token(pf_user, hypervisor, other_hypervisor, pf, vf):
     """A second QEMU opens a PF only with the token of the VF's guest."""
     pf_user.open(pf, TOKEN).close()
     assert hypervisor.assign(vf, TOKEN).exit == 0
@@ -40,7 +40,7 @@ def test_a_pf_whose_vf_a_guest_has_takes_the_token(pf_user, hypervisor, other_hy
 
 @claim("G05")
 @pytest.mark.usefixtures("iommufd")
-def test_qemu_takes_a_pf_through_iommufd(hypervisor, pf):
+def test_qemu_opens_a_pf_through_iommufd(hypervisor, pf):
     """QEMU opens a PF through its iommufd backend."""
     assert hypervisor.assign(pf, iommufd=True).exit == 0
 

@@ -53,7 +53,7 @@ def memory(pf_user, ioas, iommufd):
 
 
 @claim("D27")
-def test_mapping_pins_memory(pf_user, ioas, iommufd):
+def test_memory_mapped_for_noiommu_is_pinned(pf_user, ioas, iommufd):
     """Memory mapped for a no-IOMMU device is pinned until it is unmapped."""
     address = pf_user.allocate(2 * PAGE_BYTES)
     assert pinned_bytes(pf_user) == 0
@@ -64,7 +64,7 @@ def test_mapping_pins_memory(pf_user, ioas, iommufd):
 
 
 @claim("D27")
-def test_an_ioctl_tells_physical_addresses(pf_user, ioas, iommufd, memory):
+def test_noiommu_get_pa_returns_physical_addresses(pf_user, ioas, iommufd, memory):
     """IOMMU_IOAS_NOIOMMU_GET_PA returns physical addresses and how far they are contiguous."""
     first, second = (
         physical_address(pf_user, memory),
@@ -79,7 +79,7 @@ def test_an_ioctl_tells_physical_addresses(pf_user, ioas, iommufd, memory):
 
 @claim("D28")
 @pytest.mark.usefixtures("unsafe", "memory")
-def test_that_ioctl_is_refused_in_many_ways(pf_user, ioas, iommufd):
+def test_noiommu_get_pa_refuses_invalid_requests(pf_user, ioas, iommufd):
     """IOMMU_IOAS_NOIOMMU_GET_PA has an errno for each kind of invalid request."""
     ask = iommufd.ioas_noiommu_get_pa
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
@@ -93,7 +93,7 @@ def test_that_ioctl_is_refused_in_many_ways(pf_user, ioas, iommufd):
 
 
 @claim("D28")
-def test_it_tells_nothing_of_what_no_such_device_uses(
+def test_noiommu_get_pa_fails_without_a_noiommu_device(
     pf_user, pf, iommufd, ioas, memory, bound_nic
 ):
     """IOMMU_IOAS_NOIOMMU_GET_PA fails for an IOAS that no no-IOMMU device is attached to."""
@@ -111,7 +111,7 @@ def test_it_tells_nothing_of_what_no_such_device_uses(
 
 
 @claim("D29")
-def test_it_has_no_hardware_information(pf_user, pf, bound_nic, iommufd):
+def test_a_noiommu_device_has_no_hardware_information(pf_user, pf, bound_nic, iommufd):
     """IOMMU_GET_HW_INFO fails for a no-IOMMU device and works for a device with an IOMMU."""
     with refused(EOPNOTSUPP):
         iommufd.get_hw_info(bound_nic.devid)

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.topology("noiommu"), pytest.mark.usefixtures("unsafe")
 
 
 @claim("D12")
-def test_opening_the_group_takes_the_capability_and_no_uid(
+def test_opening_the_group_needs_the_capability_and_no_uid(
     root_without_rawio, unprivileged_user, pf
 ):
     """Opening a no-IOMMU group requires CAP_SYS_RAWIO and no particular uid."""
@@ -42,7 +42,7 @@ def test_opening_the_group_takes_the_capability_and_no_uid(
 
 
 @claim("D13")
-def test_attaching_the_group_takes_the_capability(pf_user, loose_group, empty_container):
+def test_attaching_the_group_needs_the_capability(pf_user, loose_group, empty_container):
     """Attaching a no-IOMMU group requires CAP_SYS_RAWIO; a refusal attaches nothing."""
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         loose_group.set_container(empty_container)
@@ -55,7 +55,7 @@ def test_attaching_the_group_takes_the_capability(pf_user, loose_group, empty_co
 
 
 @claim("D14")
-def test_setting_the_type_takes_the_capability(pf_user, pf, loose_group, empty_container):
+def test_setting_the_type_needs_the_capability(pf_user, pf, loose_group, empty_container):
     """Setting the no-IOMMU type requires CAP_SYS_RAWIO; a refusal sets no type."""
     loose_group.set_container(empty_container)
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
@@ -68,7 +68,7 @@ def test_setting_the_type_takes_the_capability(pf_user, pf, loose_group, empty_c
 
 
 @claim("D15")
-def test_the_first_open_of_the_device_takes_the_capability(pf_user, pf, ready_group):
+def test_the_first_open_of_the_device_needs_the_capability(pf_user, pf, ready_group):
     """The first open of a no-IOMMU device requires CAP_SYS_RAWIO, and again after a close."""
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
         ready_group.get_device_fd(str(pf))
@@ -81,7 +81,7 @@ def test_the_first_open_of_the_device_takes_the_capability(pf_user, pf, ready_gr
 
 
 @claim("D36")
-def test_later_opens_of_the_device_take_no_capability(pf_user, pf, ready_group):
+def test_later_opens_of_the_device_need_no_capability(pf_user, pf, ready_group):
     """A no-IOMMU device that is open can be opened again without CAP_SYS_RAWIO."""
     first = ready_group.get_device_fd(str(pf))
     with pf_user.without(CAP_SYS_RAWIO):
@@ -91,7 +91,7 @@ def test_later_opens_of_the_device_take_no_capability(pf_user, pf, ready_group):
 
 
 @claim("D37")
-def test_every_open_of_the_device_takes_the_capability(pf_user, pf, ready_group):
+def test_every_open_of_the_device_needs_the_capability(pf_user, pf, ready_group):
     """Every open of a no-IOMMU device requires CAP_SYS_RAWIO, even if the device is open."""
     first = ready_group.get_device_fd(str(pf))
     with pf_user.without(CAP_SYS_RAWIO), refused(EPERM):
@@ -101,7 +101,7 @@ def test_every_open_of_the_device_takes_the_capability(pf_user, pf, ready_group)
 
 
 @claim("D12", "D15")
-def test_using_an_open_device_takes_no_capability(pf_user, pf):
+def test_using_an_open_device_needs_no_capability(pf_user, pf):
     """Using and closing an open no-IOMMU device does not require CAP_SYS_RAWIO."""
     held = pf_user.open(pf)
     with pf_user.without(CAP_SYS_RAWIO):
@@ -113,7 +113,7 @@ def test_using_an_open_device_takes_no_capability(pf_user, pf):
 
 @claim("D16")
 @pytest.mark.topology("mixed")
-def test_opening_the_character_device_takes_the_capability(
+def test_opening_the_character_device_needs_the_capability(
     root_without_rawio, unprivileged_user, nic, pf
 ):
     """Opening a no-IOMMU character device requires CAP_SYS_RAWIO; with an IOMMU it does not."""
@@ -126,7 +126,7 @@ def test_opening_the_character_device_takes_the_capability(
 
 
 @claim("D16")
-def test_binding_the_character_device_takes_no_capability(guest, pf_user, pf):
+def test_binding_the_character_device_needs_no_capability(guest, pf_user, pf):
     """Binding and using a no-IOMMU character device does not require CAP_SYS_RAWIO."""
     cdev, iommufd = Cdev(pf_user, pf.cdev), Iommufd(pf_user)
     with pf_user.without(CAP_SYS_RAWIO):
@@ -136,7 +136,7 @@ def test_binding_the_character_device_takes_no_capability(guest, pf_user, pf):
 
 
 @claim("D26")
-def test_an_iommufd_as_container_asks_at_the_type_and_at_the_open(pf_user, pf, compat_group):
+def test_with_iommufd_the_type_and_the_open_need_the_capability(pf_user, pf, compat_group):
     """With an iommufd as container, the type and the first open require CAP_SYS_RAWIO."""
     container = compat_group.container
     with pf_user.without(CAP_SYS_RAWIO):

@@ -31,7 +31,7 @@ WRONG_TYPES = [0, VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, VFIO_NOIOMMU_IOMMU + 1]
 
 @claim("D19")
 @alone
-def test_a_no_iommu_group_leaves_one_type(guest, loose_group, empty_container):
+def test_a_container_with_a_noiommu_group_offers_one_type(guest, loose_group, empty_container):
     """A container with a no-IOMMU group offers the no-IOMMU type alone, or none at all."""
     loose_group.set_container(empty_container)
     offered = [one for one in EXTENSIONS if empty_container.check_extension(one)]
@@ -44,9 +44,7 @@ def test_a_no_iommu_group_leaves_one_type(guest, loose_group, empty_container):
 
 @claim("D19")
 @alone
-def test_a_container_that_lost_its_last_group_offers_everything_again(
-    pf, loose_group, empty_container
-):
+def test_an_empty_container_offers_all_types_again(pf, loose_group, empty_container):
     """A container that its last no-IOMMU group has left offers all types again."""
     loose_group.set_container(empty_container)
     empty_container.set_iommu(VFIO_NOIOMMU_IOMMU)
@@ -61,7 +59,7 @@ def test_a_container_that_lost_its_last_group_offers_everything_again(
 
 @claim("D19", "D20")
 @mixed
-def test_a_real_group_never_gets_the_type(loose_group, empty_container):
+def test_a_container_with_a_real_group_offers_no_noiommu_type(loose_group, empty_container):
     """A container with a real group does not offer the no-IOMMU type."""
     loose_group.set_container(empty_container)
     assert empty_container.check_extension(VFIO_NOIOMMU_IOMMU) == 0
@@ -74,7 +72,7 @@ def test_a_real_group_never_gets_the_type(loose_group, empty_container):
 
 @claim("D20")
 @alone
-def test_a_type_that_does_not_fit_is_refused(guest, loose_group, empty_container):
+def test_a_noiommu_container_refuses_other_types(guest, loose_group, empty_container):
     """A no-IOMMU container refuses all other types, and its own while the parameter is off."""
     loose_group.set_container(empty_container)
     tried = [outcome(lambda one=one: empty_container.set_iommu(one)) for one in WRONG_TYPES]
@@ -90,7 +88,7 @@ def test_a_type_that_does_not_fit_is_refused(guest, loose_group, empty_container
 
 @claim("D21")
 @mixed
-def test_nothing_maps_dma(pf_user, pf, loose_nic_group, empty_container):
+def test_a_noiommu_container_refuses_type1_ioctls(pf_user, pf, loose_nic_group, empty_container):
     """A no-IOMMU container answers ENOTTY to every type1 ioctl."""
     loose_nic_group.set_container(empty_container)
     assert type1_outcomes(empty_container) == {EINVAL}
@@ -114,7 +112,9 @@ def test_a_device_does_not_open_before_the_container_has_a_type(pf, loose_group,
 
 @claim("D23")
 @mixed
-def test_a_no_iommu_group_joins_no_real_one(pf_user, nic, loose_group, loose_nic_group):
+def test_a_container_of_a_real_group_refuses_a_noiommu_group(
+    pf_user, nic, loose_group, loose_nic_group
+):
     """The container of a real group refuses a no-IOMMU group, with or without a type."""
     real, fake = Container(pf_user), Container(pf_user)
     loose_group.set_container(real)
@@ -132,7 +132,9 @@ def test_a_no_iommu_group_joins_no_real_one(pf_user, nic, loose_group, loose_nic
 
 @claim("D23")
 @mixed
-def test_a_real_group_joins_no_no_iommu_one(pf, loose_group, loose_nic_group, empty_container):
+def test_a_container_of_a_noiommu_group_refuses_a_real_group(
+    pf, loose_group, loose_nic_group, empty_container
+):
     """The container of a no-IOMMU group refuses a real group until the former has left."""
     loose_nic_group.set_container(empty_container)
     empty_container.set_iommu(VFIO_NOIOMMU_IOMMU)
@@ -147,7 +149,7 @@ def test_a_real_group_joins_no_no_iommu_one(pf, loose_group, loose_nic_group, em
 
 @claim("D24")
 @alone
-def test_several_no_iommu_groups_share_a_container(
+def test_several_noiommu_groups_share_a_container(
     pf, nic, loose_group, loose_nic_group, empty_container
 ):
     """Several no-IOMMU groups can share a container and leave it one by one."""
@@ -165,7 +167,7 @@ def test_several_no_iommu_groups_share_a_container(
 
 @claim("D25")
 @alone
-def test_a_no_iommu_group_is_always_viable(guest, nic, loose_nic_group, empty_container):
+def test_a_noiommu_group_is_always_viable(guest, nic, loose_nic_group, empty_container):
     """A no-IOMMU group stays viable while a host driver binds to a neighbouring device."""
     guest.load("e1000e")
     neighbour = guest.function("nic1")

@@ -37,7 +37,7 @@ def marked(device):
 
 
 @claim("D33")
-def test_it_takes_a_group_for_each_device(pf_user, nic, other_nic):
+def test_a_hot_reset_of_two_noiommu_devices_requires_both_groups(pf_user, nic, other_nic):
     """A hot reset of two no-IOMMU devices requires both of their groups."""
     held, other = pf_user.open(nic), pf_user.open(other_nic)
     mark(held)
@@ -53,7 +53,7 @@ def test_it_takes_a_group_for_each_device(pf_user, nic, other_nic):
 
 
 @claim("D33")
-def test_it_takes_groups_whose_devices_are_not_open(pf_user, nic, other_nic):
+def test_a_hot_reset_accepts_a_noiommu_group_without_an_open_device(pf_user, nic, other_nic):
     """A hot reset accepts a no-IOMMU group in no container, with its device not open."""
     held, other = pf_user.open(nic), pf_user.open_group(other_nic)
     mark(held)
@@ -62,7 +62,7 @@ def test_it_takes_groups_whose_devices_are_not_open(pf_user, nic, other_nic):
 
 
 @claim("D33")
-def test_info_lists_a_group_for_each_device(pf_user, nic, other_nic):
+def test_hot_reset_info_lists_a_group_for_each_noiommu_device(pf_user, nic, other_nic):
     """Hot-reset info lists two no-IOMMU devices with two groups."""
     info = pf_user.open(nic).hot_reset_info()
     listed = {(one.owner, one.bdf) for one in info.devices}
@@ -71,7 +71,7 @@ def test_info_lists_a_group_for_each_device(pf_user, nic, other_nic):
 
 
 @claim("D33")
-def test_a_neighbour_on_no_vfio_driver_forbids_it(guest, pf_user, nic):
+def test_a_noiommu_neighbour_outside_vfio_prevents_the_hot_reset(guest, pf_user, nic):
     """A device on no vfio driver has no group: info fails with EPERM, the reset with EINVAL."""
     held, neighbour = pf_user.open(nic), guest.function("nic1")
     mark(held)
@@ -87,7 +87,7 @@ def test_a_neighbour_on_no_vfio_driver_forbids_it(guest, pf_user, nic):
 
 
 @claim("D40")
-def test_by_character_device_it_takes_both_in_one_iommufd(pf_user, nic, other_nic):
+def test_a_hot_reset_requires_both_noiommu_cdevs_on_one_iommufd(pf_user, nic, other_nic):
     """On the cdev path, a hot reset requires both no-IOMMU devices on one iommufd."""
     held, other = pf_user.open(nic, access="cdev"), Cdev(pf_user, other_nic.cdev)
     mark(held)

@@ -41,7 +41,7 @@ def iommufd(pf_user):
 
 @claim("D26")
 @alone
-def test_it_offers_the_no_iommu_type_alone(loose_group, compat_container):
+def test_an_iommufd_with_a_noiommu_group_offers_one_type(loose_group, compat_container):
     """An iommufd with a no-IOMMU group offers and accepts only the no-IOMMU type."""
     assert [compat_container.check_extension(one) for one in TYPES] == [1, 1, 1]
     loose_group.set_container(compat_container)
@@ -52,7 +52,7 @@ def test_it_offers_the_no_iommu_type_alone(loose_group, compat_container):
 
 @claim("D41")
 @alone
-def test_its_device_opens_without_a_type_and_closes_in_silence(guest, pf, compat_group):
+def test_a_noiommu_device_on_an_iommufd_opens_without_a_type(guest, pf, compat_group):
     """A no-IOMMU device on an iommufd opens without a type and closes without a warning."""
     first = compat_group.get_device_fd(str(pf))
     second = compat_group.get_device_fd(str(pf))
@@ -67,7 +67,7 @@ def test_its_device_opens_without_a_type_and_closes_in_silence(guest, pf, compat
 
 @claim("D41")
 @alone
-def test_its_device_survives_the_group_and_the_iommufd(guest, pf_user, pf, loose_group):
+def test_a_noiommu_device_survives_its_group_and_iommufd(guest, pf_user, pf, loose_group):
     """A no-IOMMU device works after its group and its iommufd are closed, and then frees both."""
     before = holders(guest, "iommufd")
     iommufd = Iommufd(pf_user)
@@ -84,7 +84,7 @@ def test_its_device_survives_the_group_and_the_iommufd(guest, pf_user, pf, loose
 
 @claim("D26")
 @alone
-def test_an_iommufd_with_an_address_space_takes_no_such_group(pf, loose_group, iommufd):
+def test_an_iommufd_with_a_compat_ioas_refuses_a_noiommu_group(pf, loose_group, iommufd):
     """An iommufd with a compatibility IOAS refuses a no-IOMMU group."""
     iommufd.vfio_ioas(IOMMU_VFIO_IOAS_SET, iommufd.ioas_alloc())
     with refused(EINVAL):
@@ -98,7 +98,7 @@ def test_an_iommufd_with_an_address_space_takes_no_such_group(pf, loose_group, i
 
 @claim("D26")
 @alone
-def test_an_address_space_that_came_later_keeps_the_device_shut(pf, loose_group, iommufd):
+def test_a_compat_ioas_set_after_the_attach_prevents_the_open(pf, loose_group, iommufd):
     """A compatibility IOAS set after the attach prevents the open of a no-IOMMU device."""
     loose_group.set_container(iommufd)
     ioas = iommufd.ioas_alloc()
@@ -113,7 +113,7 @@ def test_an_address_space_that_came_later_keeps_the_device_shut(pf, loose_group,
 
 @claim("D26")
 @alone
-def test_it_maps_no_dma(compat_group):
+def test_an_iommufd_with_a_noiommu_group_refuses_type1_ioctls(compat_group):
     """An iommufd with a no-IOMMU group refuses all type1 ioctls."""
     assert type1_outcomes(compat_group.container) == {ENODEV, ENOTTY}
     compat_group.container.set_iommu(VFIO_NOIOMMU_IOMMU)
@@ -122,7 +122,9 @@ def test_it_maps_no_dma(compat_group):
 
 @claim("D26")
 @pytest.mark.topology("mixed")
-def test_it_takes_no_real_group_beside(pf, loose_group, loose_nic_group, compat_container):
+def test_an_iommufd_that_had_a_noiommu_group_refuses_real_groups(
+    pf, loose_group, loose_nic_group, compat_container
+):
     """An iommufd that has had a no-IOMMU group refuses real groups.
 
     An iommufd with a real group refuses no-IOMMU groups.
@@ -139,7 +141,9 @@ def test_it_takes_no_real_group_beside(pf, loose_group, loose_nic_group, compat_
 
 @claim("D24", "D26")
 @alone
-def test_several_such_groups_share_it(pf, nic, compat_group, loose_nic_group, compat_container):
+def test_several_noiommu_groups_share_an_iommufd(
+    pf, nic, compat_group, loose_nic_group, compat_container
+):
     """Several no-IOMMU groups can share an iommufd as container and leave it one by one."""
     loose_nic_group.set_container(compat_container)
     held = loose_nic_group.get_device_fd(str(nic))

@@ -17,7 +17,9 @@ IGB_ID = bytes.fromhex("8680c910")
 
 
 @claim("D38")
-def test_the_device_survives_its_container_and_its_group(pf_user, pf, ready_group, empty_container):
+def test_a_noiommu_device_survives_its_container_and_group(
+    pf_user, pf, ready_group, empty_container
+):
     """A no-IOMMU device works after its container and its group are closed."""
     held = ready_group.get_device_fd(str(pf))
     empty_container.close()
@@ -28,7 +30,7 @@ def test_the_device_survives_its_container_and_its_group(pf_user, pf, ready_grou
 
 
 @claim("D38")
-def test_a_killed_user_leaves_nothing_behind(pf_user, vf_user, pf, ready_group):
+def test_a_killed_noiommu_user_releases_everything(pf_user, vf_user, pf, ready_group):
     """kill -9 of a no-IOMMU user releases group, container and device."""
     ready_group.get_device_fd(str(pf))
     pf_user.kill()
@@ -38,7 +40,7 @@ def test_a_killed_user_leaves_nothing_behind(pf_user, vf_user, pf, ready_group):
 
 
 @claim("D09", "D38")
-def test_a_group_that_lost_its_device_is_good_for_nothing(
+def test_a_noiommu_group_without_its_device_answers_enodev(
     root, pf, ready_group, empty_container, loose_nic_group
 ):
     """A no-IOMMU group whose device was unbound answers ENODEV to every call."""

@@ -28,7 +28,7 @@ def test_two_functions_of_one_slot_have_a_group_each(root, nic, other_nic):
 
 @claim("D09")
 @pytest.mark.topology("noiommu")
-def test_the_group_goes_with_the_device(guest, root, nic):
+def test_unbinding_a_noiommu_device_removes_its_group(guest, root, nic):
     """Unbinding a no-IOMMU device removes its group and node, and binding it creates new ones."""
     number = nic.group
     nic.unbind()
@@ -42,7 +42,7 @@ def test_the_group_goes_with_the_device(guest, root, nic):
 
 @claim("D09")
 @pytest.mark.topology("mixed")
-def test_beside_real_groups_only_the_devices_without_an_iommu_are_named_so(root, pf, nic):
+def test_only_groups_without_an_iommu_have_noiommu_names(root, pf, nic):
     """Groups of devices with an IOMMU keep their plain names beside no-IOMMU groups."""
     assert group_node(root, str(pf)) == str(pf.group)
     assert group_node(root, str(nic)) == f"noiommu-{nic.group}"
@@ -52,7 +52,7 @@ def test_beside_real_groups_only_the_devices_without_an_iommu_are_named_so(root,
 
 @claim("D10")
 @pytest.mark.topology("mixed")
-def test_its_character_device_says_noiommu(root, nic, pf):
+def test_a_noiommu_cdev_is_called_noiommu(root, nic, pf):
     """The character device of a no-IOMMU device is called noiommu-vfioN."""
     nodes = root.listdir("/dev/vfio/devices")
     assert nodes == ["noiommu-vfio0", "vfio1"]
@@ -61,7 +61,7 @@ def test_its_character_device_says_noiommu(root, nic, pf):
 
 @claim("D11")
 @pytest.mark.topology("mixed")
-def test_it_has_no_character_device(root, nic, pf):
+def test_a_noiommu_device_has_no_cdev(root, nic, pf):
     """vfio creates no character device for a no-IOMMU device."""
     assert root.listdir(f"{nic.path}/vfio-dev") == ["vfio0"]
     assert not root.exists(f"{nic.path}/vfio-dev/vfio0/dev")

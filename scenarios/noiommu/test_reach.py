@@ -64,7 +64,7 @@ def uio_pf(guest):
 @claim("D34")
 @alone
 @pytest.mark.usefixtures("unsafe")
-def test_nothing_keeps_the_device_from_a_strangers_memory(root, pf_user, pf, observer):
+def test_a_noiommu_device_writes_to_any_memory(root, pf_user, pf, observer):
     """A no-IOMMU device writes to any memory that its user tells it to."""
     reaching = aimed(pf_user.open(pf), observer.at, root)
     reaching.start()
@@ -76,7 +76,7 @@ def test_nothing_keeps_the_device_from_a_strangers_memory(root, pf_user, pf, obs
 
 
 @claim("D34")
-def test_an_iommu_keeps_it_from_a_strangers_memory(guest, root, pf_user, pf, observer):
+def test_an_iommu_protects_memory_that_is_not_mapped(guest, root, pf_user, pf, observer):
     """An IOMMU prevents a device from writing to memory that is not mapped for it."""
     held = pf_user.open(pf)
     reaching = aimed(held, observer.at, root)
@@ -91,7 +91,7 @@ def test_an_iommu_keeps_it_from_a_strangers_memory(guest, root, pf_user, pf, obs
 
 @claim("D35")
 @alone
-def test_uio_neither_taints_nor_warns_nor_asks(taints, guest, uio_user, uio_pf):
+def test_uio_neither_taints_nor_warns_nor_needs_a_capability(taints, guest, uio_user, uio_pf):
     """uio_pci_generic does not taint, warn or require a capability, and vfio-pci does all three."""
     UioDevice(uio_user, uio_pf).close()
     assert guest.taints() == taints
@@ -105,7 +105,7 @@ def test_uio_neither_taints_nor_warns_nor_asks(taints, guest, uio_user, uio_pf):
 
 @claim("D35")
 @alone
-def test_uio_lets_the_device_reach_a_strangers_memory(taints, guest, uio_user, uio_pf, observer):
+def test_a_device_on_uio_writes_to_any_memory(taints, guest, uio_user, uio_pf, observer):
     """A device on uio_pci_generic writes to any memory that its user tells it to."""
     reaching = aimed(UioDevice(uio_user, uio_pf), observer.at, guest.root)
     reaching.start()

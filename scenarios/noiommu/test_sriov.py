@@ -79,7 +79,7 @@ def test_the_groups_of_vfs_go_with_them(guest, pf, vfs):
 
 
 @claim("D32")
-def test_with_the_switch_off_again_vfs_are_made_and_stay_unbound(guest, pf):
+def test_with_noiommu_mode_off_again_new_vfs_stay_unbound(guest, pf):
     """With enable_unsafe_noiommu_mode off again, new VFs are created and stay unbound."""
     allow_noiommu(guest, allowed=False)
     vfs = pf.enable_vfs(2)

@@ -21,7 +21,7 @@ PROBE_FAILED = "failed with error -22"
 
 @claim("D03")
 @pytest.mark.topology("noiommu")
-def test_turning_the_switch_on_neither_taints_nor_logs(taints, guest, root):
+def test_enabling_noiommu_mode_neither_taints_nor_logs(taints, guest, root):
     """Setting enable_unsafe_noiommu_mode, off by default, neither taints nor logs."""
     assert TAINT_USER not in taints
     assert root.read_file(UNSAFE_MODE) == "N"
@@ -34,7 +34,7 @@ def test_turning_the_switch_on_neither_taints_nor_logs(taints, guest, root):
 
 @claim("D04")
 @pytest.mark.topology("noiommu")
-def test_without_the_switch_vfio_takes_no_device(taints, guest, root):
+def test_without_noiommu_mode_vfio_pci_refuses_a_device_without_an_iommu(taints, guest, root):
     """With enable_unsafe_noiommu_mode off, vfio-pci refuses a device without an IOMMU."""
     pf, nodes = guest.function("pf0"), root.listdir("/dev/vfio")
     with refused(EINVAL):
@@ -63,7 +63,9 @@ def test_drivers_probe_hides_the_failure(guest, root):
 
 @claim("D08")
 @pytest.mark.usefixtures("taints", "unsafe")
-def test_with_an_iommu_the_switch_changes_nothing(taints, guest, root, pf, root_without_rawio):
+def test_noiommu_mode_does_not_affect_a_device_with_an_iommu(
+    taints, guest, root, pf, root_without_rawio
+):
     """enable_unsafe_noiommu_mode does not affect a device with an IOMMU."""
     assert group_node(root, str(pf)) == str(pf.group)
     held = root_without_rawio.open(pf)
@@ -74,7 +76,7 @@ def test_with_an_iommu_the_switch_changes_nothing(taints, guest, root, pf, root_
 
 
 @claim("D18")
-def test_an_empty_container_offers_the_type_while_the_switch_is_on(guest, empty_container):
+def test_an_empty_container_offers_the_noiommu_type_in_noiommu_mode(guest, empty_container):
     """An empty container offers the no-IOMMU type while enable_unsafe_noiommu_mode is on."""
     offer = empty_container.check_extension
     assert (offer(VFIO_NOIOMMU_IOMMU), offer(VFIO_TYPE1v2_IOMMU)) == (0, 1)

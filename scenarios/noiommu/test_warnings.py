@@ -19,7 +19,7 @@ OPENED = "vfio-noiommu device opened by user"
 
 
 @claim("D06")
-def test_it_is_the_bind_that_taints_and_warns(taints, guest):
+def test_a_noiommu_bind_taints_and_warns_once(taints, guest):
     """Binding a device without an IOMMU sets TAINT_USER and logs one warning."""
     pf = guest.function("pf0")
     assert TAINT_USER not in taints
@@ -30,7 +30,7 @@ def test_it_is_the_bind_that_taints_and_warns(taints, guest):
 
 
 @claim("D07")
-def test_each_bind_warns_and_no_unbind_takes_the_taint_away(guest, nic, other_nic):
+def test_each_noiommu_bind_warns_and_the_taint_stays(guest, nic, other_nic):
     """Each bind of a no-IOMMU device logs a warning, and the taint survives the unbind."""
     assert len(guest.dmesg(f"vfio-pci {nic}: {OF_GROUP}", level="warn")) == 1
     assert len(guest.dmesg(f"vfio-pci {other_nic}: {OF_GROUP}", level="warn")) == 1
@@ -43,7 +43,7 @@ def test_each_bind_warns_and_no_unbind_takes_the_taint_away(guest, nic, other_ni
 
 
 @claim("D17")
-def test_each_open_through_a_group_warns_of_who_opened(guest, pf_user, pf):
+def test_each_open_through_a_group_logs_its_opener(guest, pf_user, pf):
     """Each open of a no-IOMMU device logs its opener's name and pid and adds no taint."""
     opened = f"vfio-pci {pf}: {OPENED} (pf_user:{pf_user.pid})"
     before = guest.taints()
@@ -55,7 +55,7 @@ def test_each_open_through_a_group_warns_of_who_opened(guest, pf_user, pf):
 
 
 @claim("D10")
-def test_the_bind_warns_of_the_character_device_too(taints, guest, pf):
+def test_a_noiommu_bind_warns_for_the_cdev_too(taints, guest, pf):
     """Binding a no-IOMMU device logs one warning for its group and one for its cdev."""
     assert len(guest.dmesg(f"vfio-pci {pf}: {OF_GROUP}", level="warn")) == 1
     assert len(guest.dmesg(f"vfio-pci {pf}: {OF_CDEV}", level="warn")) == 1
@@ -63,7 +63,7 @@ def test_the_bind_warns_of_the_character_device_too(taints, guest, pf):
 
 
 @claim("D17")
-def test_the_container_and_the_group_warn_of_nobody(guest, pf_user, pf):
+def test_opening_and_attaching_a_noiommu_group_logs_no_warning(guest, pf_user, pf):
     """Opening a no-IOMMU group and attaching it log no warning."""
     group = pf_user.open_group(pf)
     group.set_container(Container(pf_user))

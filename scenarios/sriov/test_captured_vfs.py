@@ -14,7 +14,7 @@ NO_OVERRIDE = "(null)"
 
 
 @claim("B03")
-def test_a_vf_of_a_users_pf_goes_to_vfio_pci_at_once(guest, pf):
+def test_new_vfs_are_bound_to_vfio_pci_at_once(guest, pf):
     """Each new VF gets a driver_override, is bound to vfio-pci, and is logged once."""
     guest.load("igbvf")
     first, second = pf.enable_vfs(2)
@@ -27,7 +27,7 @@ def test_a_vf_of_a_users_pf_goes_to_vfio_pci_at_once(guest, pf):
 
 
 @claim("B03")
-def test_vfs_are_captured_each_time_they_are_made(guest, pf):
+def test_vfs_are_captured_each_time_they_are_created(guest, pf):
     """VFs that are created again are captured like the first ones."""
     pf.enable_vfs(1)
     pf.enable_vfs(0)
@@ -72,7 +72,7 @@ def test_pf_and_vfs_are_in_a_group_each(pf, vfs):
     [("igb", ["10.0", "10.2", "10.4"]), ("nvme-sriov", ["00.1", "00.2", "00.3"])],
     indirect=["topology"],
 )
-def test_vfs_stand_where_their_pf_puts_them(pf_user, vf_user, pf, places):
+def test_vfs_have_the_addresses_of_offset_and_stride(pf_user, vf_user, pf, places):
     """VFs have the addresses that the hardware's offset and stride give, for any kind of PF."""
     vfs = pf.enable_vfs(3)
     assert [str(vf) for vf in vfs] == [f"0000:01:{place}" for place in places]
@@ -82,7 +82,7 @@ def test_vfs_stand_where_their_pf_puts_them(pf_user, vf_user, pf, places):
 
 
 @claim("B41")
-def test_making_vfs_turns_on_the_memory_decode_of_the_pf(guest, pf, hardware):
+def test_enabling_vfs_turns_on_memory_decode_of_the_pf(guest, pf, hardware):
     """Enabling VFs turns on a PF's memory decode if it was off, and the log says so."""
     pf.enable_vfs(1)
     hardware.set_word(PCI_COMMAND, 0)

@@ -25,7 +25,7 @@ UNKNOWN_IOCTLS = {
 
 
 @claim("B01", "B02")
-def test_vfio_pci_makes_vfs_only_when_told_so(guest, root):
+def test_vfio_pci_creates_vfs_only_with_enable_sriov(guest, root):
     """Writing sriov_numvfs fails with ENOENT until enable_sriov is set, then needs no new bind."""
     pf = guest.function("pf0")
     pf.bind("vfio-pci")
@@ -38,7 +38,7 @@ def test_vfio_pci_makes_vfs_only_when_told_so(guest, root):
 
 
 @claim("B01", "B02")
-def test_vfio_pci_makes_no_more_vfs_once_told_not_to(root, pf):
+def test_clearing_enable_sriov_takes_effect_at_once(root, pf):
     """Clearing enable_sriov takes effect at the next write, even on a PF bound before."""
     pf.enable_vfs(1)
     pf.enable_vfs(0)
@@ -49,7 +49,7 @@ def test_vfio_pci_makes_no_more_vfs_once_told_not_to(root, pf):
 
 
 @claim("B12")
-def test_vfs_outlive_the_permission_to_make_them(root, pf, vfs):
+def test_vfs_survive_the_clearing_of_enable_sriov(root, pf, vfs):
     """With enable_sriov cleared, sriov_numvfs cannot disable VFs, but unbinding the PF does."""
     root.write_file(ENABLE_SRIOV, "N")
     with refused(ENOENT):
@@ -72,7 +72,7 @@ def test_the_number_of_vfs_may_change_while_the_pf_is_in_use(pf_user, vf_user, p
 
 
 @claim("B01")
-def test_a_user_who_owns_the_pf_makes_no_vfs(guest, root, pf):
+def test_the_owner_of_a_pf_cannot_create_vfs(guest, root, pf):
     """A PF's unprivileged owner can write neither sriov_numvfs nor enable_sriov."""
     owner = guest.user("owner", uid=1000, drop=EVERY_CAPABILITY)
     root.syscall("chown", Buffer(f"/dev/vfio/{pf.group}\0".encode()), 1000, 1000)
@@ -85,7 +85,7 @@ def test_a_user_who_owns_the_pf_makes_no_vfs(guest, root, pf):
 
 
 @claim("B42")
-def test_no_ioctl_of_a_pf_makes_vfs(pf_user, pf):
+def test_no_ioctl_creates_vfs(pf_user, pf):
     """No ioctl enables VFs: every ioctl number that vfio does not know fails with ENOTTY."""
     pf_fd = pf_user.open(pf, TOKEN)
     all_refused(ENOTTY, pf_fd.ioctl, UNKNOWN_IOCTLS)

@@ -18,7 +18,7 @@ NONSENSE = {
 
 
 @claim("B06")
-def test_what_is_no_number_of_16_bits_is_invalid(pf):
+def test_numvfs_must_be_a_16_bit_number(pf):
     """A value that is not a 16-bit number fails with EINVAL; hexadecimal is accepted."""
     all_refused(EINVAL, pf.write, NONSENSE)
     assert pf.numvfs == 0
@@ -27,7 +27,7 @@ def test_what_is_no_number_of_16_bits_is_invalid(pf):
 
 
 @claim("B06", "B09")
-def test_the_number_is_checked_before_the_driver(guest):
+def test_numvfs_is_checked_before_the_driver(guest):
     """A number above sriov_totalvfs fails with ERANGE even if the PF has no driver."""
     pf = guest.function("pf0")
     assert (pf.driver, pf.read("sriov_totalvfs")) == (None, "8")
@@ -66,7 +66,7 @@ def test_igb_keeps_one_vf_for_itself_while_it_has_the_pf(guest):
 
 
 @claim("B08")
-def test_the_number_in_force_may_be_written_to_a_pf_without_driver(guest):
+def test_a_pf_without_driver_accepts_its_current_numvfs(guest):
     """Writing 0 VFs to an unbound PF without VFs succeeds, and writing 1 fails."""
     pf = guest.function("pf0")
     pf.write("sriov_numvfs", 0)
@@ -76,7 +76,7 @@ def test_the_number_in_force_may_be_written_to_a_pf_without_driver(guest):
 
 
 @claim("B08")
-def test_the_number_in_force_is_not_asked_of_the_driver(guest, root, pf, vfs):
+def test_writing_the_current_numvfs_does_not_call_the_driver(guest, root, pf, vfs):
     """Writing the current number of VFs succeeds even if vfio-pci would refuse it."""
     root.write_file(ENABLE_SRIOV, "N")
     pf.write("sriov_numvfs", 2)
@@ -87,7 +87,7 @@ def test_the_number_in_force_is_not_asked_of_the_driver(guest, root, pf, vfs):
 
 
 @claim("B09")
-def test_a_pf_without_driver_has_no_vfs(guest):
+def test_an_unbound_pf_cannot_enable_vfs(guest):
     """Enabling VFs of an unbound PF fails with ENOENT, and the log says why."""
     pf = guest.function("pf0")
     with refused(ENOENT):
@@ -98,7 +98,7 @@ def test_a_pf_without_driver_has_no_vfs(guest):
 
 
 @claim("B10")
-def test_a_driver_that_knows_no_sriov_makes_no_vfs(guest):
+def test_a_driver_without_sriov_cannot_enable_vfs(guest):
     """Enabling VFs of a PF on pci-stub fails with ENOENT, and the log says why."""
     guest.load("pci-stub")
     pf = guest.function("pf0")
@@ -111,7 +111,7 @@ def test_a_driver_that_knows_no_sriov_makes_no_vfs(guest):
 
 
 @claim("B11")
-def test_the_number_of_vfs_changes_only_by_way_of_none(guest, pf, vfs):
+def test_numvfs_changes_only_through_0(guest, pf, vfs):
     """Changing a non-zero number of VFs fails with EBUSY and a warning; 0 must come between."""
     with refused(EBUSY):
         pf.write("sriov_numvfs", 1)
@@ -127,7 +127,7 @@ def test_the_number_of_vfs_changes_only_by_way_of_none(guest, pf, vfs):
 
 @claim("B40")
 @pytest.mark.topology("nvme-no-room")
-def test_vfs_for_which_there_is_no_room_are_not_made(guest, pf):
+def test_without_mmio_space_vfs_are_not_enabled(guest, pf):
     """Without MMIO space, enabling VFs fails with ENOMEM and leaves the PF idle and suspended."""
     with refused(ENOMEM):
         pf.enable_vfs(1)

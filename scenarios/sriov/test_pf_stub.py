@@ -37,7 +37,7 @@ def left_vf(stub_pf):
 
 
 @claim("B23")
-def test_pci_pf_stub_takes_only_what_is_forced_on_it(guest, root):
+def test_pci_pf_stub_binds_only_by_driver_override(guest, root):
     """pci-pf-stub binds to an igb PF only by driver_override."""
     guest.load(STUB)
     pf = guest.function("pf0")
@@ -49,7 +49,7 @@ def test_pci_pf_stub_takes_only_what_is_forced_on_it(guest, root):
 
 
 @claim("B23")
-def test_pci_pf_stub_makes_vfs_that_are_the_hosts(guest, vf_user, stub_pf):
+def test_vfs_of_pci_pf_stub_go_to_host_drivers(guest, vf_user, stub_pf):
     """VFs of a PF on pci-pf-stub go to host drivers, and on vfio-pci they need no token."""
     guest.load("igbvf")
     vf, other_vf = stub_pf.enable_vfs(2)
@@ -61,7 +61,7 @@ def test_pci_pf_stub_makes_vfs_that_are_the_hosts(guest, vf_user, stub_pf):
 
 
 @claim("B24")
-def test_pci_pf_stub_leaves_its_vfs_behind(guest, stub_pf):
+def test_unbinding_pci_pf_stub_leaves_its_vfs(guest, stub_pf):
     """Unbinding pci-pf-stub leaves its VFs enabled, with a warning, until it is bound again."""
     (vf,) = stub_pf.enable_vfs(1)
     stub_pf.unbind()
@@ -76,7 +76,7 @@ def test_pci_pf_stub_leaves_its_vfs_behind(guest, stub_pf):
 
 
 @claim("B14")
-def test_vfio_pci_takes_no_pf_that_has_vfs(taints, guest, stub_pf, left_vf):
+def test_vfio_pci_refuses_a_pf_with_vfs(taints, guest, stub_pf, left_vf):
     """vfio-pci refuses a PF with VFs with a warning and without a taint."""
     with refused(EBUSY):
         stub_pf.bind("vfio-pci")
@@ -91,7 +91,7 @@ def test_vfio_pci_takes_no_pf_that_has_vfs(taints, guest, stub_pf, left_vf):
 
 
 @claim("B25")
-def test_a_vf_used_through_vfio_is_not_assigned(vf_user, remover, stub_pf):
+def test_pci_pf_stub_waits_for_a_vf_in_use(vf_user, remover, stub_pf):
     """pci-pf-stub does not refuse to disable a VF in use: it waits, like vfio-pci."""
     (vf,) = stub_pf.enable_vfs(1)
     vf.bind("vfio-pci")
@@ -107,7 +107,7 @@ def test_a_vf_used_through_vfio_is_not_assigned(vf_user, remover, stub_pf):
 
 @claim("B26")
 @pytest.mark.topology("multifunction")
-def test_a_device_on_pci_pf_stub_spoils_its_group(guest, vf_user, nic):
+def test_a_device_on_pci_pf_stub_makes_its_group_unviable(guest, vf_user, nic):
     """A device on pci-pf-stub makes its group unviable, and a device on pci-stub does not."""
     guest.load(STUB)
     guest.load("pci-stub")

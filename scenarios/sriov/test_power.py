@@ -42,7 +42,7 @@ def test_a_pf_that_lost_its_vfs_by_unbinding_sleeps_again(pf, vfs):
 
 
 @claim("B33")
-def test_a_user_cannot_send_a_pf_with_vfs_to_sleep(pf, vfs, config, power):
+def test_a_user_cannot_put_a_pf_with_vfs_into_d3(pf, vfs, config, power):
     """A user's write of D3hot succeeds and has no effect while the PF has VFs."""
     assert config.write(power, bytes([D3HOT, 0])) == 2
     assert config.word(power) & PCI_PM_CTRL_STATE_MASK == D0
@@ -54,7 +54,7 @@ def test_a_user_cannot_send_a_pf_with_vfs_to_sleep(pf, vfs, config, power):
 
 
 @claim("B34")
-def test_vfs_wake_a_pf_that_its_user_sent_to_sleep(pf, vf_user, device, config, power):
+def test_enabling_vfs_returns_a_pf_from_d3(pf, vf_user, device, config, power):
     """Enabling VFs returns a PF in D3hot to D0, and the VFs work."""
     config.set_word(power, D3HOT)
     assert pf.read("power_state") == "D3hot"
@@ -66,7 +66,7 @@ def test_vfs_wake_a_pf_that_its_user_sent_to_sleep(pf, vf_user, device, config, 
 
 
 @claim("B35")
-def test_a_pf_with_vfs_takes_the_request_to_sleep_and_stays_awake(pf, vf_user, device):
+def test_a_pf_with_vfs_accepts_low_power_and_stays_awake(pf, vf_user, device):
     """LOW_POWER_ENTRY succeeds on a PF with VFs and takes effect after the last VF is gone."""
     (vf,) = pf.enable_vfs(1)
     device.set_vf_token(TOKEN)

@@ -14,7 +14,7 @@ from vfio_lab_pytest.tokens import TOKEN
 
 
 @claim("B43")
-def test_a_reset_waits_for_vfs_to_go(guest, pf, observer, used_vf, removal):
+def test_a_pf_reset_and_the_removal_of_vfs_do_not_deadlock(guest, pf, observer, used_vf, removal):
     """A sysfs reset of a PF and the removal of its VFs do not deadlock."""
     reset = pf.start_write("reset", 1, by=observer)
     assert guest.is_blocked(reset)
@@ -26,7 +26,7 @@ def test_a_reset_waits_for_vfs_to_go(guest, pf, observer, used_vf, removal):
 
 
 @claim("B44")
-def test_a_pf_is_used_while_its_vfs_are_made(user, vf_user, observer, pf, device, config):
+def test_a_pf_can_be_used_while_its_vfs_are_created(user, vf_user, observer, pf, device, config):
     """Mapping, opening and power changes of a PF complete while its VFs are being created."""
     address = device.mmap_region(VFIO_PCI_BAR0_REGION_INDEX, PAGE_BYTES)
     making = pf.start_write("sriov_numvfs", 7, by=observer)

@@ -44,7 +44,7 @@ def test_the_pf_user_sees_the_hardwares_sriov_capability(pf, config, hardware, p
 
 
 @claim("B28", "B42")
-def test_the_pf_user_makes_no_vfs_by_configuration_space(pf, config, hardware, place):
+def test_the_pf_user_cannot_create_vfs_in_config_space(pf, config, hardware, place):
     """Writes by the PF's user to the SR-IOV capability succeed and enable no VFs."""
     before = hardware.read(place, SIZE)
     assert config.write(place + PCI_SRIOV_NUM_VF, b"\x02\x00") == 2
@@ -58,7 +58,7 @@ def test_the_pf_user_makes_no_vfs_by_configuration_space(pf, config, hardware, p
 
 
 @claim("B28")
-def test_the_pf_user_removes_no_vfs_by_configuration_space(pf, vfs, config, hardware, place):
+def test_the_pf_user_cannot_remove_vfs_in_config_space(pf, vfs, config, hardware, place):
     """Writes by the PF's user to the SR-IOV capability do not remove existing VFs."""
     before = hardware.read(place, SIZE)
     assert config.write(place + PCI_SRIOV_CTRL, bytes(2)) == 2

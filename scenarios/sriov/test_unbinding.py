@@ -31,7 +31,7 @@ def test_unbinding_a_pf_waits_for_the_user_of_a_vf(
 
 
 @claim("B45")
-def test_who_looks_for_devices_while_a_vf_is_going_waits_for_its_user(
+def test_a_rescan_hangs_while_an_unbind_waits_for_a_vf_user(
     guest, pf, vf_user, remover, observer, device_request
 ):
     """A rescan hangs at the VF in use of a PF that is being unbound, and no lock prevents that.
@@ -64,7 +64,7 @@ def test_unbinding_a_pf_waits_for_its_own_user_last(
 
 
 @claim("B22")
-def test_a_pf_comes_to_its_host_driver_without_vfs(guest, pf, vf):
+def test_a_pf_moves_to_its_host_driver_without_vfs(guest, pf, vf):
     """A PF that moves from vfio-pci to igb has no VFs, and igb can create its own."""
     guest.load("igb")
     pf.bind("igb")

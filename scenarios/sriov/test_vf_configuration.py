@@ -54,7 +54,7 @@ def test_a_vf_has_no_intx(pf_user, pf, used_vf, vf_config):
 
 
 @claim("B31")
-def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
+def test_memory_decode_of_a_vf_has_no_effect(vf_user, vf, used_vf, vf_config):
     """Memory decode of a VF is on after the open, and vfio refuses no access while it is off."""
     assert vf_config.word(PCI_COMMAND) & PCI_COMMAND_MEMORY
     address = with_canary(used_vf).mmap_region(VFIO_PCI_BAR0_REGION_INDEX, 4 * PAGE_BYTES)
@@ -66,7 +66,7 @@ def test_memory_decode_of_a_vf_is_a_fiction(vf_user, vf, used_vf, vf_config):
 
 
 @claim("B31")
-def test_memory_decode_of_a_pf_is_real(marked_pf):
+def test_memory_decode_of_a_pf_has_an_effect(marked_pf):
     """Turning off memory decode makes access to a PF's BARs fail with EIO."""
     turn_off(shown_config(marked_pf), PCI_COMMAND_MEMORY)
     with refused(EIO):

@@ -21,7 +21,7 @@ UNASKED = "No device request channel registered, blocked until released by user"
 
 
 @claim("B15")
-def test_vfs_go_when_their_user_lets_go(guest, pf, vf, other_vf, used_vf, removal):
+def test_disabling_vfs_waits_for_the_user_of_a_vf(guest, pf, vf, other_vf, used_vf, removal):
     """Disabling VFs asks the user of a VF once and waits; the VF works until it is closed."""
     asked = f"vfio-pci {vf}: Relaying device request to user (#0)"
     assert len(guest.dmesg(asked, level="notice")) == 1
@@ -44,7 +44,7 @@ def test_the_user_of_a_vf_is_asked_again_every_ten_seconds(guest, vf_user, devic
 
 
 @claim("B15")
-def test_vfs_that_nobody_uses_do_not_wait_for_one_that_is_used(
+def test_unused_vfs_are_removed_before_the_wait_for_a_used_one(
     pf, vf, other_vf, vf_user, remover, pf_user
 ):
     """VFs are removed one by one, and the removal waits only at a VF in use."""
@@ -74,7 +74,7 @@ def test_a_signal_does_not_end_the_wait(guest, remover, pf, vf, used_vf):
 
 
 @claim("B18")
-def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, observer, used_vf, removal):
+def test_reading_numvfs_hangs_during_the_removal_of_vfs(guest, pf, observer, used_vf, removal):
     """Reading sriov_numvfs hangs while the removal of VFs waits for a user."""
     attribute = observer.open_path(f"{pf.path}/sriov_numvfs", O_RDONLY)
     reading = observer.start("read", attribute, Buffer(bytes(2), out=True), 2)
@@ -86,7 +86,7 @@ def test_the_number_of_vfs_cannot_be_read_meanwhile(guest, pf, observer, used_vf
 
 
 @claim("B18")
-def test_nobody_rescans_meanwhile(guest, observer, used_vf, removal):
+def test_a_rescan_hangs_during_the_removal_of_vfs(guest, observer, used_vf, removal):
     """A rescan hangs while the removal of VFs waits for a user."""
     rescan = observer.start_write_file(RESCAN, "1")
     assert guest.is_blocked(rescan)
@@ -97,7 +97,7 @@ def test_nobody_rescans_meanwhile(guest, observer, used_vf, removal):
 
 
 @claim("B18")
-def test_the_pf_opens_to_nobody_meanwhile(pf_user, pf, used_vf, removal):
+def test_the_pf_does_not_open_during_the_removal_of_vfs(pf_user, pf, used_vf, removal):
     """Opening the PF fails with EAGAIN while the removal of VFs waits for a user."""
     with refused(EAGAIN):
         pf_user.open(pf, TOKEN)
@@ -107,7 +107,7 @@ def test_the_pf_opens_to_nobody_meanwhile(pf_user, pf, used_vf, removal):
 
 
 @claim("B18")
-def test_the_pf_is_not_reset_meanwhile(used_vf, marked_pf, removal):
+def test_the_pf_is_not_reset_during_the_removal_of_vfs(used_vf, marked_pf, removal):
     """Resetting the PF fails with EAGAIN while the removal of VFs waits for a user."""
     with refused(EAGAIN):
         marked_pf.reset()
@@ -117,7 +117,9 @@ def test_the_pf_is_not_reset_meanwhile(used_vf, marked_pf, removal):
 
 
 @claim("B19")
-def test_a_vf_that_is_going_opens_no_more(root, pf, vf, vf_user, remover, used_vf, device_request):
+def test_a_vf_that_is_being_removed_does_not_open_again(
+    root, pf, vf, vf_user, remover, used_vf, device_request
+):
     """A VF that is being removed stays usable for its user but cannot be opened again."""
     used_vf.group.get_device_fd(f"{vf} vf_token={TOKEN}").close()
     node = vf.cdev
@@ -132,7 +134,7 @@ def test_a_vf_that_is_going_opens_no_more(root, pf, vf, vf_user, remover, used_v
 
 
 @claim("A39", "B15")
-def test_removing_vfs_waits_for_who_has_one_by_its_cdev(pf_user, vf_user, pf, vf, remover):
+def test_removing_vfs_waits_for_a_cdev_user(pf_user, vf_user, pf, vf, remover):
     """Removing VFs waits for a user who opened a VF on the cdev path, too."""
     pf_user.open(pf, TOKEN).close()
     bound = vf_user.open(vf, TOKEN, access="cdev")

@@ -58,7 +58,7 @@ def test_a_mapped_bar_keeps_a_vf_used(pf_user, vf_user, pf, used_vf):
 
 
 @claim("A17")
-def test_a_vf_closed_and_opened_again_counts_once(pf_user, vf_user, pf, vf, used_vf):
+def test_opening_a_vf_again_keeps_the_count_of_users_correct(pf_user, vf_user, pf, vf, used_vf):
     """Opening and closing a VF several times leaves the count of users correct."""
     used_vf.close()
     vf_user.open(vf, TOKEN).close()
@@ -70,7 +70,7 @@ def test_a_vf_closed_and_opened_again_counts_once(pf_user, vf_user, pf, vf, used
 
 
 @claim("A17")
-def test_a_refused_open_of_a_vf_counts_nobody(pf_user, vf_user, pf, vf):
+def test_a_refused_open_does_not_count_the_vf_as_in_use(pf_user, vf_user, pf, vf):
     """A refused open of a VF does not make the VF count as in use."""
     pf_user.open(pf, TOKEN).close()
     with refused(EACCES):
@@ -79,7 +79,7 @@ def test_a_refused_open_of_a_vf_counts_nobody(pf_user, vf_user, pf, vf):
 
 
 @claim("A17")
-def test_an_open_that_fails_past_the_token_counts_nobody(pf_user, vf_user, pf, vf):
+def test_an_open_that_fails_after_the_token_check_does_not_count(pf_user, vf_user, pf, vf):
     """An open that fails because the container has no type does not count the VF as in use."""
     pf_user.open(pf, TOKEN).close()
     group = vf_user.open_group(vf)
@@ -117,7 +117,7 @@ def test_a_forked_child_keeps_a_vf_used_after_its_parent(pf_user, vf_user, pf, u
 
 @claim("A18")
 @pytest.mark.usefixtures("used_vf")
-def test_a_killed_vf_user_counts_no_longer(pf_user, vf_user, pf):
+def test_a_killed_user_leaves_the_vf_unused(pf_user, vf_user, pf):
     """A VF is no longer in use after kill -9 of its user."""
     with refused(EACCES):
         pf_user.open(pf)
@@ -126,7 +126,7 @@ def test_a_killed_vf_user_counts_no_longer(pf_user, vf_user, pf):
 
 
 @claim("A18")
-def test_a_killed_parent_leaves_the_vf_to_its_child(pf_user, vf_user, pf, used_vf):
+def test_a_killed_parent_leaves_the_vf_in_use_by_its_child(pf_user, vf_user, pf, used_vf):
     """A VF stays in use while any process has it open, even after kill -9 of its opener."""
     child = vf_user.fork()
     vf_user.kill()
@@ -145,7 +145,7 @@ def test_every_open_of_a_used_vf_needs_the_token(vf, used_vf):
 
 
 @claim("A20")
-def test_the_pf_stays_shut_until_no_vf_is_used(pf_user, vf_user, pf, other_vf, used_vf):
+def test_the_pf_stays_closed_until_no_vf_is_in_use(pf_user, vf_user, pf, other_vf, used_vf):
     """A PF does not open without a token until all its VFs are closed."""
     other = vf_user.open(other_vf, TOKEN)
     with refused(EACCES):
@@ -169,7 +169,9 @@ def test_a_vf_bound_by_cdev_counts_as_used(pf_user, vf_user, pf, vf):
 
 
 @claim("A39")
-def test_a_bind_that_fails_past_the_token_counts_nobody(pf_user, vf_user, pf, vf, read_only_bind):
+def test_a_bind_that_fails_after_the_token_check_does_not_count(
+    pf_user, vf_user, pf, vf, read_only_bind
+):
     """A bind whose answer cannot be written does not count the VF as in use."""
     pf_user.open(pf, TOKEN).close()
     cdev = Cdev(vf_user, vf.cdev)

@@ -80,7 +80,7 @@ def test_bytes_beyond_the_token_are_not_read(pf_user, vf_user, pf, vf):
 
 
 @claim("A34")
-def test_nobody_reads_a_token(pf_user, pf):
+def test_the_token_cannot_be_read(pf_user, pf):
     """GET of the token feature is refused, even for the user who set the token."""
     feature = functools.partial(pf_user.open(pf, TOKEN).feature, FEATURE, data=bytes(16))
     ways = {"GET": GET, "probed": GET | PROBE, "with SET": GET | SET | PROBE}
@@ -143,7 +143,7 @@ def test_a_feature_at_a_bad_address_faults(pf_user, pf):
 
 
 @claim("A37")
-def test_a_token_out_of_reach_faults(pf_user, vf_user, pf, vf):
+def test_an_unreadable_token_faults(pf_user, vf_user, pf, vf):
     """A token that cannot be read behind a readable header fails and is not set."""
     pf_fd = pf_user.open(pf, TOKEN)
     page = pf_user.allocate(2 * PAGE_BYTES)

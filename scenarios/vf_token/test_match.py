@@ -64,7 +64,7 @@ def test_the_token_guards_vfs_whatever_the_hardware(pf_user, vf_user, pf, vf, pr
 
 @claim("A01")
 @pytest.mark.parametrize("presented", [None, OTHER], ids=["no token", "a guess"])
-def test_a_pf_has_a_token_before_anybody_sets_one(pf_user, vf_user, pf, vf, presented):
+def test_a_pf_has_a_random_token_from_its_bind(pf_user, vf_user, pf, vf, presented):
     """A PF has a random token from its bind to vfio-pci on, so its VFs are closed to all."""
     with refused(EACCES):
         vf_user.open(vf, presented)
@@ -120,7 +120,7 @@ def test_the_token_is_stored_even_when_the_pf_does_not_open(pf_user, vf_user, pf
 
 
 @claim("A08")
-def test_the_token_is_judged_before_the_container(pf_user, vf_user, pf, vf):
+def test_the_token_is_checked_before_the_container(pf_user, vf_user, pf, vf):
     """In a group without a container, a missing token is reported first."""
     pf_user.open(pf, TOKEN)
     bare_group = vf_user.open_group(vf)

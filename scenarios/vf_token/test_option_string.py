@@ -30,7 +30,7 @@ def ask(shared_group):
 
 
 @claim("A21")
-def test_a_name_with_anything_glued_to_it_is_another_device(ask, vf):
+def test_a_name_with_extra_characters_is_another_device(ask, vf):
     """Only a space or the end may follow a device name, and nothing may precede it."""
     glued = [f"{vf}x", f"{vf}\t", f"{vf}\n", f" {vf}", f"{vf},vf_token={T}", f"{vf}\tvf_token={T}"]
     all_refused(ENODEV, ask, glued)
@@ -78,7 +78,7 @@ def test_a_token_that_is_too_short_is_invalid(ask, vf):
 
 
 @claim("A25")
-def test_a_token_of_another_form_is_invalid(ask, vf):
+def test_a_token_of_another_format_is_invalid(ask, vf):
     """A token that is not 8-4-4-4-12 hex digits is refused."""
     dashes = [T.replace("-", "_"), T.replace("-", ""), T.replace("-", "", 1) + "0", "-" * 36]
     wrapped = ["{" + T + "}", "{" + T[:34] + "}", "urn:uuid:" + T]
@@ -88,7 +88,7 @@ def test_a_token_of_another_form_is_invalid(ask, vf):
 
 
 @claim("A26", "A28")
-def test_a_token_with_anything_glued_to_it_is_invalid(ask, vf):
+def test_a_token_with_extra_characters_is_invalid(ask, vf):
     """Only a space or the end may follow a token."""
     glued = ["junk", "0", ",x", ";", "\t", "\n", "=", "-"]
     all_refused(EINVAL, ask, [f"{vf} vf_token={T}{one}" for one in glued])
@@ -112,7 +112,7 @@ def test_a_name_followed_by_spaces_has_no_options(pf_group, vf_group, pf, vf):
 
 
 @claim("A28")
-def test_other_blanks_are_no_separators(ask, vf):
+def test_tabs_are_no_separators(ask, vf):
     """Tabs and other white space do not separate options."""
     blanks = ["\t", "\n", "\v", "\f", "\r", "\u00a0"]
     all_refused(EINVAL, ask, [f"{vf} {blank}vf_token={T}" for blank in blanks])
@@ -128,7 +128,7 @@ def test_the_case_of_hex_digits_does_not_matter(ask, vf):
 
 
 @claim("A29")
-def test_a_token_set_in_capitals_opens_in_small_letters(pf_user, vf_user, pf, vf):
+def test_a_token_set_in_upper_case_opens_in_lower_case(pf_user, vf_user, pf, vf):
     """A token set in upper case opens a VF in lower case."""
     pf_user.open(pf, options=f"vf_token={T.upper()}")
     with refused(EACCES):

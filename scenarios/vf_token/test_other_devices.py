@@ -31,7 +31,7 @@ def test_vf_of_a_pf_on_a_host_driver_takes_no_token(guest, vf_user, driver, modu
 
 @claim("A31", "A45")
 @pytest.mark.topology("igb-pair")
-def test_a_vfio_pf_takes_no_vf_of_another_pf(guest, vf_user, pf, host_pf):
+def test_a_vfio_pf_does_not_affect_vfs_of_another_pf(guest, vf_user, pf, host_pf):
     """A PF on vfio-pci with VFs of its own does not affect the VFs of a PF on igb."""
     pf.enable_vfs(1)
     (vf,) = host_pf.enable_vfs(1)
@@ -44,7 +44,7 @@ def test_a_vfio_pf_takes_no_vf_of_another_pf(guest, vf_user, pf, host_pf):
 
 
 @claim("A10", "A45")
-def test_a_pf_that_left_vfio_pci_takes_no_vfs(guest, vf_user, pf):
+def test_a_pf_that_left_vfio_pci_captures_no_vfs(guest, vf_user, pf):
     """VFs created after the PF has moved to igb need no token and are not captured."""
     guest.load("igb")
     pf.bind("igb")
@@ -90,7 +90,7 @@ def test_the_token_of_one_pf_opens_no_vf_of_another(pf_user, vf_user, pf, other_
 
 @claim("A44")
 @pytest.mark.topology("igb-pair")
-def test_a_vf_bound_again_asks_for_the_token_of_its_own_pf(pf_user, vf_user, pf, other_pf):
+def test_a_vf_needs_the_token_of_its_own_pf(pf_user, vf_user, pf, other_pf):
     """A VF needs the token of its own PF, whichever PF enabled SR-IOV last."""
     (vf,), _ = pf.enable_vfs(1), other_pf.enable_vfs(1)
     vf.bind("vfio-pci")
@@ -103,7 +103,7 @@ def test_a_vf_bound_again_asks_for_the_token_of_its_own_pf(pf_user, vf_user, pf,
 
 @claim("A44")
 @pytest.mark.topology("igb-pair")
-def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
+def test_vfs_in_use_do_not_affect_another_pf(pf_user, vf_user, pf, other_pf):
     """A VF in use does not affect the open of another PF."""
     (vf,) = pf.enable_vfs(1)
     pf_user.open(pf, TOKEN).close()
@@ -114,7 +114,7 @@ def test_used_vfs_of_one_pf_do_not_shut_another(pf_user, vf_user, pf, other_pf):
 
 
 @claim("A46")
-def test_a_vf_on_a_host_driver_is_nobodys_use(guest, pf_user, pf, vf):
+def test_a_vf_on_a_host_driver_does_not_count_as_in_use(guest, pf_user, pf, vf):
     """A VF moved to igbvf does not count as in use; the kernel warns about the pair of drivers."""
     remark = f"{pf}: VF {vf} bound to driver"
     assert not guest.dmesg(remark)
