@@ -77,7 +77,7 @@ def test_a_host_without_a_debian_source_is_told_what_to_add(fake_tools: FakeTool
     with pytest.raises(HostError, match="no source of Debian's main archive") as refusal:
         apt.mirror()
     assert refusal.value.hint is not None
-    assert "sources.list.d" in refusal.value.hint
+    assert apt.MIRROR in refusal.value.hint
 
 
 def test_before_the_first_update_the_sources_alone_tell_the_mirror(fake_tools: FakeTools) -> None:

@@ -199,7 +199,7 @@ def test_a_missing_compiler_matters_only_while_the_kernel_is_not_built(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, built: bool, state: str
 ) -> None:
     some = packaged.Kernel("7.3", "7.3.4-lab", (7, 3, 4), Path("b"), Path("m"), Path("c"), "0")
-    gcc = Tool("gcc", "gcc", "kernel")
+    gcc = Tool("gcc", "kernel")
     monkeypatch.setattr(packaged, "find_packaged_kernel", lambda *_: some if built else None)
     monkeypatch.setattr(host, "missing", lambda purpose: [gcc] if purpose == "kernel" else [])
     finding = by_name(list(examine(cache)))["tools"]

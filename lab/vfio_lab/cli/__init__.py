@@ -114,8 +114,16 @@ def _name(command: str) -> str:
 
 @click.group(cls=Lab, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=NAME)
-def main() -> None:
+@click.option(
+    "--mirror",
+    metavar="URI",
+    envvar="VFIO_LAB_MIRROR",
+    help="Fetch Debian packages from there, not from the mirror of this host's apt.",
+)
+def main(mirror: str | None) -> None:
     """Test what Linux vfio-pci really does, on emulated SR-IOV hardware.
 
     The cache is in $XDG_CACHE_HOME/vfio-lab. Run the scenarios with `pytest scenarios/`.
     """
+    if mirror is not None:
+        os.environ["VFIO_LAB_MIRROR"] = mirror  # also for the runs that a command starts

@@ -26,6 +26,8 @@ BUILD_BYTES = 6 * GB
 RUN_BYTES = GB
 MEMORY_BYTES = GB
 DAY_S = 86400.0
+OTHER = ("setup", "other")  # what only bootstrap looks for
+CONTAINER = 'the container needs none of them: "Anywhere else" in README.md'
 OLD_DAYS = 14  # a stable series gets a release about every week
 
 
@@ -99,6 +101,7 @@ def examine(cache: Cache) -> Iterator[Finding]:
         else "not built yet; the first run builds it, in about a minute",
     )
     yield from _tools("image", there=root is not None)
+    yield from _unproven()
     if root is None:
         yield from _guarded("user ids", rootfs.need_namespaces)
     yield _disk(cache, BUILD_BYTES if built is None else RUN_BYTES)
@@ -151,8 +154,21 @@ def _tools(purpose: str, *, there: bool) -> Iterator[Finding]:
             "tools",
             WARN if there else FAIL,
             f"no {', '.join(tool.name for tool in absent)} ({purpose})",
-            host.install_command(tool.package for tool in absent),
+            host.install_command(tool.name for tool in absent),
         )
+
+
+def _unproven() -> Iterator[Finding]:
+    """Say that the commands for this host were never tried, if it lacks anything."""
+    family = host.host_family()
+    if all(tool.there for tool in host.TOOLS if tool.purpose not in OTHER):
+        return
+    name = host.os_release().get("PRETTY_NAME", "this host")
+    if family is None:
+        yield Finding("packages", WARN, f"{name} is not in images/hosts.toml", CONTAINER)
+    elif not family.proven:
+        seen = f"{name}: these names of packages were never tried"
+        yield Finding("packages", WARN, seen, CONTAINER)
 
 
 def _guarded(name: str, check: Callable[[], None]) -> Iterator[Finding]:

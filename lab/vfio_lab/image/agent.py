@@ -64,5 +64,5 @@ def _compiled_elsewhere(cache: Cache, source: str) -> Path:
         "there is no agent for guests, and no way to compile it",
         expected="a C compiler with the C library's static half, or a cache that has the agent",
         seen=f"no {', '.join(tool.name for tool in lacking)}",
-        hint=host.install_command(tool.package for tool in lacking),
+        hint=host.install_command(tool.name for tool in lacking),
     )

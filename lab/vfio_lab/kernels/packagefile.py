@@ -89,7 +89,7 @@ def architecture(package: Path) -> str:
         raise HostError(
             f"cannot read {package.name}",
             seen=f"no {command[0]} on the PATH",
-            hint=host.install_command([command[0] if package.suffix == RPM else "dpkg"]),
+            hint=host.install_command(command[:1]),
         )
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:

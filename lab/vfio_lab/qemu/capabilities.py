@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable
@@ -15,6 +14,7 @@ from typing import Any
 
 from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.errors import HostError
+from vfio_lab.util import host
 
 OLDEST = (8, 0, 0)
 ANSWER_TIMEOUT_S = 20.0
@@ -101,20 +101,12 @@ def dotted(version: Iterable[int]) -> str:
 
 def install_hint() -> str:
     """Return the exact command that installs a usable QEMU on this host."""
-    try:
-        release = platform.freedesktop_os_release()
-    except OSError:
-        release = {}
-    codename = release.get("VERSION_CODENAME", "")
+    codename = host.os_release().get("VERSION_CODENAME", "")
+    command = host.install_command([X86_64.qemu])
     if codename in NEEDS_BACKPORTS:
-        return (
-            f"sudo apt-get install -t {codename}-backports {X86_64.qemu_package} "
-            "(./bootstrap adds that suite and installs it)"
-        )
-    if release.get("ID") == "debian" or "debian" in release.get("ID_LIKE", ""):
-        return f"sudo apt-get install {X86_64.qemu_package}"
-    oldest, package = dotted(OLDEST[:2]), X86_64.qemu_package
-    return f"install QEMU {oldest} or newer with the igb device, on Debian: {package}"
+        command = command.replace(" install ", f" install -t {codename}-backports ")
+        return f"{command} (./bootstrap adds that suite and installs it)"
+    return f"{command} ({dotted(OLDEST[:2])} or newer, with the igb device)"
 
 
 def _usable(caps: QemuCaps) -> QemuCaps:

@@ -12,12 +12,16 @@ import pwd
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vfio_lab.errors import BuildError, HostError
+import platformdirs
+
+from vfio_lab.errors import BuildError, HostError, UsageError
+from vfio_lab.util import host
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.process import environment, pipeline
 
@@ -35,6 +39,8 @@ SECURITY_LABEL = "Debian-Security"
 ROLLING = frozenset(("sid", "unstable"))  # these have no separate security suite
 NO_SUCH_SUITE = ("does not have a Release file", "no longer has a Release file")
 PERCENT = re.compile(r"dlstatus:\d+:(\d+(?:\.\d+)?):")
+# Name a mirror and its keyring; beside them, `mirror` and `keyring` in the configuration file.
+MIRROR, KEYRING = "VFIO_LAB_MIRROR", "VFIO_LAB_KEYRING"
 FETCH_HINT = "check the network, and that the host's own `apt-get update` works"
 CONFIG = """\
 Dir::State "{folder}/state";
@@ -96,11 +102,14 @@ class Package:
 
 
 def mirror() -> Mirror:
-    """Return the Debian mirror that this host uses.
+    """Return the Debian mirror that the user named, else the one that this host uses.
 
     Raises:
         HostError: the host has no Debian source.
+        UsageError: the named mirror or its keyring does not exist.
     """
+    if (named := named_mirror()) is not None:
+        return named
     # Without release files apt lists no targets, unless it is called with --no-release-info.
     listings = [_targets("--release-info"), _targets("--no-release-info")]
     uri = next((uri for uri in map(choose_mirror, listings) if uri is not None), None)
@@ -109,11 +118,39 @@ def mirror() -> Mirror:
             "this host's apt has no source of Debian's main archive",
             expected="a source of a Debian suite, component main",
             seen=listings[-1].strip() or "no sources at all",
-            hint="add a Debian mirror to /etc/apt/sources.list.d (no need to install from it)"
-            " and the package debian-archive-keyring",
+            hint=f"set {MIRROR} to the address of a Debian mirror, and install Debian's keys: "
+            + host.install_command(["keyring"]),
         )
     keyring = next((path for path in KEYRINGS if path.exists()), None)
     return Mirror(uri, keyring, security(listings, uri))
+
+
+def named_mirror() -> Mirror | None:
+    """Return the mirror of `--mirror`, the environment or the user's `config.toml`, if any.
+
+    Raises:
+        UsageError: it is no address, or its keyring does not exist.
+    """
+    path = platformdirs.user_config_path("vfio-lab") / "config.toml"
+    try:
+        settings = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}", seen=str(error)) from error
+    uri = str(os.environ.get(MIRROR) or settings.get("mirror", "")).rstrip("/")
+    if not uri:
+        return None
+    if not re.fullmatch(r"[a-z+]+:/\S+", uri):
+        raise UsageError("the Debian mirror is no address", expected="http://HOST/debian", seen=uri)
+    named = os.environ.get(KEYRING) or settings.get("keyring")
+    keyring = Path(named) if named else next((path for path in KEYRINGS if path.exists()), None)
+    if keyring is None or not keyring.exists():
+        raise UsageError(
+            f"the packages of {uri} cannot be verified",
+            expected=f"Debian's keys in a file that {KEYRING} names",
+            seen=f"no {keyring or ' and no '.join(map(str, KEYRINGS))}",
+            hint=host.install_command(["keyring"]),
+        )
+    return Mirror(uri, keyring, security((), uri))
 
 
 def security(listings: Iterable[str], uri: str) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
 import shutil
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from vfio_lab.arch import X86_64
 from vfio_lab.errors import HostError
+from vfio_lab.util import resources
 from vfio_lab.util.process import SYSTEM_PATH
 
 INCLUDE = Path("/usr/include")
+HOSTS = resources.root() / "images/hosts.toml"
 
 
 @dataclass(frozen=True)
@@ -21,14 +26,12 @@ class Tool:
 
     Args:
         name: a command, or a header below /usr/include.
-        package: the Debian package that contains it.
-        purpose: `run`; `agent`; `kernel`; `distribution`, for packaged kernels, which are not
-            built; `image`; `selftests`; `report`; `tree`, for users' own source trees; or `jail`,
-            for builds of untrusted code.
+        purpose: an ability of images/hosts.toml: `run`; `agent`; `kernel`; `distribution`, for
+            packaged kernels, which are not built; `image`; `selftests`; `report`; `tree`, for
+            users' own source trees; or `jail`, for builds of untrusted code.
     """
 
     name: str
-    package: str
     purpose: str
 
     @property
@@ -39,48 +42,50 @@ class Tool:
         return which(self.name) is not None
 
 
-TOOLS = (
-    Tool(X86_64.qemu, X86_64.qemu_package, "run"),
-    Tool("setpriv", "util-linux", "run"),
-    Tool("gcc", "gcc", "agent"),
-    Tool("stdlib.h", "libc6-dev", "agent"),
-    Tool("apt-get", "apt", "kernel"),
-    Tool("dpkg-deb", "dpkg", "kernel"),
-    Tool("gcc", "gcc", "kernel"),
-    Tool("ld", "binutils", "kernel"),
-    Tool("make", "make", "kernel"),
-    Tool("flex", "flex", "kernel"),
-    Tool("bison", "bison", "kernel"),
-    Tool("bc", "bc", "kernel"),
-    Tool("xz", "xz-utils", "kernel"),
-    Tool("lz4", "lz4", "kernel"),
-    Tool("zstd", "zstd", "kernel"),
-    Tool("cpio", "cpio", "kernel"),
-    Tool("rsync", "rsync", "kernel"),
-    Tool("perl", "perl", "kernel"),
-    Tool("depmod", "kmod", "kernel"),
-    Tool("mksquashfs", "squashfs-tools", "kernel"),
-    Tool("ccache", "ccache", "kernel"),
-    Tool("gelf.h", "libelf-dev", "kernel"),
-    Tool("openssl/ssl.h", "libssl-dev", "kernel"),
-    Tool("apt-get", "apt", "distribution"),
-    Tool("dpkg-deb", "dpkg", "distribution"),
-    Tool("gcc", "gcc", "distribution"),
-    Tool("stdio.h", "libc6-dev", "distribution"),
-    Tool("strip", "binutils", "distribution"),
-    Tool("depmod", "kmod", "distribution"),
-    Tool("mksquashfs", "squashfs-tools", "distribution"),
-    Tool("zstd", "zstd", "distribution"),
-    Tool("git", "git", "tree"),
-    Tool("bwrap", "bubblewrap", "jail"),
-    Tool("mmdebstrap", "mmdebstrap", "image"),
-    Tool("sqfstar", "squashfs-tools", "image"),
-    Tool("newuidmap", "uidmap", "image"),
-    Tool("unsquashfs", "squashfs-tools", "image"),
-    Tool("cpio", "cpio", "image"),
-    Tool("uuid/uuid.h", "uuid-dev", "selftests"),
-    Tool("chromium-headless-shell", "chromium-headless-shell", "report"),
+@dataclass(frozen=True)
+class HostFamily:
+    """Distributions with the same names of packages, a section of images/hosts.toml.
+
+    Args:
+        name: an ID of os-release.
+        install: the command that installs packages.
+        proven: where the lab was set up with these names; empty if it never was.
+        packages: the packages that contain a tool, by the tool's name.
+    """
+
+    name: str
+    install: str
+    proven: str
+    packages: Mapping[str, str]
+
+
+@functools.cache
+def _hosts() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(HOSTS.read_text("utf-8"))
+
+
+TOOLS = tuple(
+    Tool(name, purpose)
+    for purpose, names in _hosts()["abilities"].items()
+    for name in names.split()
 )
+
+
+def os_release() -> dict[str, str]:
+    """Return what this host says about its distribution, empty if it says nothing."""
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def host_family() -> HostFamily | None:
+    """Return the family of this host's distribution, None if the lab does not know it."""
+    release, known = os_release(), _hosts()
+    for name in (release.get("ID", ""), *release.get("ID_LIKE", "").split()):
+        if "packages" in known.get(name, {}):
+            return HostFamily(name, **known[name])
+    return None
 
 
 def which(name: str) -> Path | None:
@@ -94,10 +99,18 @@ def missing(purpose: str) -> list[Tool]:
     return [tool for tool in TOOLS if tool.purpose == purpose and not tool.there]
 
 
-def install_command(packages: Iterable[str]) -> str:
-    """Return the command line that installs packages, with `sudo` for users other than root."""
+def install_command(tools: Iterable[str]) -> str:
+    """Return the command line that installs tools, with `sudo` for users other than root.
+
+    Args:
+        tools: the names of tools in images/hosts.toml.
+    """
+    family = host_family()
+    if family is None:
+        return f"install {' '.join(sorted(set(tools)))}, or use the container (README.md)"
     sudo = "" if os.geteuid() == 0 else "sudo "
-    return f"{sudo}apt-get install --no-install-recommends {' '.join(sorted(set(packages)))}"
+    packages = {word for tool in tools for word in family.packages.get(tool, tool).split()}
+    return f"{sudo}{family.install} {' '.join(sorted(packages))}"
 
 
 def need(purpose: str) -> None:
@@ -110,7 +123,7 @@ def need(purpose: str) -> None:
         raise HostError(
             f"this host lacks tools for: {purpose}",
             seen=f"no {', '.join(tool.name for tool in absent)}",
-            hint=install_command(tool.package for tool in absent),
+            hint=install_command(tool.name for tool in absent),
         )
 
 

@@ -84,7 +84,7 @@ def confine(command: Sequence[str], jail: Jail, *, foreign: bool) -> list[str]:
             "untrusted code is built in a jail only, and this host does not support one",
             expected="bubblewrap that can create namespaces",
             seen=obstacle,
-            hint=f"{host.install_command(['bubblewrap'])}; --no-jail builds it without one",
+            hint=f"{host.install_command([BWRAP])}; --no-jail builds it without one",
         )
     return list(command)
 
