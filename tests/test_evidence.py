@@ -36,6 +36,10 @@ class FakeGuest:
     def snapshot(self):
         return Snapshot((), ())
 
+    def survey(self, seen):
+        del seen
+        return {}
+
     def paste(self):
         return "qemu-system-x86_64 -machine 'q35'"
 
@@ -90,6 +94,7 @@ def test_all_evidence_is_in_its_folder_and_private(folder):
         "command.sh",
         "transcript.log",
         "calls.jsonl",
+        "observed.json",
         "kernel.log",
         "console.log",
         "snapshot.json",

@@ -10,7 +10,7 @@ from vfio_lab.errors import AgentError
 
 TEXTS = ("data", "text", "stdout", "stderr", "error")
 NUMBERS = ("id", "pid", "value", "errno", "now_ns", "log_us")
-LISTS = {"out": str, "names": str, "records": str, "pids": int, "functions": dict}
+LISTS = {"out": str, "names": str, "records": str, "pids": int, "functions": dict, "files": dict}
 HEX = ("data", "out")
 
 

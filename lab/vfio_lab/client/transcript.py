@@ -10,6 +10,7 @@ from vfio_lab.client.answer import Answer
 from vfio_lab.client.call import Buffer, name_of, shortened
 from vfio_lab.client.channel import Pending
 from vfio_lab.errors import LabError
+from vfio_lab.util.deadline import current_attempt
 
 NEVER_RETURNED = "never returned"
 UNANSWERED_AT_DEATH = "not answered, the user ended"
@@ -33,6 +34,7 @@ class Entry:
         pending: the request.
         answer: as it came from the agent.
         failed_allocation: which of the kernel's allocations the lab failed in this call, 0 if none.
+        attempt: which wait it is a part of, and how often that has looked; None if it is none.
     """
 
     began: float
@@ -48,6 +50,7 @@ class Entry:
     pending: Pending | None = field(default=None, repr=False)
     answer: Answer = field(default_factory=Answer)
     failed_allocation: int = 0
+    attempt: tuple[int, int] | None = field(default_factory=current_attempt)
 
     def __repr__(self) -> str:
         """Return `pf_user: close(0x3) = EBADF`."""

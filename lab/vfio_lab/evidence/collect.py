@@ -8,6 +8,8 @@
 | `transcript.log` | every system call of every user, with its result |
 | `calls.jsonl` | the same for programs, structs by their fields; see docs/results.md |
 | `timeline.json` | all three on one clock, for programs: `vfio_lab.evidence.timeline` |
+| `observed.json` | the behaviour, without what varies, to be compared: docs/behaviour.md |
+| `config-writes.log` | what the guest wrote to configuration space, as QEMU saw it |
 | `stacks.txt` | of users whose calls have not returned: state, kernel stack, open files |
 | `snapshot.json` | at the end: PCI functions, drivers, groups, holders: `vfio_lab.machine.state` |
 | `qmp.jsonl` | every monitor message, if the monitor was used |
@@ -21,17 +23,19 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vfio_lab.errors import LabError
 from vfio_lab.evidence.calls import call_records, transcript
+from vfio_lab.evidence.observed import OBSERVED, observe
 from vfio_lab.evidence.stacks import kernel_stacks
 from vfio_lab.evidence.timeline import timeline
 from vfio_lab.machine.base import TestMachine
 from vfio_lab.machine.state import Snapshot
 from vfio_lab.qemu import console
+from vfio_lab.qemu.argv import CONFIG_WRITES_LOG
 from vfio_lab.qemu.console import Complaint, readable
 from vfio_lab.util.cache import digest
 from vfio_lab.util.files import full, write_whole
@@ -73,11 +77,13 @@ class EndState:
         records: the kernel log, in /dev/kmsg form.
         snapshot: the drivers of devices and the open descriptors of users.
         stacks: the kernel stacks of users whose calls have not returned.
+        survey: what the kernel shows of itself, by path.
     """
 
     records: Sequence[str] = ()
     snapshot: Snapshot | None = None
     stacks: str = ""
+    survey: Mapping[str, str] = field(default_factory=dict)
 
 
 def collect_evidence(guest: TestMachine) -> Collected:
@@ -89,19 +95,23 @@ def collect_evidence(guest: TestMachine) -> Collected:
         entry.look()
     seen = _ask(guest)
     log = "\n".join(map(readable, seen.records))
+    text = console.read_console(guest.console)
+    found = console.complaints(text) or console.complaints(log)
     missing = ""
     try:
-        _write(guest, seen, log)
+        _write(guest, seen, log, found)
     except OSError as error:
         if not full(error):
             raise
         missing = os.strerror(error.errno or 0)
-    text = console.read_console(guest.console)
-    return Collected(console.complaints(text) or console.complaints(log), missing)
+    return Collected(found, missing)
 
 
-def _write(guest: TestMachine, seen: EndState, log: str) -> None:
+def _write(guest: TestMachine, seen: EndState, log: str, found: Sequence[Complaint]) -> None:
     folder = guest.folder
+    writes = folder / CONFIG_WRITES_LOG
+    observed = observe(guest.transcript, seen.records, found, seen.survey, writes)
+    write_whole(folder / OBSERVED, observed.to_json() + "\n")
     write_whole(folder / "command.sh", f"#!/bin/sh\nexec {guest.paste()}\n")
     awake_at = guest.awake.at if guest.awake else None
     write_whole(folder / "transcript.log", transcript(guest.transcript))
@@ -129,7 +139,11 @@ def _ask(guest: TestMachine) -> EndState:
         snapshot = guest.snapshot()
     with contextlib.suppress(LabError):
         sleeping = kernel_stacks(guest, snapshot.held if snapshot else ())
-    return EndState(records, snapshot, sleeping)
+    surveyed: Mapping[str, str] = {}
+    if snapshot is not None and all(entry.ended is not None for entry in guest.transcript):
+        with contextlib.suppress(LabError):  # a kernel that hangs is looked at by its stacks
+            surveyed = guest.survey(snapshot)
+    return EndState(records, snapshot, sleeping, surveyed)
 
 
 def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:

@@ -138,6 +138,15 @@ class TestMachine:
         answer = self.ask("snapshot", about, folder=PCI_FUNCTIONS)
         return snapshot(answer, names, self.transcript)
 
+    def survey(self, seen: Snapshot) -> dict[str, str]:
+        """Return what the kernel shows of itself; nothing where that is not ours to look at.
+
+        Args:
+            seen: what is bound where.
+        """
+        del seen
+        return {}
+
     def function(self, role: str) -> PciFunction:
         """Return the PCI function that plays a role in the topology, such as `pf0`."""
         return PciFunction(self.machine.topology.function(role).bdf, self.root)

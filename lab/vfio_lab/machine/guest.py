@@ -25,8 +25,10 @@ from vfio_lab.errors import (
 )
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
-from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine
+from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine, start_user
 from vfio_lab.machine.ssh import Login, Ssh
+from vfio_lab.machine.state import Snapshot
+from vfio_lab.machine.survey import survey
 from vfio_lab.qemu import console
 from vfio_lab.qemu.accelerator import Accelerator
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
@@ -44,6 +46,7 @@ ENDING_TIMEOUT_S = 1.0
 SSH_TIMEOUT_S = 30.0
 SEED_BYTES = 64
 AGENT_BY_HAND = "exec /run/vfio-lab/agent --stdio"
+BOOT_LOG = "boot.log"  # beside a template's state: what the kernel said of vfio before
 SETTLED = "/run/vfio-lab/settled"
 
 
@@ -241,6 +244,23 @@ class Guest(TestMachine):
     def progress(self) -> Progress:
         """The progress of QEMU's process."""
         return Progress(self.qemu.process.pid)
+
+    def survey(self, seen: Snapshot) -> dict[str, str]:
+        """Return what the kernel shows of itself in sysfs, in /proc and in /dev.
+
+        Args:
+            seen: what is bound where.
+
+        Raises:
+            LabError: it does not answer.
+        """
+        surveyor = start_user(self.channel, "surveyor")
+        users = {user.pid: user.name for user in self.users}
+        found = survey(self.channel, surveyor, seen.functions, users)
+        state = self.machine.files.state
+        if state is not None and (log := state.with_name(BOOT_LOG)).exists():
+            found["the kernel log at boot"] = log.read_text()
+        return found
 
     def backtrace(self) -> str:
         """Return where QEMU crashed, as far as its core dump shows."""

@@ -22,7 +22,7 @@ from vfio_lab.image import initramfs, payload, rootfs
 from vfio_lab.image.rootfs import Image
 from vfio_lab.kernels import kmodules, packaged, selector
 from vfio_lab.kernels.packaged import Kernel
-from vfio_lab.machine.guest import BootSpec, Guest
+from vfio_lab.machine.guest import BOOT_LOG, BootSpec, Guest
 from vfio_lab.machine.hardware import verify_hardware
 from vfio_lab.qemu import capabilities, console
 from vfio_lab.qemu.accelerator import Accelerator, choose_accelerator
@@ -43,7 +43,8 @@ USERS_IN_RESERVE = 4
 # and for how many seconds a template must be unused to be deleted: other runs may use it.
 LASTING = ("template", 96, 0.0)
 PASSING = ("trial", 16, 600.0)
-RECIPE = 2  # increase when this module freezes differently
+RECIPE = 3  # increase when this module freezes differently
+ABOUT_VFIO = re.compile("vfio|iommufd", re.IGNORECASE)
 # Features of distribution kernels that cost a guest without KVM seconds and that no claim needs.
 FOREIGN_ARGS = ("mitigations=off", "nokaslr", "init_on_alloc=0", "cryptomgr.notests=1")
 
@@ -236,6 +237,7 @@ def _freeze(cold: BootSpec, scratch: Path, log: Path, title: str) -> None:
             guest.wait_boot_complete(Deadline.after(SETTLE_TIMEOUT_S * cold.kernel.slowness))
             verify_hardware(guest)
             _check_log(guest)
+            (scratch / BOOT_LOG).write_text("\n".join(_about_vfio(guest)) + "\n")
             _warm_up(guest)
             _save(guest, state)
         finally:
@@ -243,6 +245,12 @@ def _freeze(cold: BootSpec, scratch: Path, log: Path, title: str) -> None:
     shutil.rmtree(log, ignore_errors=True)
     facts = {"topology": cold.topology.name, "kernel": cold.kernel.name}
     (scratch / "template.json").write_text(json.dumps(facts))
+
+
+def _about_vfio(guest: Guest) -> list[str]:
+    """Return what the kernel said of vfio while the template booted, levels included."""
+    lines = map(console.parse_record, guest.kernel_log())
+    return [f"{line.level}: {line.text}" for line in lines if ABOUT_VFIO.search(line.text)]
 
 
 def _check_log(guest: Guest) -> None:

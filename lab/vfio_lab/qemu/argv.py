@@ -13,7 +13,7 @@ from vfio_lab.arch import Architecture
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.topology import Topology, Viommu
 from vfio_lab.hw.tree import Function
-from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.qemu.capabilities import CONFIG_WRITES, QemuCaps
 
 # TCG translates 86 MB of code for a boot and 20 MB for a scenario. A full buffer is flushed and
 # everything is translated again. Memory is allocated as the buffer fills, so spare size is free.
@@ -22,6 +22,8 @@ TB_SIZE_MIB = 128
 SOCKET_PATH_BYTES = 107
 AGENT_PORT = "vfio-lab.agent"
 INIT = "/usr/lib/vfio-lab/init"
+
+CONFIG_WRITES_LOG = "config-writes.log"
 
 PANIC = "panic=-1"  # reset at once, which ends QEMU
 
@@ -99,6 +101,11 @@ class RunFiles:
         return self.folder / "console.log"
 
     @property
+    def config_writes(self) -> Path:
+        """The log of what the guest writes to configuration space."""
+        return self.folder / CONFIG_WRITES_LOG
+
+    @property
     def qmp_socket(self) -> Path:
         """The path on which the monitor listens if no socket is inherited."""
         return self.folder / "qmp.sock"
@@ -131,6 +138,7 @@ def argv(
     return [
         str(caps.binary),
         *_process(run),
+        *(_tracing(run) if caps.traces and not run.interactive else []),
         *_machine(topology, caps.architecture, accelerator),
         *_memory(topology, boot),
         *_kernel(topology, caps.architecture, boot),
@@ -152,6 +160,10 @@ def _process(run: RunFiles) -> list[str]:
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     ]
     # fmt: on
+
+
+def _tracing(run: RunFiles) -> list[str]:
+    return ["-trace", f"enable={CONFIG_WRITES}", "-D", str(run.config_writes)]
 
 
 def _machine(topology: Topology, architecture: Architecture, accelerator: str) -> list[str]:

@@ -21,9 +21,12 @@ ANSWER_TIMEOUT_S = 20.0
 # Debian releases whose QEMU is too old; their backports have a newer version.
 NEEDS_BACKPORTS = frozenset({"bullseye", "bookworm"})
 
+CONFIG_WRITES = "pci_cfg_write"  # the trace event
+
 _QUESTIONS: tuple[dict[str, object], ...] = (
     {"execute": "qmp_capabilities"},
     {"execute": "qom-list-types", "arguments": {"implements": "device", "abstract": False}},
+    {"execute": "trace-event-get-state", "arguments": {"name": CONFIG_WRITES}},
     {"execute": "quit"},
 )
 
@@ -38,6 +41,7 @@ class QemuCaps:
         devices: the names of its device types.
         digest: a digest that changes with the binary.
         architecture: the architecture of its guests.
+        traces: whether it can log writes to configuration space.
     """
 
     binary: Path
@@ -45,6 +49,7 @@ class QemuCaps:
     devices: frozenset[str]
     digest: str
     architecture: Architecture = X86_64
+    traces: bool = False
 
     def __repr__(self) -> str:
         """Return `QemuCaps(10.0.2)`."""
@@ -91,7 +96,8 @@ def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
             seen=json.dumps(replies)[:500],
             hint=install_hint(),
         ) from error
-    return _usable(QemuCaps(path, version, devices, _digest(path, version)))
+    traces = any(map(_traces, replies[3:]))
+    return _usable(QemuCaps(path, version, devices, _digest(path, version), traces=traces))
 
 
 def dotted(version: Iterable[int]) -> str:
@@ -153,6 +159,12 @@ def _ask(binary: Path) -> Iterable[dict[str, Any]]:
             hint=install_hint(),
         )
     return [line for line in lines if "event" not in line]
+
+
+def _traces(reply: dict[str, Any]) -> bool:
+    """Return whether an answer names the trace event; a QEMU without it answers with an error."""
+    events = reply.get("return")
+    return isinstance(events, list) and events[:1] != [] and events[0]["name"] == CONFIG_WRITES
 
 
 def _version(greeting: dict[str, Any]) -> tuple[int, int, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,6 +16,8 @@ T = TypeVar("T")
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.05
 CLOCK_FACTOR = 10
+_WAITS = itertools.count(1)
+_ATTEMPT: ContextVar[tuple[int, int] | None] = ContextVar("attempt", default=None)
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,11 @@ def stretched(seconds: float) -> float:
     return seconds * crowding()
 
 
+def current_attempt() -> tuple[int, int] | None:
+    """Return which wait is looking now, and how often it has looked before; None if none is."""
+    return _ATTEMPT.get()
+
+
 def wait_until(what: str, probe: Callable[[], T], deadline: Deadline) -> T:
     """Call `probe` until it returns a true value, and return that value.
 
@@ -91,9 +100,13 @@ def wait_until(what: str, probe: Callable[[], T], deadline: Deadline) -> T:
     Raises:
         DeadlineExceeded: with the last value that `probe` returned.
     """
-    pause_s = FIRST_PAUSE_S
+    pause_s, wait, attempt = FIRST_PAUSE_S, next(_WAITS), 0
     while True:
-        seen = probe()
+        token = _ATTEMPT.set((wait, attempt))
+        try:
+            seen = probe()
+        finally:
+            _ATTEMPT.reset(token)
         if seen:
             return seen
         if deadline.passed:
@@ -103,4 +116,4 @@ def wait_until(what: str, probe: Callable[[], T], deadline: Deadline) -> T:
                 seen=repr(seen),
             )
         time.sleep(min(pause_s, deadline.remaining_s))
-        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        pause_s, attempt = min(pause_s * 2, LONGEST_PAUSE_S), attempt + 1

@@ -13,18 +13,10 @@
 #include "user.h"
 
 #define STREAMS 2
-#define WORDS 256
 #define LISTEN_MS 1000
 #define READ_BYTES ((size_t)64 << 10)
 #define MOST_SAID ((size_t)16 << 20)
 #define FAILURE 3 /* the descriptor on which a child tells why it cannot be the command */
-
-/* Strings that end with a 0 byte, and after the last one NULL. */
-struct words {
-	char *memory;
-	char *list[WORDS + 1];
-	int count;
-};
 
 struct command {
 	pid_t pid;
@@ -33,28 +25,6 @@ struct command {
 	struct text said[STREAMS];
 	bool late;
 };
-
-static int words_get(struct slice args, const char *name, struct words *words)
-{
-	struct slice array, item;
-	size_t room;
-	char *at;
-
-	if (arg_array(args, name, &array))
-		return BAD;
-	room = array.len; /* a string is never longer than its JSON */
-	at = words->memory = malloc(room);
-	if (!at)
-		return bad("there is no memory for %s", name);
-	for (const char *place = NULL; json_each(array, &place, &item); words->count++) {
-		if (words->count == WORDS || !json_string(item, at, room))
-			return bad("%s is no array of at most %d strings", name, WORDS);
-		words->list[words->count] = at;
-		room -= strlen(at) + 1;
-		at += strlen(at) + 1;
-	}
-	return 0;
-}
 
 static void become_command(char *const argv[], int out, int err, int failure)
 {
@@ -223,8 +193,8 @@ static int run(const struct request *request, struct words *argv, struct words *
 	long long timeout_ms;
 	int error;
 
-	if (words_get(request->args, "argv", argv) ||
-	    words_get(request->args, "last_words", last_words) ||
+	if (arg_words(request->args, "argv", argv) ||
+	    arg_words(request->args, "last_words", last_words) ||
 	    arg_number(request->args, "timeout_ms", &timeout_ms))
 		return BAD;
 	if (!argv->count || timeout_ms < 0 || timeout_ms > 1LL << 40)

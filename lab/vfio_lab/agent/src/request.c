@@ -180,6 +180,28 @@ static void add_name(struct text *answer, const char *name)
 	text_str(answer, "\":");
 }
 
+int arg_words(struct slice args, const char *name, struct words *words)
+{
+	struct slice array, item;
+	size_t room;
+	char *at;
+
+	if (arg_array(args, name, &array))
+		return BAD;
+	room = array.len; /* a string is never longer than its JSON */
+	at = words->memory = malloc(room);
+	if (!at)
+		return bad("there is no memory for %s", name);
+	for (const char *place = NULL; json_each(array, &place, &item); words->count++) {
+		if (words->count == WORDS || !json_string(item, at, room))
+			return bad("%s is no array of at most %d strings", name, WORDS);
+		words->list[words->count] = at;
+		room -= strlen(at) + 1;
+		at += strlen(at) + 1;
+	}
+	return 0;
+}
+
 void add_number(struct text *answer, const char *name, long long number)
 {
 	add_name(answer, name);

@@ -14,6 +14,15 @@ struct request {
 	struct slice args;
 };
 
+#define WORDS 256
+
+/* Strings that end with a 0 byte, and after the last one NULL. */
+struct words {
+	char *memory;
+	char *list[WORDS + 1];
+	int count;
+};
+
 struct operation {
 	const char *name;
 	/*
@@ -42,6 +51,8 @@ int arg_array(struct slice args, const char *name, struct slice *array);
 int arg_string(struct slice args, const char *name, char *room, size_t size);
 /* Bytes in hex; free() them. */
 int arg_bytes(struct slice args, const char *name, unsigned char **bytes, size_t *size);
+/* An array of strings, into `words` that are all zero; free() their memory, whatever is returned. */
+int arg_words(struct slice args, const char *name, struct words *words);
 
 /* Members of an answer. */
 void add_number(struct text *answer, const char *name, long long number);

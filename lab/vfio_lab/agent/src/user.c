@@ -94,6 +94,7 @@ static const struct operation OPERATIONS[] = {
 	{ "readlink", user_readlink },
 	{ "run", user_run_command },
 	{ "starve", user_starve },
+	{ "survey", user_survey },
 	{ "syscall", user_syscall },
 	{ "touch", user_touch },
 	{ "write_file", user_write_file },

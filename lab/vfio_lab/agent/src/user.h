@@ -26,6 +26,7 @@ int user_read_file(const struct request *request, struct text *answer);
 int user_write_file(const struct request *request, struct text *answer);
 int user_readlink(const struct request *request, struct text *answer);
 int user_listdir(const struct request *request, struct text *answer);
+int user_survey(const struct request *request, struct text *answer);
 int user_run_command(const struct request *request, struct text *answer);
 
 /* Have the kernel kill this process when its parent ends, even inside a system call. */
