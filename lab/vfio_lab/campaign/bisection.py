@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vfio_lab.campaign import runs
+from vfio_lab.campaign import runs, wanted_change
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
@@ -119,7 +119,7 @@ def judge_commit(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> Co
         for number in range(1 + REPEATS):
             title = f"Running the scenario on {commit[:SHORT]}"
             found = runs.run_scenarios(kernel.bzimage.parent, scenarios, place / str(number), title)
-            code, reason = verdict(found)
+            code, reason = _verdict(found, where)
             codes.append(code)
             if code != BAD:
                 break
@@ -130,6 +130,14 @@ def judge_commit(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> Co
         said = ", ".join(WORDS[one] for one in codes)
         return CommitVerdict(commit, ABORT, f"of {len(codes)} runs: {said}", str(place))
     return CommitVerdict(commit, codes[0], reason, str(place))
+
+
+def _verdict(found: Results, where: Path) -> tuple[int, str]:
+    by_change = wanted_change.verdict_by_change(found, where)
+    if by_change is None:
+        return verdict(found)
+    changed, reason = by_change
+    return SKIP if changed is None else BAD if changed else GOOD, reason
 
 
 def verdict(found: Results) -> tuple[int, str]:

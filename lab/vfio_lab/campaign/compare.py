@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from vfio_lab.campaign.results import Outcome, Record, Results
-from vfio_lab.campaign.runs import BAD
+from vfio_lab.campaign.results import BAD, Outcome, Record, Results
 from vfio_lab.errors import LabError
 
 ABSENT = "not run"

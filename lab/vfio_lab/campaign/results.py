@@ -10,7 +10,7 @@ import contextlib
 import enum
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class Outcome(enum.Enum):
     def weight(self) -> int:
         """Its place in the order from good to bad."""
         return list(Outcome).index(self)
+
+
+BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
 def phase_outcome(when: str, word: str, *, xfailed: bool) -> Outcome:
@@ -70,6 +73,7 @@ class Record:
         started: when its set-up began, seconds since the epoch.
         missing: why its evidence is incomplete, empty if it is complete.
         lost: how its first guest was lost to the host, before it was run again; else empty.
+        run: the run's folder, if it was read from there; it is not written down.
     """
 
     nodeid: str
@@ -82,6 +86,7 @@ class Record:
     started: float = 0.0
     missing: str = ""
     lost: str = ""
+    run: Path | None = field(default=None, compare=False)
 
     @property
     def judged(self) -> bool:
@@ -113,7 +118,7 @@ class Results:
 
     def write(self, folder: Path) -> Path:
         """Write `results.json` to a run's folder atomically; return its path."""
-        scenarios = [{**asdict(one), "outcome": one.outcome.value} for one in self.scenarios]
+        scenarios = [_plain(one) for one in self.scenarios]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lost = [one.nodeid for one in self.scenarios if one.lost]
         data = {**asdict(self), "lost": lost, "scenarios": scenarios}
@@ -133,7 +138,7 @@ def read_results(folder: Path) -> Results:
     wrong = "there is none"
     if data is not None:
         try:
-            return _results(data)
+            return _results(data, folder)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             wrong = f"{type(error).__name__}: {error}"
     raise UsageError(
@@ -144,17 +149,26 @@ def read_results(folder: Path) -> Results:
     )
 
 
-def _results(data: Mapping[str, Any]) -> Results:
+def _results(data: Mapping[str, Any], folder: Path) -> Results:
     """Return the results in a file; ignore fields that a later version has added."""
     names = {one.name for one in fields(Results)}
     known = {name: value for name, value in data.items() if name in names}
-    return Results(**{**known, "scenarios": tuple(map(_record, data["scenarios"]))})
+    return Results(
+        **{**known, "scenarios": tuple(_record(one, folder) for one in data["scenarios"])}
+    )
 
 
-def _record(data: Mapping[str, Any]) -> Record:
+def _plain(record: Record) -> dict[str, Any]:
+    data = {**asdict(record), "outcome": record.outcome.value}
+    del data["run"]
+    return data
+
+
+def _record(data: Mapping[str, Any], folder: Path) -> Record:
     names = {one.name for one in fields(Record)}
     known = {name: value for name, value in data.items() if name in names}
     changed = {"claims": tuple(data["claims"]), "outcome": Outcome(data["outcome"])}
+    changed["run"] = folder
     return Record(**{**known, **changed})
 
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vfio_lab.campaign import results
+from vfio_lab.campaign import behaviour, results
 from vfio_lab.campaign.report_log import OnEnd, RunProgress, follow_reports
-from vfio_lab.campaign.results import Outcome, Results
+from vfio_lab.campaign.results import BAD, Results
 from vfio_lab.errors import (
     BuildError,
     HostError,
@@ -36,7 +36,6 @@ MOST_JOBS = 16
 NOTHING_CHOSEN, NO_SUCH_SCENARIO, USAGE = 5, 4, 2
 # -P keeps the working folder off sys.path: an installed lab's has modules such as `qemu`.
 PYTEST = (sys.executable, "-P", "-m", "pytest")
-BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
 def all_scenarios() -> tuple[str, ...]:
@@ -180,6 +179,7 @@ def possible_jobs() -> int:
 
 def _keep(found: Results, scratch: Path) -> None:
     found.write(scratch)
+    behaviour.keep_observed(found, scratch)
 
 
 def _failure(code: int, log: Path) -> LabError:

@@ -31,6 +31,7 @@ COMMANDS = {
     "kernel": "List, build and remove kernels.",
     "try": "Show how a patch series changes the kernel's behaviour.",
     "matrix": "Run the scenarios on several kernels: claims down, kernels across.",
+    "changes": "Show what behaves differently from one kernel to the next.",
     "bisect": "Find the commit that broke a scenario.",
     "bisect-run": "Test the kernel tree in the current folder, for git bisect run.",
     "mutate": "Insert faults into vfio and see whether scenarios fail.",

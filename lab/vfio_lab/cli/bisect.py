@@ -15,20 +15,34 @@ from vfio_lab.cli.options import no_jail
 )
 @click.option("--bad", required=True, metavar="COMMIT", help="Commit on which the scenario fails.")
 @click.argument("tree", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("scenario", metavar="SCENARIO")
+@click.argument("scenario", metavar="[SCENARIO]", required=False)
+@click.option(
+    "--change",
+    metavar="FILE#ID",
+    help="Look for a difference of behaviour: the file behaviour.json of a comparison, or its "
+    "folder, and the ID of a row.",
+)
 @no_jail
-def bisect(good: str, bad: str, tree: Path, scenario: str) -> None:
-    """Find the commit of TREE that broke SCENARIO.
+def bisect(good: str, bad: str, tree: Path, scenario: str | None, change: str | None) -> None:
+    """Find the commit of TREE that broke SCENARIO, or that changed behaviour.
 
-    SCENARIO is a node ID, a file of scenarios, or an expression as for pytest -k. TREE is a git
-    checkout; it is not modified. Both ends are tested first, and a bad verdict is repeated.
+    SCENARIO is a node ID, a file of scenarios, or an expression as for pytest -k; with --change it
+    is the first scenario that showed the difference. TREE is a git checkout; it is not modified.
+    Both ends are tested first, and a bad verdict is repeated.
     """
-    from vfio_lab.campaign import bisection
+    from vfio_lab.campaign import bisection, wanted_change
     from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import gittree
     from vfio_lab.util.cache import Cache
 
+    row = None if change is None else wanted_change.find_row(change)
+    if scenario is None and row is not None:
+        scenario = row.scenarios[0]
+    if scenario is None:
+        raise click.UsageError("Name a SCENARIO or a --change.")
     where = new_evidence("bisect")
+    if row is not None:
+        wanted_change.look_for(row, where)
     found = bisection.find_culprit((good, bad), tree.resolve(), scenario, where, Cache.default())
     if len(found.commits) > 1:
         click.echo("some commits could not be judged; the first bad commit is one of:")

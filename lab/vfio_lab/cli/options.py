@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vfio_lab.util import jail
+
+if TYPE_CHECKING:
+    from vfio_lab.campaign.behaviour import Comparison
 
 SCENARIO_FILE = ".py"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,10 +43,29 @@ def scenario_choice(command: F) -> F:
     return expression(jobs(command))
 
 
+def strict(command: F) -> F:
+    """Add `--strict`, which makes behaviour count that no scenario asserts."""
+    option = click.option(
+        "--strict",
+        is_flag=True,
+        help="Exit with 1 if behaviour differs that no scenario asserts.",
+    )
+    return option(command)
+
+
 def split_scenarios(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return words that name no scenarios, and those that do: node IDs and files of scenarios."""
     named = tuple(one for one in words if "::" in one or one.endswith(SCENARIO_FILE))
     return tuple(one for one in words if one not in named), named
+
+
+def print_behaviour(comparisons: Sequence[Comparison]) -> None:
+    """Print the differences of behaviour that no scenario asserts, and how many there are."""
+    from vfio_lab.campaign import behaviour
+
+    for one in comparisons:
+        for line in behaviour.comparison_text(one):
+            click.echo(line)
 
 
 def _turn_off(_context: click.Context, _option: click.Parameter, given: bool) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from vfio_lab.campaign.behaviour import Comparison
 from vfio_lab.campaign.compare import Difference
 from vfio_lab.campaign.report_log import OnEnd
 from vfio_lab.campaign.results import Outcome, Results
-from vfio_lab.cli.options import no_jail, scenario_choice, split_scenarios
+from vfio_lab.cli.options import (
+    no_jail,
+    print_behaviour,
+    scenario_choice,
+    split_scenarios,
+    strict,
+)
 from vfio_lab.errors import BuildError
 
 
@@ -28,6 +36,7 @@ from vfio_lab.errors import BuildError
     help="Repository of git ranges.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@strict
 @no_jail
 @click.pass_context
 def try_(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -38,8 +47,12 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     jobs: int | None,
     repository: Path,
     as_json: bool,
+    strict: bool,
 ) -> None:
     """Apply patches to a packaged kernel, and show which scenarios then end differently.
+
+    Below them stands behaviour that changed and that no scenario asserts, a line a difference;
+    behaviour.json in the evidence folder has it for programs.
 
     A series that changes drivers/vfio only rebuilds the modules it touches; any other series needs
     an incremental build. A SCENARIO is a node ID or a file of scenarios; all run if none is named.
@@ -47,7 +60,7 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     Exits with 0 if scenarios judged the patches and none got worse, 1 if one got worse, 125 if none
     could judge them: they do not apply or compile, or what ran failed before too.
     """
-    from vfio_lab.campaign import compare, runs
+    from vfio_lab.campaign import behaviour, compare, confirm, runs
     from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import packaged, series, trial
     from vfio_lab.util.cache import Cache
@@ -63,19 +76,34 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     where = new_evidence("try")
     before = runs.cached(base, chosen, choice, where / "before", cache)
     title = f"Running scenarios on kernel {made.name}"
-    after = runs.run_scenarios(made.bzimage.parent, choice, where / "after", title, at_once(before))
+    kernels: dict[str, str | Path] = {"before": chosen, "after": made.bzimage.parent}
+    after = runs.run_scenarios(kernels["after"], choice, where / "after", title, at_once(before))
     if not after.scenarios:
         raise BuildError("no scenario could be judged", where=where)
+    compared = confirm.compare_twice(before, after, kernels, choice.jobs, where)
+    behaviour.write_comparisons([compared], where)
     rows = compare.rows([before, after])
     shown = [row for row in rows if row.differs or row.failed_before_too]
     if as_json:
         click.echo(json.dumps([difference_record(row) for row in shown], indent=1))
     else:
-        click.echo(f"{chosen} with {'; '.join(patch.name for patch in found)}:")
-        for row in shown:
-            print_difference(row)
+        print_differences(f"{chosen} with {'; '.join(one.name for one in found)}", shown, compared)
         click.echo(f"{compare.difference_tally(rows)}; evidence: {where}")
-    context.exit(compare.exit_code(rows))
+    context.exit(behaviour.strict_exit_code(compare.exit_code(rows), [compared], strict=strict))
+
+
+def print_differences(what: str, shown: Sequence[Difference], compared: Comparison) -> None:
+    """Print scenarios that end differently, and below them behaviour that differs.
+
+    Args:
+        what: the kernel and the patches.
+        shown: the scenarios.
+        compared: the behaviour.
+    """
+    click.echo(f"{what}:")
+    for row in shown:
+        print_difference(row)
+    print_behaviour([compared])
 
 
 def at_once(before: Results) -> OnEnd:
