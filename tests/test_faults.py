@@ -4,13 +4,14 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from vfio_lab.campaign import mutants
+from vfio_lab.campaign import mutants, silent
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import trial
 from vfio_lab.spec.scenarios import PROJECT
 
 KERNELS = ("7.3", "6.12")
 ENOUGH = 60
+ENOUGH_SILENT = 40
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -67,3 +68,18 @@ def test_a_fault_that_says_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "7.3/x.patch").write_text("--- a/x\n+++ b/x\n")
     with pytest.raises(UsageError, match="does not say what it breaks"):
         mutants.read_mutants("7.3", tmp_path)
+
+
+def test_silent_faults_are_enough_and_switched_on_by_their_names() -> None:
+    switch, faults = silent.read_silent("7.3")
+    assert len(faults) >= ENOUGH_SILENT
+    assert trial.modules_suffice([patch for one in (switch, *faults) for patch in one.patches])
+    for fault in faults:
+        assert f'vfio_fault("{fault.name}")' in fault.patches[0].text, fault.name
+
+
+def test_what_reaches_a_silent_fault_is_there() -> None:
+    _, faults = silent.read_silent("7.3")
+    for place in {place for fault in faults for place in fault.covers}:
+        path, _, name = place.partition("::")
+        assert f"def {name}" in (PROJECT / path).read_text(), place

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vfio_lab.campaign import runs
 from vfio_lab.campaign.compare import BROKEN, CANNOT_JUDGE, SOUND
-from vfio_lab.campaign.results import Outcome
+from vfio_lab.campaign.results import BAD, Outcome
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.kernels import ktree, trial
@@ -87,9 +87,10 @@ class MutationResult:
         return f"survived {words} {self.fault.breaks}"
 
 
-def kernels_with_faults() -> list[str]:
-    """Return the packaged kernels that have mutants."""
-    return sorted({path.name for folder in _folders() for path in folder.glob("*")})
+def kernels_with_faults(folder: Path | None = None) -> list[str]:
+    """Return the packaged kernels that have mutants, in all folders or in one."""
+    folders = _folders() if folder is None else [folder]
+    return sorted({path.parent.name for one in folders for path in one.glob("*/*.patch")})
 
 
 def read_mutants(kernel: str, folder: Path | None = None) -> list[Mutant]:
@@ -217,7 +218,7 @@ class Unbroken:
             where = self.where / f"{self.kernel}-without" / str(len(self._passes))
             title = f"Running {nodeid.rpartition('::')[2]} without a fault"
             found = runs.run_scenarios(self.kernel, Choice((nodeid,)), where, title)
-            self._passes[nodeid] = not any(one.outcome in runs.BAD for one in found.scenarios)
+            self._passes[nodeid] = not any(one.outcome in BAD for one in found.scenarios)
         return self._passes[nodeid]
 
 
@@ -226,9 +227,7 @@ def _try(fault: Mutant, kernel: Kernel, plan: Plan, without: Unbroken) -> Mutati
     title = f"Running scenarios on {fault.name}"
     try:
         found = runs.run_scenarios(kernel.bzimage.parent, plan.choice(fault), where, title)
-        failed = [
-            record for record in found.scenarios if record.outcome in runs.BAD and record.judged
-        ]
+        failed = [record for record in found.scenarios if record.outcome in BAD and record.judged]
         for record in failed:
             if without.passes(record.nodeid):
                 return MutationResult(fault, record.nodeid, record.reason)

@@ -14,6 +14,9 @@ from vfio_lab.cli.options import scenario_choice, split_scenarios
 @click.argument("words", metavar="[FAULT]... [SCENARIO]...", nargs=-1)
 @click.option("--count", type=click.IntRange(min=1), help="Try N mutants, evenly spread.")
 @click.option("--on", "kernels", multiple=True, help="Packaged kernel; all by default.")
+@click.option(
+    "--silent", is_flag=True, help="Try faults that no scenario asserts, by comparing behaviour."
+)
 @scenario_choice
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -22,6 +25,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     words: tuple[str, ...],
     count: int | None,
     kernels: tuple[str, ...],
+    silent: bool,
     expression: str | None,
     jobs: int | None,
     as_json: bool,
@@ -30,6 +34,9 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
 
     Before them a rebuild without a fault, which must pass. A SCENARIO is a node ID or a file of
     scenarios, to run instead of those that cover a fault.
+
+    --silent builds the faults below faults/silent into one kernel and switches on one at a time.
+    The scenarios that reach it stay green; the comparison of behaviour must show it.
 
     Exits with 0 if all faults are as expected, 1 if one survived, 125 if one could not be judged.
     """
@@ -40,6 +47,8 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     from vfio_lab.util.registry import Registry
 
     names, scenarios = split_scenarios(words)
+    if silent:
+        context.exit(_try_silent(names, kernels, jobs or runs.possible_jobs()))
     plan = mutants.Plan(scenarios, expression, jobs or runs.possible_jobs())
     known = kernels or tuple(mutants.kernels_with_faults())
     where = new_evidence("mutate")
@@ -59,6 +68,25 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     else:
         click.echo(f"{mutants.mutant_tally(results)}; evidence: {where}")
     context.exit(mutants.mutants_exit_code(results))
+
+
+def _try_silent(names: tuple[str, ...], kernels: tuple[str, ...], jobs: int) -> int:
+    from vfio_lab.campaign import mutants, silent
+    from vfio_lab.cli.evidence import new_evidence
+    from vfio_lab.util.cache import Cache
+    from vfio_lab.util.registry import Registry
+
+    where = new_evidence("silent")
+    results = []
+    for kernel in kernels or mutants.kernels_with_faults(silent.SILENT):
+        _, faults = silent.read_silent(kernel)
+        named = Registry("fault", {fault.name: fault for fault in faults})
+        chosen = [named[name] for name in names] or faults
+        for result in silent.try_silent(kernel, chosen, jobs, where, Cache.default().open()):
+            results.append(result)
+            click.echo(str(result))
+    click.echo(f"{silent.silent_tally(results)}; evidence: {where}")
+    return silent.silent_exit_code(results)
 
 
 def result_record(result: MutationResult) -> dict[str, object]:
