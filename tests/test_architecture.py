@@ -19,7 +19,15 @@ PROJECT = Path(vfio_lab.__file__).parents[2]
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 40
 LONGEST_SCENARIO = 12
-PURE = ("vfio_lab.errors", "vfio_lab.hw", "vfio_lab.spec", "vfio_lab.uapi", "vfio_lab.qemu.argv")
+MODEL = ("hardware", "state", "rules", "administration", "opening", "using")
+PURE = (
+    "vfio_lab.errors",
+    "vfio_lab.hw",
+    "vfio_lab.spec",
+    "vfio_lab.uapi",
+    "vfio_lab.qemu.argv",
+    *(f"vfio_lab.model.{name}" for name in MODEL),
+)
 EFFECTS = {"subprocess", "socket", "asyncio", "threading", "selectors", "shutil", "tempfile"}
 # Where people and machines get packages from. Written apart, so as not to be found here.
 REGISTRIES = [
@@ -45,7 +53,12 @@ RETIRED_WORDS = re.compile(
     r"\b(fenced?|keepers?|visits?|board|shortage|inventory|workshop|fate|cargo|furniture)\b", re.I
 )
 RETIRED_NAMES = {"ahead", "attach", "find", "judge", "lent", "load", "named", "obtain", "subject"}
-NO_LIBRARY = ("lab/vfio_lab/agent/", "lab/vfio_lab/cli/")  # a program's own; help texts
+# A program's own; help texts; steps as they are taken, whose words the model's rules explain.
+NO_LIBRARY = (
+    "lab/vfio_lab/agent/",
+    "lab/vfio_lab/cli/",
+    "lab/vfio_lab/model/exploration/performer.py",
+)
 REASONED = re.compile(r"(\[[a-z, -]+\]  # \S|: [A-Z0-9, ]+ - \S)")
 
 
@@ -164,13 +177,19 @@ def parameters(function):
 
 
 def public(node):
-    """Yield the public functions and methods below a node, overloads left out."""
+    """Yield the public functions and methods below a node.
+
+    Left out are overloads, and the rules of the model: each takes the words of its step.
+    """
     for one in getattr(node, "body", ()):
         if getattr(one, "name", "_").startswith("_"):
             continue
         if isinstance(one, ast.ClassDef):
             yield from public(one)
-        elif not any("overload" in ast.unparse(decorator) for decorator in one.decorator_list):
+        elif not any(
+            ast.unparse(decorator).startswith(("overload", "typing.overload", "rule("))
+            for decorator in one.decorator_list
+        ):
             yield one
 
 

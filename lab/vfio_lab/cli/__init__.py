@@ -44,6 +44,7 @@ COMMANDS = {
     "summary": "Summarize a run for a reply to the mailing list.",
     "ktap": "Print a run as KTAP.",
     "kcidb": "Print a run as a report for KCIDB.",
+    "explore": "Walk where no scenario goes, and check every answer.",
     "repro": "Write a scenario as one C program.",
     "bench": "Measure clones, boots and calls.",
     "cache": "Show the contents of the cache, clean it, hand it on.",

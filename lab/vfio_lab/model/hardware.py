@@ -1,0 +1,143 @@
+"""What never changes during a walk: the functions of a guest, and what its kernel can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from vfio_lab.hw.topology import Topology
+from vfio_lab.hw.tree import Function
+from vfio_lab.spec.changes import Change, load_changes
+
+
+@dataclass(frozen=True)
+class Place:
+    """A PCI function as the hardware has it, present or not.
+
+    Args:
+        role: its name; VFs are `pf0.vf0`, `pf0.vf1`, ...
+        group: its IOMMU group's name, None without an IOMMU.
+        port: the role of the port or bridge above it, None on the root bus.
+        slot: whether a hotplug driver can reset that port's slot.
+        pf: the role of the PF that it is a VF of.
+        total_vfs: how many VFs it can have; 0 if it is not a PF.
+        bridge: whether it is a port or bridge.
+    """
+
+    role: str
+    group: str | None
+    port: str | None = None
+    slot: bool = False
+    pf: str | None = None
+    total_vfs: int = 0
+    bridge: bool = False
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Hardware and kernel.
+
+    Args:
+        places: the functions by role.
+        changes: IDs of the changes that the kernel has.
+        options: the kernel options that it is built with.
+    """
+
+    places: Mapping[str, Place]
+    changes: frozenset[str] = field(repr=False)
+    options: frozenset[str] = field(repr=False)
+
+    def has(self, change: str) -> bool:
+        """Return whether the kernel has a change, by its ID in `spec/data/changes.toml`."""
+        return change in self.changes
+
+    @property
+    def cdev(self) -> bool:
+        """Whether devices have character devices."""
+        return self.has("5fcc26969a16") and "VFIO_DEVICE_CDEV" in self.options
+
+    @property
+    def noiommu_cdev(self) -> bool:
+        """Whether devices without an IOMMU have character devices, too."""
+        return self.cdev and self.has("e8efdf02d3a9")
+
+    def vfs(self, pf: str, count: int) -> list[str]:
+        """Return the roles of the first VFs of a PF."""
+        return [f"{pf}.vf{index}" for index in range(count)]
+
+    def is_below(self, role: str, port: str) -> bool:
+        """Return whether a function is somewhere below a port."""
+        above = self.places[role].port
+        return above is not None and (above == port or self.is_below(above, port))
+
+    def slot_of(self, role: str) -> bool:
+        """Return whether a hot reset of a function covers a slot, and not a bus (C02).
+
+        pciehp registered only device 0 as the slot's before "PCI: Allow all bus devices to use the
+        same slot", and igb's VFs have other device numbers (C03, C04).
+        """
+        place = self.places[role]
+        return place.slot and (place.pf is None or self.has("102c8b26b54e"))
+
+    def reset_with(self, role: str) -> list[str] | None:
+        """Return the functions that a hot reset of a function can cover, None if it has none."""
+        port = self.places[role].port
+        if port is None:
+            return None  # C10
+        covered = [each for each in self.places if self.is_below(each, port)]
+        if self.slot_of(role):
+            return [each for each in covered if self.slot_of(each)]
+        return covered
+
+    def device_set(self, role: str) -> str:
+        """Return the name of the set of devices that vfio resets together."""
+        place = self.places[role]
+        alone = place.pf is not None and self.has("e908f58b6beb")
+        return role if alone or place.port is None else place.port
+
+
+def platform(
+    topology: Topology, has: Callable[[Change], bool], options: Callable[[str], object]
+) -> Platform:
+    """Return the platform of a guest.
+
+    Args:
+        topology: its hardware.
+        has: whether its kernel has a change.
+        options: the value of an option of its kernel, None if it is not set.
+    """
+    leaders = {each.role: group[0].role for group in topology.groups for each in group}
+    places: dict[str, Place] = {}
+    for function in topology.endpoints:
+        places |= {each.role: each for each in _places_of(function, leaders, places)}
+    known = ("VFIO_NOIOMMU", "IOMMUFD", "VFIO_DEVICE_CDEV")
+    changes = frozenset(name for name, change in load_changes().items() if has(change))
+    return Platform(places, changes, frozenset(name for name in known if options(name)))
+
+
+def _places_of(
+    function: Function, leaders: Mapping[str, str], above: Mapping[str, Place]
+) -> list[Place]:
+    """Return a function and the VFs that it can have."""
+    hotplug = {port.role for port in above.values() if port.bridge and port.slot}
+    sriov = function.model.sriov
+    bridge = function.is_slot or "bridge" in function.model.qemu
+    own = Place(
+        function.role,
+        leaders.get(function.role),
+        function.parent,
+        function.hotplug if bridge else function.parent in hotplug,
+        total_vfs=sriov.total_vfs if sriov else 0,
+        bridge=bridge,
+    )
+    vfs = [
+        Place(
+            f"{own.role}.vf{index}",
+            f"{own.role}.vf{index}" if own.group else None,
+            own.port,
+            own.slot,
+            own.role,
+        )
+        for index in range(own.total_vfs)
+    ]
+    return [own, *vfs]
