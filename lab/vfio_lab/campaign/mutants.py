@@ -17,9 +17,12 @@ from vfio_lab.campaign.compare import BROKEN, CANNOT_JUDGE, SOUND
 from vfio_lab.campaign.results import BAD, Outcome
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
+from vfio_lab.hw.topology import find_topology
 from vfio_lab.kernels import ktree, trial
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
+from vfio_lab.machine.template import GuestFactory
+from vfio_lab.model.exploration import explorer
 from vfio_lab.spec.scenarios import FOLDER as SCENARIOS
 from vfio_lab.spec.scenarios import PROJECT, home
 from vfio_lab.util import progress
@@ -31,6 +34,7 @@ HEAD = re.compile(
     r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n(Equivalent: (?P<equivalent>.+)\n)?"
 )
 BASELINE = "baseline"
+EXPLORED = ("igb", "multifunction", "noiommu")
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,13 @@ class Plan:
         scenarios: node IDs or files, instead of the scenarios that cover a fault.
         expression: as for pytest -k; all of them by default.
         jobs: guests at a time, at most.
+        explore_s: explore for so many seconds on each topology, instead of running scenarios.
     """
 
     scenarios: tuple[str, ...]
     expression: str | None
     jobs: int
+    explore_s: float = 0.0
 
     def choice(self, fault: Mutant) -> Choice:
         """Return the scenarios to run on a mutant; the run stops at the first failure."""
@@ -224,6 +230,8 @@ class Unbroken:
 
 def _try(fault: Mutant, kernel: Kernel, plan: Plan, without: Unbroken) -> MutationResult:
     where = without.where / f"{fault.kernel}-{fault.name}"
+    if plan.explore_s:
+        return _explore(fault, kernel, plan.explore_s, where)
     title = f"Running scenarios on {fault.name}"
     try:
         found = runs.run_scenarios(kernel.bzimage.parent, plan.choice(fault), where, title)
@@ -237,6 +245,22 @@ def _try(fault: Mutant, kernel: Kernel, plan: Plan, without: Unbroken) -> Mutati
         return MutationResult(fault, "", f"{failed[0].nodeid} failed before too", judged=False)
     judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
     return MutationResult(fault, "", "" if judged else "no scenario could judge it", judged)
+
+
+def _explore(fault: Mutant, kernel: Kernel, seconds: float, where: Path) -> MutationResult:
+    """Explore one topology after the other, until one shows the fault."""
+    factory = GuestFactory.open(Cache.default(), str(kernel.bzimage.parent))
+    for name in EXPLORED:
+        try:
+            machine = factory.boot_spec(find_topology(name))
+            found = explorer.explore(
+                explorer.Exploration(machine, where / name, seconds=seconds), shorten=False
+            ).found
+        except LabError as error:
+            return MutationResult(fault, "", error.what, judged=False)
+        if found is not None:
+            return MutationResult(fault, f"exploration of {name}", str(found))
+    return MutationResult(fault, "", "")
 
 
 def _read(path: Path, kernel: str) -> Mutant:

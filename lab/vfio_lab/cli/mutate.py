@@ -17,6 +17,9 @@ from vfio_lab.cli.options import scenario_choice, split_scenarios
 @click.option(
     "--silent", is_flag=True, help="Try faults that no scenario asserts, by comparing behaviour."
 )
+@click.option(
+    "--explore", "explore_s", type=float, default=0.0, help="Explore for N seconds a topology."
+)
 @scenario_choice
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -26,6 +29,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     count: int | None,
     kernels: tuple[str, ...],
     silent: bool,
+    explore_s: float,
     expression: str | None,
     jobs: int | None,
     as_json: bool,
@@ -33,7 +37,8 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     """Put faults into drivers/vfio, one at a time, and run the scenarios that cover each.
 
     Before them a rebuild without a fault, which must pass. A SCENARIO is a node ID or a file of
-    scenarios, to run instead of those that cover a fault.
+    scenarios, to run instead of those that cover a fault. With --explore no scenario is run: walks
+    through the model of vfio have to notice, see `vfio-lab explore`.
 
     --silent builds the faults below faults/silent into one kernel and switches on one at a time.
     The scenarios that reach it stay green; the comparison of behaviour must show it.
@@ -49,7 +54,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     names, scenarios = split_scenarios(words)
     if silent:
         context.exit(_try_silent(names, kernels, jobs or runs.possible_jobs()))
-    plan = mutants.Plan(scenarios, expression, jobs or runs.possible_jobs())
+    plan = mutants.Plan(scenarios, expression, jobs or runs.possible_jobs(), explore_s)
     known = kernels or tuple(mutants.kernels_with_faults())
     where = new_evidence("mutate")
     results = []
