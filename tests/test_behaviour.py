@@ -112,6 +112,8 @@ def test_of_a_wait_only_the_last_look_counts():
         (["opened by user (a:1)"], ["opened by user (a:2)"], None),
         (["at ffff888003a41234"], ["at ffff888003a45678"], None),
         (["x: 3 callbacks suppressed"], [], None),
+        (["quirk_f0_vpd_link+0x0/0x60 took 27240 usecs"], [], None),
+        (["nonvoluntary_ctxt_switches:\t4"], ["nonvoluntary_ctxt_switches:\t2"], None),
     ],
 )
 def test_log_lines_are_compared_without_what_varies(before, after, told):

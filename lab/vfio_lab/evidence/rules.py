@@ -39,6 +39,11 @@ TEXT = (
         "PID",
         "the kernel logs the number of the process that called",
     ),
+    TextRule(
+        re.compile(r"(?<=voluntary_ctxt_switches:)\s*\d+"),
+        " COUNT",
+        "how often a task was switched depends on the load of the host",
+    ),
     TextRule(re.compile(r"\bCPU: \d+\b"), "CPU", "the scheduler chooses the processor"),
     TextRule(
         re.compile(r"(?<=/dev/vfio/)(?:noiommu-)?\d+|(?<=/dev/vfio/devices/)(?:noiommu-)?vfio\d+"),
