@@ -7,7 +7,7 @@ SECONDS = 2400
 SEED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenarios check matrix stress docs lock clean
+.PHONY: help setup scenarios check matrix stress container docs lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,9 @@ matrix: setup ## the scenarios on all three kernels, and what is made of kernels
 
 stress: setup ## what holds on a busy, full or dying host: PART=clones|load|chaos|remote|fuzz
 	cd tests && nice -n 10 ../.venv/bin/python -m stress $(PART) --seconds $(SECONDS) --seed $(SEED)
+
+container: ## a container with all that the lab needs, for hosts that are not Debian
+	container/build
 
 docs: setup ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
