@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "peer.h"
+#include "watch.h"
 
 #define QUEUE_MAX (TEXT_MAX / 2) /* a user has room for it, and for what is read with it */
 

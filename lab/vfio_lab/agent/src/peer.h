@@ -10,8 +10,6 @@
 #define PEERS 400 /* each has two descriptors, of 1024 */
 #define WAITING 16
 
-enum source { CARRIER, DOOR, PEER, END };
-
 struct peer {
 	pid_t pid; /* 0: nobody */
 	int socket;
@@ -27,10 +25,6 @@ struct peer {
 };
 
 extern struct peer peers[PEERS];
-
-/* Have the main loop told of what happens to a descriptor; -1 with errno if that cannot be. */
-int watch(int fd, enum source source, pid_t pid, uint32_t events, bool again);
-void unwatch(int fd);
 
 struct peer *peer_find(pid_t pid);
 /* Listen to a user and watch for its end; NULL with bad() if that cannot be. */

@@ -19,6 +19,7 @@
 #include "peer.h"
 #include "router.h"
 #include "user.h"
+#include "watch.h"
 
 #define WELCOME "welcome\n"
 #define BACKLOG 16
@@ -26,26 +27,12 @@
 
 static struct {
 	int incoming, outgoing;
-	int events; /* an epoll */
 	int listener;
 	bool hung_up;
 	struct door door;
 	struct lines requests;
 	struct text answer;
 } router;
-
-int watch(int fd, enum source source, pid_t pid, uint32_t events, bool again)
-{
-	uint64_t who = (uint64_t)source << 32 | (uint32_t)pid;
-	struct epoll_event event = { .events = events, .data.u64 = who };
-
-	return epoll_ctl(router.events, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
-}
-
-void unwatch(int fd)
-{
-	epoll_ctl(router.events, EPOLL_CTL_DEL, fd, NULL);
-}
 
 /* Send to the host, who may have hung up. */
 static void tell(const char *data, size_t len)
@@ -322,18 +309,17 @@ static void read_carrier(void)
 	}
 }
 
-static void handle(const struct epoll_event *event)
+static void handle(const struct happening *what)
 {
-	enum source source = event->data.u64 >> 32;
-	struct peer *peer = peer_find((pid_t)(uint32_t)event->data.u64);
+	struct peer *peer = peer_find(what->pid);
 
-	if (source == CARRIER)
+	if (what->source == CARRIER)
 		read_carrier();
-	else if (source == DOOR)
+	else if (what->source == DOOR)
 		admit();
-	else if (peer && source == END)
+	else if (peer && what->source == END)
 		bury(peer);
-	else if (peer && event->events & EPOLLOUT)
+	else if (peer && what->events & EPOLLOUT)
 		peer_flush(peer);
 	else if (peer)
 		pass_on(peer);
@@ -360,12 +346,12 @@ static void expect_orphans(sigset_t *open)
 
 int router_serve(int incoming, int outgoing)
 {
-	struct epoll_event event;
+	struct happening what;
 	sigset_t open;
 
 	router.incoming = incoming;
 	router.outgoing = outgoing;
-	router.events = epoll_create1(EPOLL_CLOEXEC);
+	watch_open();
 	signal(SIGPIPE, SIG_IGN);
 	expect_orphans(&open);
 	if (new_door() || watch(incoming, CARRIER, 0, EPOLLIN, false) ||
@@ -376,8 +362,8 @@ int router_serve(int incoming, int outgoing)
 	answer_end(&router.answer);
 	tell_answer();
 	while (!router.hung_up) {
-		if (epoll_pwait(router.events, &event, 1, -1, &open) > 0)
-			handle(&event);
+		if (watch_next(&what, &open))
+			handle(&what);
 		else
 			peers_reap();
 	}
