@@ -109,25 +109,34 @@ static void hear(struct command *command, int stream)
 	command->streams[stream] = -1;
 }
 
-/* Wait for something to happen; return whether the command has ended, and said all. */
-static bool listen_once(struct command *command, long long until)
+/* Hear what the command has said by now; false if there is nothing for `timeout_ms`. */
+static bool hear_some(struct command *command, int timeout_ms)
 {
-	struct pollfd watched[] = {
+	struct pollfd watched[STREAMS] = {
 		{ .fd = command->streams[0], .events = POLLIN },
 		{ .fd = command->streams[1], .events = POLLIN },
-		{ .fd = command->end, .events = POLLIN },
 	};
-	long long left = until - now_ms();
 
-	if (command->streams[0] < 0 && command->streams[1] < 0)
-		return poll(&watched[2], 1, left > 0 ? (int)left : 0) > 0;
-	/* The end alone is not enough: what it said may still be in the pipes. */
-	if (poll(watched, STREAMS, left > 0 ? (int)left : 0) <= 0)
+	if (poll(watched, STREAMS, timeout_ms) <= 0)
 		return false;
 	for (int i = 0; i < STREAMS; i++) {
 		if (watched[i].revents)
 			hear(command, i);
 	}
+	return true;
+}
+
+/* Wait for something to happen; return whether the command has ended, and said all. */
+static bool listen_once(struct command *command, long long until)
+{
+	struct pollfd end = { .fd = command->end, .events = POLLIN };
+	long long left = until - now_ms();
+	int timeout_ms = left > 0 ? (int)left : 0;
+
+	/* The end alone is not enough: what it said may still be in the pipes. */
+	if (command->streams[0] < 0 && command->streams[1] < 0)
+		return poll(&end, 1, timeout_ms) > 0;
+	hear_some(command, timeout_ms);
 	return false;
 }
 
@@ -173,6 +182,8 @@ static int finish(struct command *command, struct text *answer)
 
 	kill(command->pid, SIGKILL); /* which does nothing to one that has ended */
 	waitpid(command->pid, &status, 0);
+	while (hear_some(command, 0)) /* one stream may have said its last words, the other more */
+		;
 	close(command->end);
 	add_value(answer, exit_code(status));
 	text_str(answer, command->late ? ",\"late\":true" : ",\"late\":false");
