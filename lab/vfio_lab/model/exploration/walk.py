@@ -289,10 +289,9 @@ class Walk(RuleBasedStateMachine):
                 files = [*self.any(user, GroupModel), *self.any(user, *FILES), CLOSED]
                 chosen = data.draw(st.lists(st.sampled_from(files), max_size=3))
                 self.go(call, user, device=device, files=tuple(chosen), way=self.way(call, data))
-            case "write_mark" | "read_mark" if self.state.functions[role].place.pf:
-                self.go(
-                    "get_info", user, device=device, way=""
-                )  # a VF's registers stay as they are
+            case "write_mark" | "read_mark" if not self.state.functions[role].place.total_vfs:
+                # QEMU wipes the registers of a PF only.
+                self.go("get_info", user, device=device, way="")
             case "reset" | "write_mark" | "read_mark":
                 self.go(call, user, device=device)
             case _:
