@@ -19,7 +19,7 @@ TAB = 8
 SOURCES = sorted(path for path in agent.SOURCES.iterdir())
 # In the kernel's style, a function is what has its braces in the first column.
 FUNCTION = re.compile(r"^\w[^\n;]*\((?:[^;{}]|\n)*?\)\n\{\n(.*?)^\}$", re.MULTILINE | re.DOTALL)
-GCC = Tool("gcc", "gcc", "agent")
+GCC = Tool("gcc", "agent")
 
 
 @pytest.fixture
