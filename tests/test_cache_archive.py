@@ -271,7 +271,7 @@ def cli(cache, monkeypatch):
 def test_an_export_names_a_kernel_that_is_not_built(cli, tmp_path):
     done = cli("export", "7.3", "-o", str(tmp_path / "out"))
     assert (done.exit_code, (tmp_path / "out").exists()) == (2, False)
-    assert "kernel 7.3 is not built" in done.stderr
+    assert "kernel 7.3 cannot be exported" in done.stderr
 
 
 def test_an_import_of_a_broken_file_ends_with_one_error(cli, tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from vfio_lab.image import agent, payload
 from vfio_lab.util.cache import Cache
 cache = Cache(Path(sys.argv[1])).open()
-print(agent.obtain(cache), payload.keys(cache))
+print(agent.build_agent(cache), payload.keys(cache))
 data = bytes(range(256)) * 8192
 cache.obtain("kernel", "key", lambda folder: (folder / "data").write_bytes(data))
 """
@@ -59,7 +59,7 @@ def test_a_cache_works_without_hard_links(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     cache, other = Cache(tmp_path / "one").open(), Cache(tmp_path / "two").open()
-    agent.obtain(cache)
+    agent.build_agent(cache)
     (key,) = cache.keys("agent")
     with (tmp_path / "archive").open("w+b") as file:
         contents = cache_archive.Contents((cache_archive.Entry("agent", key),))

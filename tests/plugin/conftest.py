@@ -54,6 +54,9 @@ class FakeGuest:
     def snapshot(self):
         return Snapshot((), ())
 
+    def survey(self, seen):
+        return {}
+
     def close(self):
         self.closed = True
         print("guest closed")

@@ -45,6 +45,7 @@ def test_a_scenario_leaves_evidence_and_says_nothing_of_it(run):
     assert {path.name for path in folder.iterdir()} == {
         *logs,
         "command.sh",
+        "observed.json",
         "snapshot.json",
         "timeline.json",
     }

@@ -47,7 +47,9 @@ def select_entries(cache: Cache, names: Sequence[str], *, images: bool) -> Selec
     kernels = {name: kernel for name, kernel in built.items() if kernel}
     if absent := [name for name in names if name not in kernels]:
         raise UsageError(
-            f"kernel {absent[0]} is not built", hint=f"vfio-lab kernel build {absent[0]}"
+            f"kernel {absent[0]} cannot be exported",
+            seen="it is not built",
+            hint=f"vfio-lab kernel build {absent[0]}",
         )
     known = [rootfs.find_image(cache, name) for name in rootfs.recipes()]
     roots = {image.digest: image.path.parent for image in known if image}
@@ -60,7 +62,11 @@ def select_entries(cache: Cache, names: Sequence[str], *, images: bool) -> Selec
         pins[wanted.name] = pin_path(cache, wanted.name).read_text()
         folders += filter(None, [ksource.pinned_entry(cache, wanted)])
     if not folders:
-        raise UsageError("the cache has nothing to export", hint="vfio-lab kernel build KERNEL")
+        raise UsageError(
+            f"nothing to export in {cache.root}",
+            expected="a kernel that is built",
+            hint="vfio-lab kernel build KERNEL",
+        )
     entries = [*_needed(cache, templates), *(_entry(cache, *_place(folder)) for folder in folders)]
     entries += templates
     return Selection(Contents(tuple(dict.fromkeys(entries)), pins), left_out)

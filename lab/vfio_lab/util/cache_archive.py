@@ -117,7 +117,7 @@ def export_archive(cache: Cache, contents: Contents, target: BinaryIO) -> None:
             with cache.lock(entry.kind, entry.key):
                 folder = cache.find(entry.kind, entry.key)
                 if folder is None:
-                    raise UsageError(f"{entry} was removed while it was exported")
+                    raise UsageError(f"cannot export {entry}", seen="it was removed meanwhile")
                 _write_entry(out, entry, folder)
         out.write(bytes(2 * tarfile.BLOCKSIZE))
 

@@ -51,7 +51,7 @@ int arg_array(struct slice args, const char *name, struct slice *array);
 int arg_string(struct slice args, const char *name, char *room, size_t size);
 /* Bytes in hex; free() them. */
 int arg_bytes(struct slice args, const char *name, unsigned char **bytes, size_t *size);
-/* An array of strings, into `words` that are all zero; free() their memory, whatever is returned. */
+/* An array of strings, into `words` that are all zero; free() their memory in any case. */
 int arg_words(struct slice args, const char *name, struct words *words);
 
 /* Members of an answer. */

@@ -42,8 +42,8 @@ static void add_file(struct text *answer, const char *path)
 		len = readlink(path, text, sizeof(text));
 		add_string(answer, "text", text, len > 0 ? (size_t)len : 0);
 	} else if (S_ISCHR(status.st_mode)) {
-		len = snprintf(text, sizeof(text), "mode %o, owner %u, group %u", status.st_mode & 07777,
-			       status.st_uid, status.st_gid);
+		len = snprintf(text, sizeof(text), "mode %o, owner %u, group %u",
+			       status.st_mode & 07777, status.st_uid, status.st_gid);
 		add_string(answer, "text", text, (size_t)len);
 	} else if (S_ISREG(status.st_mode)) {
 		add_content(answer, path);
