@@ -7,7 +7,7 @@ from vfio_lab.campaign.results import Outcome
 PASSED, SKIPPED = Outcome.PASSED, Outcome.SKIPPED
 MATCH = "scenarios/vf_token/test_match.py"
 OTHERS = "scenarios/vf_token/test_other_devices.py"
-HANDFUL = "wrong and group or nil_uuid or vfs_of_another_pf or not_count_as_in_use"
+HANDFUL = "wrong and group or nil_uuid or of_another or not_count_as_in_use"
 EXPECTED = [PASSED, PASSED, SKIPPED, SKIPPED, SKIPPED]
 
 
