@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfio_lab.errors import HostError, UsageError
-from vfio_lab.hw.topology import TOPOLOGIES, Topology, find_topology
+from vfio_lab.hw.catalogue import TOPOLOGIES, find_topology
+from vfio_lab.hw.topology import Topology
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
 from vfio_lab.qemu.capabilities import QemuCaps
 
@@ -162,6 +163,37 @@ max_ioqpairs=162,msix_qsize=301
 -device nec-usb-xhci,id=usb0,bus=port3,addr=0x00.0,msi=on
 -device sdhci-pci,id=sd0,bus=port4,addr=0x00.0
 """,
+    "large-bars": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-device pcie-root-port,id=port1,bus=pcie.0,addr=0x02.0,chassis=2,slot=2,hotplug=on
+-device pcie-root-port,id=port2,bus=pcie.0,addr=0x03.0,chassis=3,slot=3,hotplug=on
+-object memory-backend-ram,id=mem0-ram,size=67108864,share=on
+-device ivshmem-plain,id=mem0,bus=port0,addr=0x00.0,memdev=mem0-ram,master=on
+-object memory-backend-ram,id=mem1-ram,size=1073741824,share=on
+-device ivshmem-plain,id=mem1,bus=port1,addr=0x00.0,memdev=mem1-ram,master=on
+-object memory-backend-ram,id=mem2-ram,size=2097152,share=on
+-device ivshmem-plain,id=mem2,bus=port2,addr=0x00.0,memdev=mem2-ram,master=on
+""",
+    "qemu-devices": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-device edu,id=edu0,bus=pcie.0,addr=0x02.0,dma_mask=0xffffffffffffffff
+-device pcie-root-port,id=port1,bus=pcie.0,addr=0x03.0,chassis=3,slot=3,hotplug=on
+-device igb,id=pf0,bus=port0,addr=0x00.0
+-device pci-testdev,id=test0,bus=port1,addr=0x00.0,membar=16777216
+""",
+    "nics": """\
+-device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
+-device pcie-root-port,id=port1,bus=pcie.0,addr=0x02.0,chassis=2,slot=2,hotplug=on
+-device pcie-root-port,id=port2,bus=pcie.0,addr=0x03.0,chassis=3,slot=3,hotplug=on
+-device pcie-root-port,id=port3,bus=pcie.0,addr=0x04.0,chassis=4,slot=4,hotplug=on
+-device pcie-root-port,id=port4,bus=pcie.0,addr=0x05.0,chassis=5,slot=5,hotplug=on
+-device e1000e,id=nic0,bus=port0,addr=0x00.0,romfile=
+-device e1000e,id=nic1,bus=port1,addr=0x00.0,romfile=
+-device e1000e,id=nic2,bus=port2,addr=0x00.0,romfile=
+-device e1000e,id=nic3,bus=port3,addr=0x00.0,romfile=
+-device e1000e,id=nic4,bus=port4,addr=0x00.0,multifunction=on,romfile=
+-device e1000e,id=nic5,bus=port4,addr=0x00.1,multifunction=on,romfile=
+""",
     "cxl": """\
 -device pcie-root-port,id=port0,bus=pcie.0,addr=0x01.0,chassis=1,slot=1,hotplug=on
 -object memory-backend-ram,id=cxl-memory,size=256M
@@ -183,11 +215,24 @@ max_ioqpairs=162,msix_qsize=301
 """,
 }
 UNDER_TEST["igb-large"] = UNDER_TEST["igb"]
+UNDER_TEST |= dict.fromkeys(
+    (
+        "intel-pt",
+        "intel-strict",
+        "scalable",
+        "no-remapping",
+        "amd-iommu",
+    ),
+    UNDER_TEST["igb"],
+)
 VIRTIO_IOMMU = "-device virtio-iommu-pci,id=iommu,bus=pcie.0,addr=0x17,disable-legacy=on,aw-bits=64"
 VIOMMU = {
     "virtio-iommu": VIRTIO_IOMMU,
     "misc-devices": VIRTIO_IOMMU,
     "noiommu": None,
+    "scalable": "-device intel-iommu,intremap=on,scalable-mode=on,flts=on",
+    "no-remapping": "-device intel-iommu,intremap=off",
+    "amd-iommu": "-device amd-iommu,intremap=off",
 }
 
 
@@ -218,7 +263,8 @@ def test_the_whole_command_line() -> None:
 def test_the_hardware_under_test(each: Topology) -> None:
     found = command(each)
     furniture_ends = found.index("-device vmcoreinfo") + 1
-    assert found[furniture_ends:] == UNDER_TEST[each.name].splitlines()
+    last = ["-device amd-iommu,intremap=off"] if each.name == "amd-iommu" else []
+    assert found[furniture_ends:] == [*UNDER_TEST[each.name].splitlines(), *last]
 
 
 @ALL
@@ -349,4 +395,4 @@ def test_every_device_named_is_one_that_was_asked_for(each: Topology) -> None:
         for line in command(each)
         if line.startswith("-device ")
     }
-    assert named | {"isa-serial"} == each.qemu_devices
+    assert named | {"isa-serial"} == each.qemu_devices - {"AMDVI-PCI"}  # amd-iommu makes it

@@ -56,7 +56,7 @@ def faults_of(sentence):
         *([] if sentence[:1].isalpha() else ["does not begin with a letter"]),
         *([] if sentence.endswith(".") else ["does not end in a full stop"]),
         *([] if len(sentence) <= LONGEST_SENTENCE else ["is too long"]),
-        *([] if not re.search(r"\b[A-H]\d\d\b", sentence) else ["names a claim"]),
+        *([] if not re.search(r"\b[A-R]\d\d\b", sentence) else ["names a claim"]),
     ]
 
 

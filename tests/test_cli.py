@@ -24,7 +24,7 @@ from vfio_lab.errors import (
     LabError,
     UsageError,
 )
-from vfio_lab.hw.topology import TOPOLOGIES
+from vfio_lab.hw.catalogue import TOPOLOGIES
 from vfio_lab.image import rootfs
 from vfio_lab.kernels import packaged
 from vfio_lab.qemu import accelerator, capabilities

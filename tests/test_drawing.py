@@ -5,14 +5,10 @@ from click.testing import CliRunner
 
 from vfio_lab.cli.topology import topology as command
 from vfio_lab.errors import UsageError
+from vfio_lab.hw.catalogue import TOPOLOGIES, find_topology
 from vfio_lab.hw.drawing import drawing
-from vfio_lab.hw.topology import (
-    E1000E,
-    IGB,
-    TOPOLOGIES,
-    Topology,
-    find_topology,
-)
+from vfio_lab.hw.models import E1000E, IGB
+from vfio_lab.hw.topology import Topology
 from vfio_lab.hw.tree import Endpoint, RootPort
 
 ALL = pytest.mark.parametrize("each", TOPOLOGIES.values(), ids=TOPOLOGIES)

@@ -22,7 +22,7 @@ from vfio_lab.errors import (
     LaunchError,
     UsageError,
 )
-from vfio_lab.hw import topology
+from vfio_lab.hw import catalogue
 from vfio_lab.machine.guest import Guest
 from vfio_lab.machine.ssh import Login, Ssh, SshError
 from vfio_lab.qemu import qmp
@@ -127,7 +127,7 @@ def test_a_monitor_that_closes_is_told_with_the_guests_last_words(tmp_path):
 
 def test_a_guest_that_never_wakes_is_told_by_topology_and_kernel(tmp_path):
     machine = SimpleNamespace(
-        topology=topology.find_topology("igb"), kernel=SimpleNamespace(name="7.3")
+        topology=catalogue.find_topology("igb"), kernel=SimpleNamespace(name="7.3")
     )
     guest = SimpleNamespace(name="igb-1", machine=machine, folder=tmp_path, close=lambda: None)
     with pytest.raises(BootError) as late, Guest._delivery(guest, "boot"):
@@ -153,7 +153,7 @@ def test_no_ssh_is_told_with_the_command_to_try(tmp_path):
 
 def test_a_misspelt_name_is_told_with_those_that_are_close():
     with pytest.raises(UsageError) as refused:
-        topology.find_topology("igb-pear")
+        catalogue.find_topology("igb-pear")
     assert_whole(refused.value, "what", "expected", "hint")
     assert "igb-pair" in refused.value.hint
 

@@ -4,7 +4,7 @@ from errno import EACCES, EBUSY, EINVAL
 
 import pytest
 
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.model import rules
 from vfio_lab.model.exploration.pasted import LINES, scenario
 from vfio_lab.model.exploration.performer import Performer

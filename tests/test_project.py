@@ -5,7 +5,7 @@ import pytest
 from vfio_lab.campaign import mutants, runs
 from vfio_lab.drivers import nic_drivers
 from vfio_lab.errors import UsageError
-from vfio_lab.hw.topology import find_topology, topologies
+from vfio_lab.hw.catalogue import find_topology, topologies
 from vfio_lab.image.rootfs import recipe, recipes
 from vfio_lab.kernels.packaged import kernel_catalogue
 from vfio_lab.spec.changes import load_changes

@@ -7,8 +7,8 @@ import pytest
 
 from vfio_lab.agent.lease import facts
 from vfio_lab.errors import HostError
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import find_topology
 from vfio_lab.machine import remote
 from vfio_lab.machine.remote import RemoteHost
 from vfio_lab.machine.ssh import Login

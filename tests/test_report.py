@@ -15,7 +15,7 @@ from vfio_lab.campaign.results import (
     read_results,
 )
 from vfio_lab.errors import UsageError
-from vfio_lab.hw.topology import TOPOLOGIES, find_topology
+from vfio_lab.hw.catalogue import TOPOLOGIES, find_topology
 from vfio_lab.machine.state import OpenFile, PciState, Snapshot
 from vfio_lab.report import site
 from vfio_lab.report.picture import picture

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from vfio_lab.client.call import Buffer, CommandResult
+from vfio_lab.hw.catalogue import TOPOLOGIES
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import TOPOLOGIES
 
 LONGEST = 120
 IGB = TOPOLOGIES["igb"]

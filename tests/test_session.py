@@ -11,7 +11,7 @@ import pytest
 from vfio_lab.cli import main
 from vfio_lab.client.call import Refusal
 from vfio_lab.errors import LabError, UsageError
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.interactive import repl, session
 from vfio_lab.util.cache import Cache
 

@@ -3,16 +3,10 @@ import dataclasses
 import pytest
 
 from vfio_lab.errors import UsageError
+from vfio_lab.hw.catalogue import PORTS, TOPOLOGIES, find_topology
 from vfio_lab.hw.models import E1000E, IGB
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import (
-    INFRASTRUCTURE_ROLES,
-    PORTS,
-    TOPOLOGIES,
-    Topology,
-    Viommu,
-    find_topology,
-)
+from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology
 from vfio_lab.hw.tree import (
     Bridge,
     DownstreamPort,
@@ -22,6 +16,7 @@ from vfio_lab.hw.tree import (
     grouped,
     numbered,
 )
+from vfio_lab.hw.viommu import Viommu
 
 ALL = pytest.mark.parametrize("each", TOPOLOGIES.values(), ids=TOPOLOGIES)
 
@@ -66,6 +61,11 @@ SEEN = {
     "nvme-sriov": {"port0": "00:01.0", "nvme0": "01:00.0"},
     "nvme-no-room": {"port0": "00:01.0", "nvme0": "01:00.0"},
     "igb-large": {"port0": "00:01.0", "pf0": "01:00.0"},
+    "intel-pt": {"port0": "00:01.0", "pf0": "01:00.0"},
+    "intel-strict": {"port0": "00:01.0", "pf0": "01:00.0"},
+    "scalable": {"port0": "00:01.0", "pf0": "01:00.0"},
+    "no-remapping": {"port0": "00:01.0", "pf0": "01:00.0"},
+    "amd-iommu": {"port0": "00:01.0", "pf0": "01:00.0"},
     "virtio-iommu": {"port0": "00:01.0", "pf0": "01:00.0"},
     "misc-devices": {
         "port0": "00:01.0",
@@ -78,6 +78,26 @@ SEEN = {
         "rng0": "03:00.0",
         "usb0": "04:00.0",
         "sd0": "05:00.0",
+    },
+    "large-bars": {
+        "port0": "00:01.0",
+        "port1": "00:02.0",
+        "port2": "00:03.0",
+        "mem0": "01:00.0",
+        "mem1": "02:00.0",
+        "mem2": "03:00.0",
+    },
+    "qemu-devices": {
+        "port0": "00:01.0",
+        "edu0": "00:02.0",
+        "port1": "00:03.0",
+        "pf0": "01:00.0",
+        "test0": "02:00.0",
+    },
+    "nics": {
+        **{f"port{n}": f"00:0{n + 1}.0" for n in range(5)},
+        **{f"nic{n}": f"0{n + 1}:00.0" for n in range(5)},
+        "nic5": "05:00.1",
     },
     "cxl": {"port0": "00:01.0", "cxl0": "01:00.0"},
     "noiommu": {
@@ -101,6 +121,7 @@ SHARED_GROUPS = {
     "nic-bridge": [{"nic0", "bridge0", "nic1"}],
     "switch": [{"down0", "pf0"}, {"down1", "nic0"}],
     "acs": [{"port0", "nic0"}, {"port1", "nic1"}, {"port2", "nic2"}],
+    "nics": [{"nic4", "nic5"}],
 }
 
 
@@ -129,7 +150,7 @@ def test_every_function_behind_the_viommu_is_in_one_group(each: Topology) -> Non
     if each.viommu is Viommu.NONE:
         assert grouped_roles == []
     else:
-        assert sorted([*grouped_roles, *(["iommu"] if each.viommu is Viommu.VIRTIO else [])]) == (
+        assert sorted([*grouped_roles, *(["iommu"] if each.viommu.model else [])]) == (
             sorted(f.role for f in each.functions if not f.bypasses)
         )
 
@@ -167,7 +188,7 @@ def test_topologies_are_frozen_values() -> None:
 
 def test_only_what_qemu_can_save_is_frozen() -> None:
     unmigratable = [each.name for each in TOPOLOGIES.values() if not each.freezable]
-    assert unmigratable == ["nvme-sriov", "nvme-no-room", "cxl"]
+    assert unmigratable == ["nvme-sriov", "nvme-no-room", "amd-iommu", "qemu-devices", "cxl"]
     assert find_topology("nvme-sriov").unmigratable == "QEMU saves no state of its nvme device"
 
 
@@ -217,6 +238,26 @@ def test_kernel_args_follow_the_viommu() -> None:
     assert find_topology("noiommu").kernel_args == ("intel_iommu=off",)
     assert find_topology("mixed").kernel_args == ("intel_iommu=on", "pcie_ports=compat")
     assert not any("intel" in word for word in find_topology("virtio-iommu").kernel_args)
+    assert not any("intel" in word for word in find_topology("amd-iommu").kernel_args)
+
+
+def test_unsafe_interrupts_are_allowed_where_none_are_remapped() -> None:
+    allowed = [
+        each.name
+        for each in TOPOLOGIES.values()
+        if "iommufd.allow_unsafe_interrupts=1" in each.kernel_args
+    ]
+    assert allowed == ["no-remapping", "amd-iommu", "virtio-iommu", "misc-devices"]
+
+
+def test_options_of_a_topology_replace_the_usual_ones_of_its_viommu() -> None:
+    assert find_topology("igb").viommu_settings == ("intremap=on",)
+    assert find_topology("no-remapping").viommu_settings == ("intremap=off",)
+    assert find_topology("scalable").viommu_settings == (
+        "intremap=on",
+        "scalable-mode=on",
+        "flts=on",
+    )
 
 
 def test_boot_words_follow_those_of_the_viommu() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from vfio_lab.uapi import (
     iommufd,
+    kvm,
     names,
     vfio,
     vfio_data,
@@ -31,8 +32,12 @@ from vfio_lab.uapi.layout import (
 from vfio_lab.uapi.names import Kind, ioctl_name
 from vfio_lab.util.cache import Cache
 
-MODULES = {"vfio.h": (vfio, vfio_data, vfio_type1), "iommufd.h": (iommufd,)}
-NEWEST = {"vfio.h": "VFIO_DEVICE_FEATURE_ZPCI_ERROR", "iommufd.h": "IOMMU_IOAS_NOIOMMU_GET_PA"}
+MODULES = {"vfio.h": (vfio, vfio_data, vfio_type1), "iommufd.h": (iommufd,), "kvm.h": (kvm,)}
+NEWEST = {
+    "vfio.h": "VFIO_DEVICE_FEATURE_ZPCI_ERROR",
+    "iommufd.h": "IOMMU_IOAS_NOIOMMU_GET_PA",
+    "kvm.h": "KVM_DEV_VFIO_FILE",
+}
 # 35890f85573c kept the number and took the name away.
 RENAMED = {"VFIO_TYPE1_NESTING_IOMMU": "__VFIO_RESERVED_TYPE1_NESTING_IOMMU"}
 GCC = shutil.which("gcc")
@@ -69,7 +74,7 @@ def structs(name):
 def constants(name):
     for module in MODULES[name]:
         for key, value in vars(module).items():
-            if key.startswith(("VFIO_", "IOMMU")) and isinstance(value, int):
+            if key.startswith(("VFIO_", "IOMMU", "KVM_")) and isinstance(value, int):
                 yield key, value
 
 

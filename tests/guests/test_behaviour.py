@@ -7,7 +7,7 @@ from vfio_lab.client.config_space import ConfigSpace
 from vfio_lab.evidence.collect import collect_evidence
 from vfio_lab.evidence.deviations import deviations
 from vfio_lab.evidence.observed import read_observed
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.machine.base import start_user
 from vfio_lab.uapi.pci_regs import PCI_CACHE_LINE_SIZE
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.model import rules
 from vfio_lab.model.exploration import explorer
 from vfio_lab.model.exploration.explorer import Exploration, LaneWalker, explore, shortened_walk

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from vfio_lab.errors import BuildError
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.hw.models import E1000E, IGB
-from vfio_lab.hw.topology import MEMORY_MIB, find_topology
+from vfio_lab.hw.topology import MEMORY_MIB
 from vfio_lab.hw.tree import Bar, Endpoint, RootPort
 from vfio_lab.machine.hardware import verify_hardware
 

@@ -22,7 +22,7 @@ from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.guests import GUEST_FACTORY
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.state import Snapshot
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.client.transcript import Entry
 
 HERE = Path(__file__).parent

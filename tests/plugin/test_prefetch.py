@@ -76,7 +76,7 @@ def test_a_fixture_of_the_files_own_is_cloned_for_too_and_no_other_gets_it(run):
 
 
 ANOTHER_SINCE_A_FIXTURE_SAYS_SO = """
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 
 @claim("A02")
 def test_it(guest):

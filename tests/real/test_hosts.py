@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.spec.scenarios import PROJECT
 from vfio_lab.util.cache import Cache

@@ -20,7 +20,7 @@ from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
 from vfio_lab.campaign import bisection, mutants
 from vfio_lab.errors import LabError
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.interactive import gdb
 from vfio_lab.kernels import gittree, ktree
 from vfio_lab.machine.template import GuestFactory

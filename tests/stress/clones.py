@@ -13,7 +13,7 @@ from pathlib import Path
 from stress import leftovers
 from stress.table import Finding
 from vfio_lab.errors import LabError
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.machine.guest import BootSpec, Guest
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util.cache import Cache

@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 from dataclasses import replace
 
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.qemu.argv import RunFiles, argv
 
 BOOT_S, PROGRAM_S = 120, 30

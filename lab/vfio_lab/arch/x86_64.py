@@ -23,9 +23,15 @@ SYSCALLS = MappingProxyType(
         "pread64": 17,
         "pwrite64": 18,
         "access": 21,
+        "mremap": 25,
         "dup": 32,
+        "socket": 41,
+        "sendmsg": 46,
+        "recvmsg": 47,
+        "bind": 49,
         "execve": 59,
         "fcntl": 72,
+        "ftruncate": 77,
         "chown": 92,
         "capget": 125,
         "capset": 126,
@@ -34,6 +40,7 @@ SYSCALLS = MappingProxyType(
         "sethostname": 170,
         "openat": 257,
         "eventfd2": 290,
+        "memfd_create": 319,
     }
 )
 X86_64 = Architecture(

@@ -19,7 +19,7 @@ from vfio_lab.campaign.runs import PYTEST
 from vfio_lab.client.call import Refusal
 from vfio_lab.client.user import User
 from vfio_lab.errors import LabError
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.machine.guest import Guest
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.uapi import vfio as uapi

@@ -17,7 +17,7 @@ from vfio_lab.campaign.compare import BROKEN, CANNOT_JUDGE, SOUND
 from vfio_lab.campaign.results import BAD, Outcome
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
-from vfio_lab.hw.topology import find_topology
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.kernels import ktree, trial
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch

@@ -18,7 +18,7 @@ def debug(topology: str, name: str | None, core: bool) -> None:
     The guest runs until Ctrl-C or the end of input; with --core, until it panics.
     """
     from vfio_lab.cli.evidence import new_evidence
-    from vfio_lab.hw.topology import find_topology as named
+    from vfio_lab.hw.catalogue import find_topology as named
     from vfio_lab.interactive import gdb as debugging
     from vfio_lab.machine.template import GuestFactory
     from vfio_lab.util.cache import Cache

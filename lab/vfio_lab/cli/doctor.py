@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from vfio_lab.errors import HostError, LabError
-from vfio_lab.hw.topology import topologies
+from vfio_lab.hw.catalogue import topologies
 from vfio_lab.image import rootfs
 from vfio_lab.kernels import packaged, selector
 from vfio_lab.qemu import accelerator, capabilities

@@ -30,7 +30,7 @@ def explore(  # noqa: PLR0913, PLR0917 - the options of the command
     Exits with 0 if there is none, 1 if there is one, 125 if nothing can be judged.
     """
     from vfio_lab.cli.evidence import new_evidence
-    from vfio_lab.hw.topology import find_topology
+    from vfio_lab.hw.catalogue import find_topology
     from vfio_lab.machine.template import GuestFactory
     from vfio_lab.model.exploration import explorer
     from vfio_lab.util.cache import Cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from vfio_lab.hw import drawing
-from vfio_lab.hw.topology import find_topology as find
-from vfio_lab.hw.topology import topologies
+from vfio_lab.hw.catalogue import find_topology as find
+from vfio_lab.hw.catalogue import topologies
 
 
 @click.group()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from vfio_lab.client.user import User
+import struct
+from collections.abc import Sequence
+
+from vfio_lab.client.call import Buffer
+from vfio_lab.client.user import CALL_TIMEOUT_S, User
+from vfio_lab.uapi.syscalls import POLLIN
 
 PROMPTLY_S = 10.0
 COUNT_BYTES = 8
+POLLFD = "<ihh"
 
 
 class Eventfd:
@@ -38,3 +44,19 @@ class Eventfd:
     def close(self) -> None:
         """Close it."""
         self.user.close(self.fd)
+
+
+def wait_any(eventfds: Sequence[Eventfd], timeout_s: float = PROMPTLY_S) -> list[int]:
+    """Wait until any of a user's eventfds is signalled; return the indexes of those that are.
+
+    Their counts are left as they are. Nothing is returned if none was signalled in time.
+
+    Args:
+        eventfds: eventfds of one user.
+        timeout_s: how long to wait.
+    """
+    polled = [struct.pack(POLLFD, each.fd, POLLIN, 0) for each in eventfds]
+    room, size = Buffer(b"".join(polled), out=True), struct.calcsize(POLLFD)
+    waiting = eventfds[0].user.start("poll", room, len(polled), int(timeout_s * 1000))
+    (seen,) = waiting.wait(timeout_s + CALL_TIMEOUT_S).out
+    return [n for n in range(len(polled)) if struct.unpack_from(POLLFD, seen, n * size)[2]]

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology, Viommu
+from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology
 from vfio_lab.hw.tree import Bar, Function, isolated
+from vfio_lab.hw.viommu import Viommu
 
 WIDTH = 80
 GROUP_COLUMN = 70

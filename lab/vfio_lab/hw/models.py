@@ -10,8 +10,9 @@ VIRTIO = 0x1AF4
 REDHAT = 0x1B36
 INTEL = 0x8086
 NEC = 0x1033
+AMD = 0x1022
 QEMU_OWN = 0x1234
-KIB = 1 << 10
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 IGB = Model(
     "igb",
@@ -84,7 +85,7 @@ VGA = Model(
     "VGA",
     QEMU_OWN,
     0x1111,
-    bars=(Bar(0, 16 * KIB * KIB), Bar(2, 4 * KIB), Bar(ROM, 64 * KIB)),
+    bars=(Bar(0, 16 * MIB), Bar(2, 4 * KIB), Bar(ROM, 64 * KIB)),
 )
 VIRTIO_RNG = Model(
     "virtio-rng-pci",
@@ -106,6 +107,51 @@ CXL_MEMORY = Model(
     unmigratable="QEMU saves no state of its cxl-type3 device",
 )
 
+# A device of QEMU's own that copies between memory and a buffer of its own, and interrupts. Its
+# driver's documentation limits addresses to 28 bits, a property to what is asked for.
+EDU = Model(
+    "edu",
+    QEMU_OWN,
+    0x11E8,
+    options=("dma_mask=0xffffffffffffffff",),
+    bars=(Bar(0, MIB),),
+    unmigratable="QEMU saves no state of its edu device",
+)
+
+
+def shared_memory(size: int, name: str) -> Model:
+    """Return a device whose BAR 2 is memory.
+
+    Args:
+        size: bytes, a power of two.
+        name: the memory's, unique in a topology.
+    """
+    return Model(
+        "ivshmem-plain",
+        VIRTIO,
+        0x1110,
+        options=(f"memdev={name}", "master=on"),  # which QEMU can save
+        objects=(f"memory-backend-ram,id={name},size={size},share=on",),
+        bars=(Bar(0, 256), Bar(2, size)),
+    )
+
+
+def test_device(size: int) -> Model:
+    """Return QEMU's test device, whose BAR 2 keeps nothing that is written; BAR 1 is I/O ports.
+
+    Args:
+        size: bytes, a power of two.
+    """
+    return Model(
+        "pci-testdev",
+        REDHAT,
+        0x0005,
+        options=(f"membar={size}",),
+        bars=(Bar(0, 4 * KIB), Bar(1, 256, io=True), Bar(2, size)),
+        unmigratable="QEMU saves no state of its pci-testdev device",
+    )
+
+
 DISK = Model("virtio-blk-pci", VIRTIO, 0x1042)
 SERIAL = Model("virtio-serial-pci", VIRTIO, 0x1043, needs=("virtserialport",))
 NET = Model("virtio-net-pci", VIRTIO, 0x1041)
@@ -113,5 +159,9 @@ RNG = Model("virtio-rng-pci", VIRTIO, 0x1044)
 PANIC = Model("pvpanic-pci", REDHAT, 0x0011)
 # 64 bits of address, so that the last page of the address space can be asked for; QEMU gives 39.
 VIRTIO_IOMMU = Model("virtio-iommu-pci", VIRTIO, 0x1057, options=("aw-bits=64",))
+# It comes with QEMU's amd-iommu, which is not on the PCI bus.
+AMD_IOMMU = Model(
+    "AMDVI-PCI", AMD, 0x1419, unmigratable="QEMU saves no state of its amd-iommu device"
+)
 HOST_BRIDGE = Model("", INTEL, 0x29C0)
 LPC = Model("", INTEL, 0x2918)

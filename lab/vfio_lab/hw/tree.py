@@ -14,7 +14,7 @@ from vfio_lab.errors import UsageError
 from vfio_lab.hw.pci import Bdf, vf_bdf
 
 ROM = 6
-UNITS = {"MiB": 1 << 20, "KiB": 1 << 10}
+UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from vfio_lab.client.call import Refusal
 from vfio_lab.errors import LabError, UsageError
 from vfio_lab.evidence import retention
+from vfio_lab.hw.catalogue import find_topology as named_topology
 from vfio_lab.hw.topology import Topology
-from vfio_lab.hw.topology import find_topology as named_topology
 from vfio_lab.interactive import terminal
 from vfio_lab.machine.guest import SSH_TIMEOUT_S, Guest
 from vfio_lab.machine.ssh import SshError, Terminal

@@ -23,6 +23,9 @@ from vfio_lab.vfio import VfioUser
 
 CALL_TIMEOUT_S = 20.0
 PCI_FUNCTIONS = "/sys/bus/pci/devices"
+# TAINT_FORCED_BIND of kernels after 7.3: set when a driver is bound by hand, which the lab does
+# itself before most scenarios.
+TAINTS_OF_THE_LAB = frozenset({20})
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,26 @@ class TestMachine:
         )
         return not call.returned
 
+    def is_inside(self, call: PendingCall, function: str) -> bool:
+        """Wait until a call returns or is in a function of the kernel; say if it is there.
+
+        Args:
+            call: the call.
+            function: the function's name, as in /proc/PID/stack; it may sleep in any way.
+        """
+        stack = f"/proc/{call.user.pid}/stack"
+        wait_until(
+            f"{call.user.name} to return or to be in {function}()",
+            lambda: call.returned or f" {function}+" in self.root.read_file(stack),
+            Deadline.after(CALL_TIMEOUT_S),
+        )
+        return not call.returned
+
     def taints(self) -> frozenset[int]:
-        """Return the bits set in the kernel's taint mask."""
+        """Return the bits set in the kernel's taint mask, but for what the lab's own moves set."""
         mask = int(self.root.read_file("/proc/sys/kernel/tainted"))
-        return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
+        bits = frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
+        return bits - TAINTS_OF_THE_LAB
 
     def snapshot(self) -> Snapshot:
         """Return which driver each device is bound to, and which user holds which descriptor."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.errors import BuildError
-from vfio_lab.hw.topology import Viommu
 from vfio_lab.hw.tree import Function
+from vfio_lab.hw.viommu import Viommu
 from vfio_lab.machine.guest import Guest
 
 # Where the firmware copies the ROM of the boot VGA device; the kernel shows the copy in its place.

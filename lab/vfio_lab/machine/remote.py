@@ -15,8 +15,9 @@ from vfio_lab.arch import ARCHITECTURES, X86_64
 from vfio_lab.client.channel import Channel
 from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import AgentError, HostError, LabError
+from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import Topology, find_topology
+from vfio_lab.hw.topology import Topology
 from vfio_lab.hw.tree import Function, Model, Sriov
 from vfio_lab.image import agent, rootfs
 from vfio_lab.kernels.packaged import Kernel

@@ -39,9 +39,9 @@ LOG = logging.getLogger(__name__)
 SETTLE_TIMEOUT_S = 60.0
 FREEZE_TIMEOUT_S = 60.0
 USERS_IN_RESERVE = 4
-# Where templates are kept, how many (some 85 MB each; three kernels with all topologies are 51),
+# Where templates are kept, how many (some 85 MB each; three kernels with all topologies are 75),
 # and for how many seconds a template must be unused to be deleted: other runs may use it.
-LASTING = ("template", 96, 0.0)
+LASTING = ("template", 128, 600.0)
 PASSING = ("trial", 16, 600.0)
 RECIPE = 3  # increase when this module freezes differently
 ABOUT_VFIO = re.compile("vfio|iommufd", re.IGNORECASE)
@@ -85,7 +85,11 @@ class GuestFactory:
 
     @classmethod
     def open(
-        cls, cache: Cache, kernel_name: str | None = None, modules: Path | None = None
+        cls,
+        cache: Cache,
+        kernel_name: str | None = None,
+        modules: Path | None = None,
+        qemu: str | None = None,
     ) -> GuestFactory:
         """Return the factory for a kernel, building what the cache lacks.
 
@@ -94,13 +98,14 @@ class GuestFactory:
             kernel_name: the name of a packaged kernel, the newest by default, or a path that
                 `vfio_lab.kernels.selector` takes.
             modules: folder of modules that replace the kernel's own.
+            qemu: the path of a QEMU, by default the one on PATH.
 
         Raises:
             HostError: this host cannot run or build it.
             UsageError: there is no kernel of that name, or the modules are not for it.
         """
         replacing = kmodules.found_in(modules) if modules else []
-        caps = capabilities.probe_qemu()
+        caps = capabilities.probe_qemu(qemu) if qemu else capabilities.probe_qemu()
         built = selector.ensure_kernel(
             kernel_name or packaged.kernel_catalogue().default, cache.open()
         )

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from vfio_lab.arch import Architecture
 from vfio_lab.errors import UsageError
-from vfio_lab.hw.topology import Topology, Viommu
+from vfio_lab.hw.topology import Topology
 from vfio_lab.hw.tree import Function
+from vfio_lab.hw.viommu import Viommu
 from vfio_lab.qemu.capabilities import CONFIG_WRITES, QemuCaps
 
 # TCG translates 86 MB of code for a boot and 20 MB for a scenario. A full buffer is flushed and
@@ -139,12 +140,13 @@ def argv(
         str(caps.binary),
         *_process(run),
         *(_tracing(run) if caps.traces and not run.interactive else []),
-        *_machine(topology, caps.architecture, accelerator),
+        *_machine(topology, caps, accelerator),
         *_memory(topology, boot),
         *_kernel(topology, caps.architecture, boot),
         *_wires(run),
         *_infrastructure(topology, boot),
         *_under_test(topology),
+        *(_viommu(topology, caps) if topology.viommu is Viommu.AMD else []),
         *(["-incoming", "defer"] if boot.state else []),
     ]
 
@@ -166,7 +168,8 @@ def _tracing(run: RunFiles) -> list[str]:
     return ["-trace", f"enable={CONFIG_WRITES}", "-D", str(run.config_writes)]
 
 
-def _machine(topology: Topology, architecture: Architecture, accelerator: str) -> list[str]:
+def _machine(topology: Topology, caps: QemuCaps, accelerator: str) -> list[str]:
+    architecture = caps.architecture
     kind, *settings = architecture.machine
     machine = [kind, "memory-backend=mem", *settings]
     if accelerator == "kvm":
@@ -182,17 +185,19 @@ def _machine(topology: Topology, architecture: Architecture, accelerator: str) -
         "-smp", str(topology.cpus),
         "-rtc", "base=utc",
         *(word for setting in architecture.machine_globals for word in ("-global", setting)),
-        *_viommu(topology),
+        # An amd-iommu takes a slot of its own choice, so it comes after all that have theirs.
+        *(_viommu(topology, caps) if topology.viommu is not Viommu.AMD else []),
     ]
     # fmt: on
 
 
-def _viommu(topology: Topology) -> list[str]:
-    if topology.viommu is Viommu.INTEL:
-        return ["-device", "intel-iommu,intremap=on"]
+def _viommu(topology: Topology, caps: QemuCaps) -> list[str]:
+    settings = caps.spelled(topology.viommu.value, topology.viommu_settings)
     if topology.viommu is Viommu.VIRTIO:
-        return ["-device", _device(topology, "iommu", *topology.function("iommu").model.options)]
-    return []
+        return ["-device", _device(topology, "iommu", *settings)]
+    if topology.viommu is Viommu.NONE:
+        return []
+    return ["-device", ",".join([topology.viommu.value, *settings])]
 
 
 def _memory(topology: Topology, boot: BootFiles) -> list[str]:

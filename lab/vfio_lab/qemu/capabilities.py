@@ -22,11 +22,21 @@ ANSWER_TIMEOUT_S = 20.0
 NEEDS_BACKPORTS = frozenset({"bullseye", "bookworm"})
 
 CONFIG_WRITES = "pci_cfg_write"  # the trace event
+# Devices some properties of which have other names in other versions of QEMU.
+RENAMING = ("intel-iommu", "amd-iommu")
+EXPERIMENTAL = "x-"
+
+
+def _properties_of(devices: Iterable[str]) -> list[dict[str, object]]:
+    asked = "device-list-properties"
+    return [{"execute": asked, "arguments": {"typename": name}, "id": name} for name in devices]
+
 
 _QUESTIONS: tuple[dict[str, object], ...] = (
     {"execute": "qmp_capabilities"},
     {"execute": "qom-list-types", "arguments": {"implements": "device", "abstract": False}},
     {"execute": "trace-event-get-state", "arguments": {"name": CONFIG_WRITES}},
+    *_properties_of(RENAMING),
     {"execute": "quit"},
 )
 
@@ -42,6 +52,7 @@ class QemuCaps:
         digest: a digest that changes with the binary.
         architecture: the architecture of its guests.
         traces: whether it can log writes to configuration space.
+        properties: those of the devices in RENAMING, each `device.property`.
     """
 
     binary: Path
@@ -50,6 +61,7 @@ class QemuCaps:
     digest: str
     architecture: Architecture = X86_64
     traces: bool = False
+    properties: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """Return `QemuCaps(10.0.2)`."""
@@ -73,6 +85,32 @@ class QemuCaps:
                 hint=install_hint(),
             )
 
+    def spelled(self, device: str, settings: Iterable[str]) -> list[str]:
+        """Return properties of a device as this QEMU spells them: with a prefix, or without.
+
+        Args:
+            device: QEMU's name for it.
+            settings: properties, each `name=value`.
+
+        Raises:
+            HostError: it has no such property.
+        """
+        return [self._spelled(device, setting) for setting in settings]
+
+    def _spelled(self, device: str, setting: str) -> str:
+        if not any(name.startswith(f"{device}.") for name in self.properties):
+            return setting  # it was not asked for them
+        plain = setting.removeprefix(EXPERIMENTAL)
+        for word in (plain, EXPERIMENTAL + plain):
+            if f"{device}.{word.partition('=')[0]}" in self.properties:
+                return word
+        raise HostError(
+            f"the {device} of this QEMU has no property {plain.partition('=')[0]!r}",
+            expected=f"it in the output of `{self.binary.name} -device {device},help`",
+            seen=f"QEMU {dotted(self.version)} at {self.binary}",
+            hint="give the path of a newer QEMU: --lab-qemu PATH",
+        )
+
 
 @cache
 def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
@@ -89,6 +127,12 @@ def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
     try:
         version = _version(replies[0])
         devices = frozenset(kind["name"] for kind in replies[2]["return"])
+        properties = frozenset(
+            f"{reply['id']}.{each['name']}"
+            for reply in replies
+            if "id" in reply
+            for each in reply.get("return", ())
+        )
     except (IndexError, KeyError, TypeError) as error:
         raise HostError(
             f"{path} does not answer like a QEMU",
@@ -97,7 +141,8 @@ def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
             hint=install_hint(),
         ) from error
     traces = any(map(_traces, replies[3:]))
-    return _usable(QemuCaps(path, version, devices, _digest(path, version), traces=traces))
+    facts = (path, version, devices, _digest(path, version))
+    return _usable(QemuCaps(*facts, traces=traces, properties=properties))
 
 
 def dotted(version: Iterable[int]) -> str:

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from vfio_lab.hw.pci import Bdf
-from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology, Viommu
+from vfio_lab.hw.topology import INFRASTRUCTURE_ROLES, Topology
+from vfio_lab.hw.viommu import Viommu
 from vfio_lab.machine.state import OpenFile, PciState, Snapshot
 from vfio_lab.report.pages import render
 

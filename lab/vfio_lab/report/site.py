@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vfio_lab.campaign.results import RESULTS, Results, read_results
 from vfio_lab.errors import UsageError
-from vfio_lab.hw.topology import topologies
+from vfio_lab.hw.catalogue import topologies
 from vfio_lab.machine.state import read_state as load_snapshot
 from vfio_lab.report.pages import plain, render, text
 from vfio_lab.report.picture import picture

@@ -162,6 +162,14 @@ class iommu_ioas_noiommu_get_pa(ctypes.Structure):
 
 
 @kernel_struct
+class iommu_ioas_change_process(ctypes.Structure):
+    """IOMMU_IOAS_CHANGE_PROCESS."""
+
+    size: u32
+    reserved: u32
+
+
+@kernel_struct
 class iommu_ioas_copy(ctypes.Structure):
     """IOMMU_IOAS_COPY."""
 

@@ -1,6 +1,7 @@
 """Flags of system calls, and capabilities; they are the same on every supported architecture.
 
-Source: include/uapi/asm-generic/{fcntl,mman-common}.h, include/uapi/linux/capability.h.
+Source: include/uapi/asm-generic/{fcntl,mman-common,resource}.h, include/uapi/linux/capability.h,
+include/uapi/linux/memfd.h, include/linux/socket.h.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ O_NONBLOCK = 0o4000
 O_CLOEXEC = 0o2000000
 EFD_NONBLOCK = O_NONBLOCK
 EFD_CLOEXEC = O_CLOEXEC
+PROT_NONE = 0
 PROT_READ = 1
 PROT_WRITE = 2
 MAP_SHARED = 0x01
@@ -26,3 +28,11 @@ CAPABILITY_VERSION_3 = 0x20080522
 CAP_IPC_LOCK = 14
 CAP_SYS_RAWIO = 17
 CAP_SYS_ADMIN = 21
+CAP_SYS_RESOURCE = 24
+AF_UNIX = 1
+SOCK_DGRAM = 2
+SOL_SOCKET = 1
+SCM_RIGHTS = 1
+MFD_CLOEXEC = 1
+RLIMIT_NOFILE = 7
+RLIMIT_MEMLOCK = 8

@@ -10,7 +10,7 @@ from typing import TypeVar
 from vfio_lab.errors import UsageError
 
 T = TypeVar("T")
-FEW = 12
+FEW = 24
 GUESSES = 3
 ALIKE = 0.6
 

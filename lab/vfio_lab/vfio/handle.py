@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 from vfio_lab.client.call import Buffer, Reply
+from vfio_lab.client.passing import pass_descriptor
 from vfio_lab.client.user import User
 from vfio_lab.uapi.layout import describe
 from vfio_lab.uapi.names import Kind, ioctl_name
@@ -66,6 +67,10 @@ class Handle:
     def inherited_by(self, child: User) -> Self:
         """Return this descriptor as inherited by a forked child of the user."""
         return self._under(child, self.fd)
+
+    def passed_to(self, user: User) -> Self:
+        """Pass the descriptor to another user (SCM_RIGHTS) and return it as that user has it."""
+        return self._under(user, pass_descriptor(self.user, self.fd, user))
 
     def ioctl(self, request: int, arg: int | Buffer = 0, *, about: str = "") -> Reply:
         """Make an ioctl; the transcript shows its name on this kind of file.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Self
 
 from vfio_lab.client.call import Buffer
-from vfio_lab.client.user import User
+from vfio_lab.client.user import PendingCall, User
 from vfio_lab.uapi import iommufd
 from vfio_lab.uapi.layout import offset_of
 from vfio_lab.uapi.names import Kind
@@ -115,6 +116,59 @@ class Iommufd(Handle):
             size=_size(iommufd.iommu_ioas_unmap), ioas_id=ioas_id, iova=iova, length=length
         )
         return self.exchange(iommufd.IOMMU_IOAS_UNMAP, fixed)[0].length
+
+    def ioas_copy(  # noqa: PLR0913, PLR0917 - the fields of struct iommu_ioas_copy
+        self,
+        source: int,
+        source_iova: int,
+        target: int,
+        length: int,
+        target_iova: int | None = None,
+        flags: int = READ_WRITE,
+    ) -> int:
+        """IOMMU_IOAS_COPY: map what another address space maps; return the first IOVA.
+
+        Args:
+            source: the address space that maps it.
+            source_iova: where it maps it.
+            target: the address space that will map it too.
+            length: bytes.
+            target_iova: where it will map it; None: the kernel chooses.
+            flags: IOMMU_IOAS_MAP_*, as for `ioas_map`.
+        """
+        fixed = iommufd.iommu_ioas_copy(
+            size=_size(iommufd.iommu_ioas_copy),
+            flags=flags | (0 if target_iova is None else iommufd.IOMMU_IOAS_MAP_FIXED_IOVA),
+            dst_ioas_id=target,
+            src_ioas_id=source,
+            length=length,
+            dst_iova=target_iova or 0,
+            src_iova=source_iova,
+        )
+        return self.exchange(iommufd.IOMMU_IOAS_COPY, fixed)[0].dst_iova
+
+    def ioas_allow_iovas(self, ioas_id: int, ranges: Sequence[tuple[int, int]]) -> None:
+        """IOMMU_IOAS_ALLOW_IOVAS: keep other ranges free; the last address is inclusive."""
+        data = b"".join(bytes(iommufd.iommu_iova_range(*span)) for span in ranges)
+        fixed = iommufd.iommu_ioas_allow_iovas(
+            size=_size(iommufd.iommu_ioas_allow_iovas), ioas_id=ioas_id, num_iovas=len(ranges)
+        )
+        where = offset_of(iommufd.iommu_ioas_allow_iovas, "allowed_iovas")
+        pointers = ((where, Buffer(data)),) if data else ()
+        self.exchange(iommufd.IOMMU_IOAS_ALLOW_IOVAS, fixed, pointers=pointers)
+
+    def change_process(self, *, reserved: int = 0) -> None:
+        """IOMMU_IOAS_CHANGE_PROCESS: charge the caller with what all address spaces pin."""
+        fixed = iommufd.iommu_ioas_change_process(
+            size=_size(iommufd.iommu_ioas_change_process), reserved=reserved
+        )
+        self.exchange(iommufd.IOMMU_IOAS_CHANGE_PROCESS, fixed)
+
+    def start_change_process(self) -> PendingCall:
+        """Enter IOMMU_IOAS_CHANGE_PROCESS without waiting for it to return."""
+        fixed = iommufd.iommu_ioas_change_process(size=_size(iommufd.iommu_ioas_change_process))
+        request, label = iommufd.IOMMU_IOAS_CHANGE_PROCESS, "IOMMU_IOAS_CHANGE_PROCESS"
+        return self.user.start("ioctl", self.fd, request, Buffer(bytes(fixed)), label=label)
 
     def ioas_iova_ranges(self, ioas_id: int) -> list[tuple[int, int]]:
         """IOMMU_IOAS_IOVA_RANGES; return the allowed ranges; the last address is inclusive."""
