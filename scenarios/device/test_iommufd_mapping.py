@@ -19,6 +19,7 @@ from vfio_lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
 from vfio_lab.vfio import Container, Group
 from vfio_lab.vfio.iommufd import IOMMU_PATH
 from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.iommus import on_every_translating_iommu
 from vfio_lab_pytest.verdicts import all_refused, refused
 
 IOVA = 0x40_0000
@@ -61,6 +62,7 @@ def compat_copier(user, function):
 
 
 @claim("F102")
+@on_every_translating_iommu
 def test_a_device_reads_what_an_iommufd_as_container_maps(compat_copier):
     """A device of a group whose container is an iommufd reads what is mapped there."""
     assert compat_copier.copy(MESSAGE) == MESSAGE
@@ -121,6 +123,7 @@ def test_an_ioas_chooses_an_address_for_a_mapping_without_one(user, attached, io
 
 
 @claim("F78")
+@on_every_translating_iommu
 def test_a_device_reaches_only_the_ioas_that_it_is_attached_to(ioas_copier, ioas):
     """A device reaches only what is mapped in the IOAS to which it is attached."""
     device = ioas_copier.device
@@ -134,6 +137,7 @@ def test_a_device_reaches_only_the_ioas_that_it_is_attached_to(ioas_copier, ioas
 
 
 @claim("F78")
+@on_every_translating_iommu
 def test_a_detached_device_reaches_nothing(ioas_copier, ioas):
     """A detached device reaches nothing until it is attached again."""
     device = ioas_copier.device
