@@ -61,7 +61,12 @@ about = "old"
 package = "linux-source-5.10"
 suites = ["bullseye"]
 steps = { plain = 10 }
+
+[flavours.mine]
+about = "with a watchdog"
+fragment = "watchdog"
 """
+FRAGMENT = "CONFIG_SOFT_WATCHDOG=m  # a scenario of ours opens it\n"
 PATCH = "Breaks: it.\nCovers: test_mine.py\n\n--- a/drivers/vfio/x.c\n+++ b/drivers/vfio/x.c\n"
 
 
@@ -79,6 +84,7 @@ def project(tmp_path, request):
         f"{package}/images/rootfs.toml": IMAGES,
         f"{package}/images/motd": "hello",
         f"{package}/images/kernels.toml": KERNELS,
+        f"{package}/images/config/watchdog.config": FRAGMENT,
         f"{package}/faults/7.3/mine.patch": PATCH,
     }
     name, text = getattr(request, "param", ("__init__.py", ""))
@@ -108,6 +114,18 @@ def test_an_image_of_a_project_is_the_base_with_its_own_on_top(project):
         assert recipe("mine").files["/etc/motd"].read_text() == "hello"
 
 
+def test_a_flavour_of_a_project_puts_its_fragment_on_every_kernel(project):
+    with standing_in(project.parent):
+        specs = kernel_catalogue().specs
+        plain, mine = ({one.name for one in specs[name].asked} for name in ("7.3", "7.3:mine"))
+        assert mine - plain == {"SOFT_WATCHDOG"}
+        assert {"5.10:mine", "6.12:debug"} <= set(specs)
+        assert specs["7.3:mine"].about == "with a watchdog"
+        (project / "images/config/watchdog.config").unlink()
+        with pytest.raises(UsageError, match="no configuration fragment 'watchdog'"):
+            kernel_catalogue()
+
+
 def test_scenarios_of_a_project_are_what_commands_run(project):
     with standing_in(project.parent):
         assert by_claim()["MY01"] == ("scenarios/test_mine.py::test_it",)
@@ -133,8 +151,9 @@ def test_faults_are_covered_by_the_projects_scenarios(project):
         (("spec/claims.toml", CLAIMS.format(id="A02")), load_claims),
         (("images/rootfs.toml", "[images.clients]"), recipes),
         (("images/kernels.toml", KERNELS.replace("5.10", "6.12")), kernel_catalogue),
+        (("images/kernels.toml", KERNELS.replace("mine", "gcov")), kernel_catalogue),
     ],
-    ids=["topology", "driver", "claim", "image", "kernel"],
+    ids=["topology", "driver", "claim", "image", "kernel", "flavour"],
     indirect=["project"],
 )
 def test_a_name_that_the_lab_has_is_refused_with_both_places(project, read):

@@ -56,6 +56,12 @@ def installed(tmp_path_factory, wheel):
 
 
 @pytest.fixture
+def pip():
+    """The command that installs without a word."""
+    return PIP
+
+
+@pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """An empty folder to stand in, and a state folder beside it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -52,7 +52,7 @@ def test_a_project_that_init_makes_proves_its_claim(installed, elsewhere):
     installed("vfio-lab", "init", "my-lab", cwd=elsewhere)
     project = elsewhere / "my-lab"
     ci = project / ".ci/run"
-    assert "1 passed" in installed(ci, cwd=project, VENV=str(installed.bin.parent))
+    assert "2 passed" in installed(ci, cwd=project, VENV=str(installed.bin.parent))
     said = installed("vfio-lab", "claims", "--area", "my_lab", cwd=project)
     assert "MYL01" in said
     assert "7.3 passed" in said

@@ -36,6 +36,7 @@ INITRAMFS = "early.cpio"
 RECIPE = 1
 PLAIN = "plain"
 CATALOGUE = "kernels.toml"
+Flavours = Mapping[str, tuple[str, tuple[kconfig.Option, ...]]]
 
 
 @dataclass(frozen=True)
@@ -182,32 +183,40 @@ class Catalogue:
 
 
 def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
-    """Read the catalogue with its fragments, and the kernels of extensions.
+    """Read the catalogue with its fragments, and the kernels and flavours of extensions.
 
     Args:
         folder: the folder with kernels.toml.
 
     Raises:
         BuildError: a fragment is malformed.
-        UsageError: two kernels have one name.
+        UsageError: two kernels or two flavours have one name, or a fragment is missing.
     """
     data = tomllib.loads((folder / CATALOGUE).read_text())
-    base = tuple(option for name in data["fragments"] for option in _fragment(folder, name))
-    flavours = {PLAIN: ("", ())} | {
-        name: (entry["about"], _fragment(folder, entry["fragment"]))
-        for name, entry in data["flavours"].items()
-    }
-    places = {folder: data["kernels"]}
+    places = {folder: data}
     for path in (extension.folder / IMAGES.name / CATALOGUE for extension in load_extensions()):
         if path.is_file():
-            places[path.parent] = tomllib.loads(path.read_text("utf-8"))["kernels"]
-    specs = ((place, _specs(kernels, flavours, base)) for place, kernels in places.items())
+            places[path.parent] = tomllib.loads(path.read_text("utf-8"))
+    base = tuple(option for name in data["fragments"] for option in _fragment(folder, name))
+    found = ((place, _flavours(place, table)) for place, table in places.items())
+    flavours: Flavours = {PLAIN: ("", ()), **join("flavour", found)}
+    specs = (
+        (place, _specs(table.get("kernels", {}), flavours, base)) for place, table in places.items()
+    )
     return Catalogue(data["default"], join("kernel", specs))
+
+
+def _flavours(folder: Path, table: Mapping[str, Any]) -> Flavours:
+    """Return the flavours of a catalogue: the purpose and the options of each."""
+    return {
+        name: (entry["about"], _fragment(folder, entry["fragment"]))
+        for name, entry in table.get("flavours", {}).items()
+    }
 
 
 def _specs(
     kernels: Mapping[str, Mapping[str, Any]],
-    flavours: Mapping[str, tuple[str, tuple[kconfig.Option, ...]]],
+    flavours: Flavours,
     options: tuple[kconfig.Option, ...],
 ) -> dict[str, Spec]:
     """Return the kernels of a catalogue's table, in every flavour."""
@@ -300,6 +309,12 @@ def facts(kernel: Kernel) -> dict[str, Any]:
 
 def _fragment(folder: Path, name: str) -> tuple[kconfig.Option, ...]:
     path = folder / "config" / f"{name}.config"
+    if not path.is_file():
+        raise UsageError(
+            f"there is no configuration fragment {name!r}",
+            expected=f"a file {path}",
+            seen=f"named by {folder / CATALOGUE}",
+        )
     return kconfig.parse(path.read_text(), path.name)
 
 

@@ -73,13 +73,20 @@ def load_extensions() -> tuple[Extension, ...]:
         UsageError: a package listed as an extension cannot be imported.
     """
     project = current_project()
-    named: dict[str, str] = {}
     if project is not None:
         make_importable(project)
+    return tuple(_extension(package, by) for package, by in extension_packages().items())
+
+
+def extension_packages() -> dict[str, str]:
+    """Return the packages of all extensions, each with the place that lists it."""
+    project = current_project()
+    named: dict[str, str] = {}
+    if project is not None:
         named = dict.fromkeys(project.extensions, f"[tool.vfio-lab] of {project.root}")
     for point in importlib.metadata.entry_points(group=GROUP):
         named.setdefault(point.value, f"the entry point {point.name} of an installed package")
-    return tuple(_extension(package, by) for package, by in named.items())
+    return named
 
 
 def make_importable(project: Project) -> None:
