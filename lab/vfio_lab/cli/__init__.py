@@ -30,6 +30,7 @@ COMMANDS = {
     "run": "Run a command in a pristine guest, for scripts.",
     "kernel": "List, build and remove kernels.",
     "try": "Show how a patch series changes the kernel's behaviour.",
+    "check": "Check a series from a mail, for b4 review.",
     "matrix": "Run the scenarios on several kernels: claims down, kernels across.",
     "changes": "Show what behaves differently from one kernel to the next.",
     "bisect": "Find the commit that broke a scenario.",

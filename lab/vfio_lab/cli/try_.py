@@ -19,7 +19,6 @@ from vfio_lab.cli.options import (
     split_scenarios,
     strict,
 )
-from vfio_lab.errors import BuildError
 
 
 @click.command("try")
@@ -60,29 +59,17 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     Exits with 0 if scenarios judged the patches and none got worse, 1 if one got worse, 125 if none
     could judge them: they do not apply or compile, or what ran failed before too.
     """
-    from vfio_lab.campaign import behaviour, compare, confirm, runs
+    from vfio_lab.campaign import behaviour, compare, runs
+    from vfio_lab.campaign.series_trial import try_series
     from vfio_lab.cli.evidence import new_evidence
-    from vfio_lab.kernels import packaged, series, trial
-    from vfio_lab.util.cache import Cache
+    from vfio_lab.kernels import packaged, series
 
-    cache = Cache.default().open()
     patches, scenarios = split_scenarios(words)
     chosen = name or packaged.kernel_catalogue().default
-    packaged.kernel_catalogue().spec(chosen)
     found = series.read_series(patches, repository)
-    base = packaged.ensure_packaged_kernel(chosen, cache)
-    made = trial.patched(chosen, found, cache)
     choice = runs.Choice.asked(scenarios, expression, jobs)
-    where = new_evidence("try")
-    before = runs.cached(base, chosen, choice, where / "before", cache)
-    title = f"Running scenarios on kernel {made.name}"
-    kernels: dict[str, str | Path] = {"before": chosen, "after": made.bzimage.parent}
-    after = runs.run_scenarios(kernels["after"], choice, where / "after", title, at_once(before))
-    if not after.scenarios:
-        raise BuildError("no scenario could be judged", where=where)
-    compared = confirm.compare_twice(before, after, kernels, choice.jobs, where)
-    behaviour.write_comparisons([compared], where)
-    rows = compare.rows([before, after])
+    tried = try_series(chosen, found, choice, lambda: new_evidence("try"), at_once)
+    rows, where, compared = tried.rows, tried.where, tried.compared
     shown = [row for row in rows if row.differs or row.failed_before_too]
     if as_json:
         click.echo(json.dumps([difference_record(row) for row in shown], indent=1))

@@ -60,6 +60,26 @@ def git(tree: Path, *arguments: str, text: str | None = None) -> str:
     return done.stdout
 
 
+def user(folder: Path) -> str:
+    """Return git's user in a folder, as tags in commit messages name them.
+
+    Raises:
+        UsageError: git knows no name or no address.
+    """
+    found = []
+    for key in ("user.name", "user.email"):
+        try:
+            found.append(git(folder, "config", "--get", key).strip())
+        except BuildError as error:
+            raise UsageError(
+                f"git knows no {key}",
+                where=folder,
+                hint=f"set it with `git config --global {key} ...`",
+            ) from error
+    name, address = found
+    return f"{name} <{address}>"
+
+
 def has_history(tree: Path) -> bool:
     """Return whether a tree is the top of a git checkout with a commit."""
     return (tree / ".git").exists() and knows(tree, "HEAD")

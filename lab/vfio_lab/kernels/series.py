@@ -17,6 +17,7 @@ SUBJECT = re.compile(r"^Subject: *(.*(?:\n[ \t].*)*)", re.MULTILINE)
 TAG = re.compile(r"^(\[[^]]*\] *)+")
 FAILED = re.compile(r"^error: patch failed: (\S+)$", re.MULTILINE)
 MAIL = re.compile(r"^From \S+ ", re.MULTILINE)
+ENVELOPE = f"From {'0' * 40} Mon Sep 17 00:00:00 2001"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,19 @@ def read_series(sources: Sequence[str], repository: Path) -> list[Patch]:
         if not any(patch.touched for patch in patches):
             raise UsageError(f"{source} holds no patch", expected="unified diffs with a/ and b/")
     return found
+
+
+def read_mail(text: str) -> list[Patch]:
+    """Return the patches in a mail or a mailbox, none if there is none in it.
+
+    Args:
+        text: a message as a mail program hands it on, or as a mailbox has it.
+
+    Raises:
+        BuildError: git cannot read it as a mail.
+    """
+    mailbox = text if MAIL.match(text) else f"{ENVELOPE}\n{text}"
+    return [patch for patch in _mailbox(mailbox) if patch.touched]
 
 
 def touched(patches: Iterable[Patch]) -> frozenset[PurePath]:
