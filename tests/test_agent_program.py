@@ -1,6 +1,5 @@
 """The agent as a program: compiled once, the same everywhere, and clear about what it lacks."""
 
-import re
 import shutil
 import subprocess
 
@@ -12,13 +11,6 @@ from vfio_lab.util import host
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.host import Tool
 
-LONGEST_FILE = 400
-LONGEST_FUNCTION = 40
-WIDEST_LINE = 100
-TAB = 8
-SOURCES = sorted(path for path in agent.SOURCES.iterdir())
-# In the kernel's style, a function is what has its braces in the first column.
-FUNCTION = re.compile(r"^\w[^\n;]*\((?:[^;{}]|\n)*?\)\n\{\n(.*?)^\}$", re.MULTILINE | re.DOTALL)
 GCC = Tool("gcc", "agent")
 
 
@@ -67,13 +59,3 @@ def test_started_wrongly_it_says_so(cache, arguments, code, said):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert done.stderr.startswith(said)
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_a_file_fits_a_mind_and_a_function_a_screen(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= LONGEST_FILE
-    assert max(len(line.expandtabs(TAB)) for line in text.splitlines()) <= WIDEST_LINE
-    bodies = [match[1] for match in FUNCTION.finditer(text)]
-    assert len(bodies) == len(re.findall(r"^\{$", text, re.MULTILINE))
-    assert [body for body in bodies if len(body.splitlines()) > LONGEST_FUNCTION] == []

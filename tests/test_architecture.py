@@ -19,6 +19,10 @@ PROJECT = Path(vfio_lab.__file__).parents[2]
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 40
 LONGEST_SCENARIO = 12
+WIDEST_C = 100
+TAB = 8
+# In the kernel's style, a function is what has its braces in the first column.
+C_FUNCTION = re.compile(r"^\w[^\n;]*\((?:[^;{}]|\n)*?\)\n\{\n(.*?)^\}$", re.MULTILINE | re.DOTALL)
 MODEL = ("hardware", "state", "rules", "administration", "opening", "using")
 PURE = (
     "vfio_lab.errors",
@@ -64,6 +68,13 @@ REASONED = re.compile(r"(\[[a-z, -]+\]  # \S|: [A-Z0-9, ]+ - \S)")
 
 def modules(*rooms):
     return sorted(path for room in rooms for path in (PROJECT / room).rglob("*.py"))
+
+
+def c_sources():
+    """All C but what `vfio-lab repro` wrote, for reports and as recorded data."""
+    rooms = ("lab", "fixtures", "scenarios", "images", "tests")
+    found = (path for room in rooms for path in (PROJECT / room).rglob("*.[ch]"))
+    return sorted(path for path in found if "data" not in path.parts)
 
 
 @functools.cache
@@ -238,6 +249,16 @@ def test_a_module_fits_a_mind_and_a_function_a_screen(path):
         for one in functions(path)
     }
     assert {place: length for place, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("path", c_sources(), ids=where)
+def test_c_fits_a_mind_and_a_screen_too(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    assert max(len(line.expandtabs(TAB)) for line in text.splitlines()) <= WIDEST_C
+    bodies = [match[1] for match in C_FUNCTION.finditer(text)]
+    assert len(bodies) == len(re.findall(r"^\{$", text, re.MULTILINE))
+    assert [body for body in bodies if len(body.splitlines()) > LONGEST_FUNCTION] == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
+from vfio_lab.campaign.behaviour import Comparison
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.campaign.series_trial import SeriesTrial
 from vfio_lab.cli import main
@@ -55,7 +56,8 @@ def run(*pairs):
     ],
 )
 def test_the_verdict_is_what_try_exits_with(tmp_path, before, after, status, findings):
-    tried = SeriesTrial("7.3", run(("s.py::a", before)), run(("s.py::a", after)), tmp_path)
+    results = run(("s.py::a", before)), run(("s.py::a", after))
+    tried = SeriesTrial("7.3", *results, Comparison("7.3", "7.3+1", 0, ()), tmp_path)
     said = check_result(tried)
     assert said["status"] == status
     assert len(json.loads(said["details"] or "[]")) == findings

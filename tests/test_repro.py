@@ -7,20 +7,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.kernel_source import kernel_source, uapi_headers
+from support.compilers import gcc, gcc_arm64, kernel_headers
 
 from vfio_lab.cli import main
 from vfio_lab.report.repro.layout import WIDTH, broken
 from vfio_lab.report.repro.program import c_program
 from vfio_lab.report.repro.recording import CannotWrite, read_recording
-from vfio_lab.util.host import which
 
-__all__ = ["kernel_source", "uapi_headers"]
+__all__ = ["gcc", "gcc_arm64", "kernel_headers"]
 RECORDED = Path(__file__).parent / "data" / "repro"
 FOLDERS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
 TOKEN = next(name for name in FOLDERS if "wrong-token" in name)
 CHILD = next(name for name in FOLDERS if "killed_parent" in name)
-STRICT = ("-Wall", "-Wextra", "-Werror", "-fsyntax-only")
 
 
 def program(name, folder=RECORDED):
@@ -51,10 +49,11 @@ def change(evidence, edit):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_compiler_takes_it_without_a_warning(uapi_headers, tmp_path, name):
-    path = tmp_path / "repro.c"
-    path.write_text(program(name))
-    command = [which("gcc"), *STRICT, f"-I{uapi_headers}", path]
+@pytest.mark.parametrize("compiler", ["gcc", "gcc_arm64"])
+def test_a_compiler_takes_it_without_a_warning(request, tmp_path, name, compiler):
+    source = tmp_path / "repro.c"
+    source.write_text(program(name))
+    command = [*request.getfixturevalue(compiler), "-c", "-o", tmp_path / "repro.o", source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -117,11 +116,12 @@ def test_what_was_refused_against_expectation_is_expected_to_succeed(copy):
     [
         ({"call": "run", "syscall": None, "arguments": {"argv": ["testpmd"]}}, "it runs testpmd"),
         ({"call": "splice", "syscall": "splice", "arguments": {}}, "it uses splice"),
+        (None, "it makes no call"),
     ],
 )
 def test_what_cannot_be_written_says_why(copy, call, why):
     evidence = copy(TOKEN)
-    change(evidence, lambda calls: [*calls, {**calls[-1], **call}])
+    change(evidence, lambda calls: (call and [*calls, {**calls[-1], **call}]) or [])
     done = CliRunner().invoke(main, ["repro", str(evidence)])
     assert (done.exit_code, why in done.stderr) == (125, True)
 
@@ -146,3 +146,21 @@ def test_a_long_line_is_broken_between_arguments_and_never_in_a_string():
         '\t\tEXPECT(OK, write_file("/a, b/' + "c" * 45 + '",',
         '\t\t\t\tfmt("%s, and more", pf)));',
     ]
+
+
+def test_an_allocation_fails_in_the_call_in_which_it_failed(copy):
+    evidence = copy(TOKEN)
+
+    def edit(calls):
+        opened = next(call for call in calls if call["call"] == "open" and not call["errno"])
+        failed = {"errno": "ENOMEM", "value": -1, "failed_allocation": 7}
+        write = {"call": "write_file", "syscall": None, "arguments": {"path": "/a", "data": "1"}}
+        return [{**opened, **failed}, {**opened, **failed, **write, "failed_allocation": 3}]
+
+    change(evidence, edit)
+    text = c_program(read_recording(evidence))
+    calls = "".join(scenario(text).split())
+    assert "EXPECT(ENOMEM,STARVED(7,open(" in calls
+    assert 'EXPECT(ENOMEM,starved_write(3,"/a","1"));' in calls
+    assert '"/proc/self/fail-nth", NULL };' in text
+    assert "STARVED" not in program(TOKEN)

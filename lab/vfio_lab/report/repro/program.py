@@ -49,6 +49,18 @@ KILLER = "the one who kills"
 STATUS = re.compile(r"/proc/(\d+)/status")
 SLEEPS = "State:\tD"
 NODES = ("/dev/vfio/vfio", "/dev/iommu")
+FAIL_NTH = "/proc/self/fail-nth"
+# What runs the steps, in order, and what a step must call for a part to be needed.
+RUNTIME = {
+    "turns.c": "",
+    "checks.c": "",
+    "pci.c": "",
+    "memory.c": r"\b(?:at|copy|touch)\(",
+    "users.c": "",
+    "devices.c": "",
+    "starve.c": r"\b(?:STARVED|starved_write)\(",
+    "main.c": "",
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,10 @@ def c_program(recording: Recording) -> str:
     """Return the C file of a scenario.
 
     Raises:
-        CannotWrite: it has a call that a C program cannot make.
+        CannotWrite: it has no call, or one that a C program cannot make.
     """
+    if not recording.calls:
+        raise CannotWrite("it makes no call")
     calls = [call for call in condensed(expected(recording)) if call.name != "become"]
     roles = find_roles(recording)
     users, children = _users(recording, calls)
@@ -87,13 +101,21 @@ def c_program(recording: Recording) -> str:
     parts = [
         *_head(recording, roles),
         *_tables(recording, roles, users, children, len(steps)),
-        (resources.files("vfio_lab.report.repro") / "runtime.c").read_text(),
+        *_runtime(text),
         "static void scenario(void)\n{",
         *declared,
         *body,
         "}",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _runtime(text: str) -> Iterator[str]:
+    """Yield the parts of what runs the steps whose text is given."""
+    folder = resources.files("vfio_lab.report.repro") / "runtime"
+    yield from (
+        (folder / part).read_text() for part, used in RUNTIME.items() if re.search(used, text)
+    )
 
 
 def _users(recording: Recording, calls: list[Call]) -> tuple[dict[int, User], dict[int, str]]:
@@ -263,8 +285,10 @@ def _devices(recording: Recording, roles: Roles) -> Iterator[str]:
         for call in recording.calls
         if call.name == "open" and not call.errno
     ]
-    needs = [f'"{path}"' for path in NODES if path in opened]
-    yield f"static const char *const needs[] = {{ {', '.join([*needs, 'NULL'])} }};"
+    starved = any(call.failed_allocation for call in recording.calls)
+    needs = [*(path for path in NODES if path in opened), *([FAIL_NTH] if starved else [])]
+    named = ", ".join([*(f'"{path}"' for path in needs), "NULL"])
+    yield f"static const char *const needs[] = {{ {named} }};"
     yield ""
 
 

@@ -46,6 +46,8 @@ class Call:
         answer: what it left in memory, by the names of the arguments or of the operation's answer.
         began: when it was asked for, seconds since the epoch.
         ended: when it was answered, None if it never was.
+        failed_allocation: which of the kernel's allocations was made to fail in it, from 1; 0 if
+            none was.
         polled: whether it was made over and over until it had that answer.
     """
 
@@ -60,6 +62,7 @@ class Call:
     answer: Mapping[str, Any]
     began: float
     ended: float | None
+    failed_allocation: int = 0
     polled: bool = False
 
 
@@ -176,4 +179,5 @@ def _call(number: int, line: Mapping[str, Any]) -> Call:
         answer=line["answer"],
         began=line["began"],
         ended=line["ended"],
+        failed_allocation=line.get("failed_allocation") or 0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -34,6 +35,8 @@ MAKES_ID = {
 }
 LONGEST_TEXT = 200
 ENDS_WELL = "OK"
+CHECKED = re.compile(r"(EXPECT(?:_VALUE)?\(\w+, )(.*)\);$")
+WRITE_FILE = "write_file("
 NAMED = ("VFIO_", "IOMMU_")  # of other ioctls the headers may have no names any more
 
 
@@ -66,7 +69,8 @@ class Steps:
         )
         if write is None:
             raise CannotWrite(f"it uses {call.syscall or call.name}")
-        return list(write(call))
+        lines = list(write(call))
+        return _starved(lines, call.failed_allocation) if call.failed_allocation else lines
 
     # Operations of the agent.
 
@@ -120,13 +124,13 @@ class Steps:
         if "data" not in call.answer:
             yield f"__u8 seen[{size}];"
             yield "atomic_store(&shared->killed[me], 1);"
-            yield f"load(seen, {where}, {size}, {call.arguments['width']});"
+            yield f"copy(seen, {where}, {size}, {call.arguments['width']});"
             return
         raw = raw_bytes(call.answer["data"])[:LONGEST_COMPARED]
         compared = min(size, LONGEST_COMPARED)
         yield f"__u8 seen[{size}];"
         yield from _bytes("expected", raw, compared)
-        yield f"load(seen, {where}, {size}, {call.arguments['width']});"
+        yield f"copy(seen, {where}, {size}, {call.arguments['width']});"
         yield f"EXPECT_BYTES(expected, seen, {compared});"
 
     def _poke(self, call: Call) -> Iterator[str]:
@@ -135,7 +139,7 @@ class Steps:
         size = data["size"] if isinstance(data, Mapping) else len(raw)
         yield from _bytes("data", raw, size)
         where = self._address(call.arguments["address"])
-        yield f"store({where}, data, {size}, {call.arguments['width']});"
+        yield f"copy({where}, data, {size}, {call.arguments['width']});"
 
     def _touch(self, call: Call) -> Iterator[str]:
         number = signal.Signals(call.value).name if call.value else "0"
@@ -223,6 +227,10 @@ class Steps:
 
     def _poll(self, call: Call) -> Iterator[str]:
         given = call.arguments
+        if isinstance(where := given["fds"], int):
+            words = f"(void *)({self._address(where)}), {given['nfds']}, {given['timeout']}"
+            yield f"EXPECT({_errno(call)}, poll({words}));"
+            return
         fields = given["fds"]["fields"]
         fd = self.process.fd(fields["fd"])
         yield f"struct pollfd fds = {{ .fd = {fd}, .events = {fields['events']} }};"
@@ -350,6 +358,19 @@ class Steps:
 
     def _address(self, number: int) -> str:
         return self.process.address(number) or f"at({number:#x}UL)"
+
+
+def _starved(lines: list[str], nth: int) -> list[str]:
+    """Return the statements of a call in which an allocation fails: the first check makes it."""
+    number, match = next(
+        (number, match) for number, line in enumerate(lines) if (match := CHECKED.search(line))
+    )
+    before, check, made = lines[number][: match.start()], match[1], match[2]
+    if made.startswith(WRITE_FILE):
+        made = f"starved_write({nth}, {made.removeprefix(WRITE_FILE)}"
+    else:
+        made = f"STARVED({nth}, {made})"
+    return [*lines[:number], f"{before}{check}{made});", *lines[number + 1 :]]
 
 
 def _errno(call: Call) -> str:
