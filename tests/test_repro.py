@@ -164,3 +164,11 @@ def test_an_allocation_fails_in_the_call_in_which_it_failed(copy):
     assert 'EXPECT(ENOMEM,starved_write(3,"/a","1"));' in calls
     assert '"/proc/self/fail-nth", NULL };' in text
     assert "STARVED" not in program(TOKEN)
+
+
+def test_an_initializer_is_broken_member_by_member_with_inner_ones():
+    inner = ", ".join(f".member_{number} = {number}" for number in range(8))
+    line = f"\tstruct thing arg = {{ .size = 1, .inner = {{ {inner} }} }};"
+    lines = list(broken(line))
+    assert lines[:3] == ["\tstruct thing arg = {", "\t\t.size = 1,", "\t\t.inner = {"]
+    assert lines[-3:] == ["\t\t\t.member_7 = 7,", "\t\t},", "\t};"]

@@ -29,12 +29,13 @@ def run_in_plain_guest(guest_factory, topology, programs, folder):
     Args:
         guest_factory: whose kernel and image the guest has.
         topology: name of its hardware.
-        programs: their files.
+        programs: their files, by name.
         folder: for the guest's disk.
     """
     payload = folder / "payload.tar"
     with tarfile.open(payload, "w") as archive:
-        content = {f"programs/{path.name[-90:]}": path.read_bytes() for path in programs}
+        numbers = dict(enumerate(programs))
+        content = {f"programs/{n:03}": programs[name].read_bytes() for n, name in numbers.items()}
         for name, data in {"boot": BOOT.encode(), **content}.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o700
@@ -52,5 +53,5 @@ def run_in_plain_guest(guest_factory, topology, programs, folder):
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline_s, check=False
     )
     said = done.stdout.decode(errors="replace").replace("\r", "")
-    pattern = re.compile(r"== begin (\S+)\n(.*?)== end \1 (\d+)\n", re.DOTALL)
-    return {name: (int(code), text) for name, text, code in pattern.findall(said)}
+    pattern = re.compile(r"== begin (\d+)\n(.*?)== end \1 (\d+)\n", re.DOTALL)
+    return {numbers[int(n)]: (int(code), text) for n, text, code in pattern.findall(said)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 WIDTH = 100
 TAB = 8
-INITIALIZER = re.compile(r"^(\t*)(.* = (?:\([^)]*\))?)\{ (\..*) \};$")
+INITIALIZER = re.compile(r"^(\t*)(.*? = (?:\([^)]*\))?)\{ (\..*) \}([;,])$")
 # Commas outside of strings.
 PIECES = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^,"])*,?)')
 
@@ -18,10 +18,11 @@ def broken(line: str) -> Iterator[str]:
         yield line
         return
     indent = line[: len(line) - len(line.lstrip("\t"))]
-    if (match := INITIALIZER.match(line)) and "{" not in match[3]:
+    if match := INITIALIZER.match(line):
         yield f"{match[1]}{match[2]}{{"
-        yield from (f"{indent}\t{piece.rstrip(',')}," for piece in _pieces(match[3]))
-        yield f"{indent}}};"
+        for member in _members(match[3]):
+            yield from broken(f"{indent}\t{member},")
+        yield f"{indent}}}{match[4]}"
         return
     yield from _filled(line.lstrip("\t"), indent)
 
@@ -36,6 +37,16 @@ def _filled(text: str, indent: str) -> Iterator[str]:
         else:
             row = longer if row.strip() else f"{row}{piece}"
     yield row
+
+
+def _members(text: str) -> Iterator[str]:
+    """Yield the members of an initializer, those in inner braces together."""
+    member = ""
+    for piece in _pieces(text):
+        member = f"{member} {piece}".strip()
+        if member.count("{") == member.count("}"):
+            yield member.rstrip(",")
+            member = ""
 
 
 def _pieces(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from vfio_lab.report.repro.structs import (
     Memory,
     Writer,
     answer_checks,
-    byte_rows,
+    constant_bytes,
     raw_bytes,
 )
 
@@ -129,7 +129,7 @@ class Steps:
         raw = raw_bytes(call.answer["data"])[:LONGEST_COMPARED]
         compared = min(size, LONGEST_COMPARED)
         yield f"__u8 seen[{size}];"
-        yield from _bytes("expected", raw, compared)
+        yield from constant_bytes("expected", raw, compared)
         yield f"copy(seen, {where}, {size}, {call.arguments['width']});"
         yield f"EXPECT_BYTES(expected, seen, {compared});"
 
@@ -137,7 +137,7 @@ class Steps:
         data = call.arguments["data"]
         raw = raw_bytes(data)
         size = data["size"] if isinstance(data, Mapping) else len(raw)
-        yield from _bytes("data", raw, size)
+        yield from constant_bytes("data", raw, size)
         where = self._address(call.arguments["address"])
         yield f"copy({where}, data, {size}, {call.arguments['width']});"
 
@@ -327,7 +327,7 @@ class Steps:
         compared = min(call.value, LONGEST_COMPARED)
         if compared:
             raw = raw_bytes(call.answer["buf"])[:compared]
-            yield from _bytes("expected", raw, compared)
+            yield from constant_bytes("expected", raw, compared)
         if call.polled:
             there = f"{words} == {call.value} && !memcmp(expected, seen, {compared})"
             yield f"for (int i = 0; i < POLLS && !({there}); i++)"
@@ -375,12 +375,3 @@ def _starved(lines: list[str], nth: int) -> list[str]:
 
 def _errno(call: Call) -> str:
     return call.errno or ENDS_WELL
-
-
-def _bytes(name: str, raw: bytes, size: int) -> Iterator[str]:
-    if any(raw):
-        yield f"static const __u8 {name}[{max(1, size)}] = {{"
-        yield from (f"\t{row}" for row in byte_rows(raw))
-        yield "};"
-    else:
-        yield f"static const __u8 {name}[{max(1, size)}] = {{ 0 }};"

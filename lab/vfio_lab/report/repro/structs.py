@@ -37,12 +37,14 @@ class Memory:
         lines: the declarations that come before the call.
         struct: the variable with the struct's fields in it, empty if it has none.
         kind: the struct's C type.
+        buffers: variable and content of the memory that the struct's pointers lead to.
     """
 
     expression: str
     lines: list[str] = field(default_factory=list)
     struct: str = ""
     kind: str = ""
+    buffers: list[tuple[str, Value]] = field(default_factory=list)
 
 
 class Writer:
@@ -55,6 +57,7 @@ class Writer:
     def __init__(self, process: Process) -> None:
         self.process = process
         self.lines: list[str] = []
+        self.buffers: list[tuple[str, Value]] = []
 
     def memory(self, name: str, value: Mapping[str, Value]) -> Memory:
         """Return an argument that is in memory.
@@ -79,8 +82,7 @@ class Writer:
         """Declare bytes."""
         raw = raw_bytes(value)
         size = value["size"] if isinstance(value, Mapping) else len(raw)
-        aligned = "__attribute__((aligned(8))) "
-        start = f"{aligned}__u8 {name}[{max(1, size)}] = "
+        start = f"aligned8 __u8 {name}[{max(1, size)}] = "
         if not any(raw):
             self.lines.append(f"{start}{{ 0 }};")
             return
@@ -92,7 +94,7 @@ class Writer:
             return self._with_tail(name, kind, fields, tail, rest)
         inner = self._initializer(kind, name, fields)
         self.lines.append(f"struct {kind} {name} = {inner};")
-        return Memory(f"&{name}", self.lines, name, kind)
+        return Memory(f"&{name}", self.lines, name, kind, self.buffers)
 
     def _with_tail(
         self,
@@ -112,9 +114,7 @@ class Writer:
         extra = sum(size for size, _, _ in parts) + (rest["size"] if rest else 0)
         if rest and raw_bytes(rest):
             self.buffer(f"{name}_rest", rest)
-        self.lines.append(
-            f"__attribute__((aligned(8))) __u8 {room}[sizeof(struct {kind}) + {extra}] = {{ 0 }};"
-        )
+        self.lines.append(f"aligned8 __u8 {room}[sizeof(struct {kind}) + {extra}] = {{ 0 }};")
         self.lines.append(f"struct {kind} *{name} = (void *){room};")
         at = 0
         moves = []
@@ -125,7 +125,7 @@ class Writer:
             moves.append(f"memcpy((char *)({name} + 1) + {at}, {name}_rest, sizeof({name}_rest));")
         inner = self._initializer(kind, name, {k: v for k, v in fields.items() if k not in tail})
         self.lines += [f"*{name} = (struct {kind}){inner};", *moves]
-        return Memory(room, self.lines, f"(*{name})", kind)
+        return Memory(room, self.lines, f"(*{name})", kind, self.buffers)
 
     def _tail_parts(
         self, kind: str, fields: Mapping[str, Value], key: str, value: Value
@@ -171,7 +171,9 @@ class Writer:
             items = ", ".join(content)
             count = f"[{size}]" if kind == "__u8" else "[]"
             return f"memcpy({to}, ({kind}{count}){{ {items} }}, {size});"
-        return f"*({kind} *)({to}) = ({kind}){content};"
+        tail = f"{name}_tail{at or ''}"
+        self.lines.append(f"{kind} {tail} = {content};")
+        return f"memcpy({to}, &{tail}, sizeof({tail}));"
 
     def _initializer(self, kind: str, name: str, fields: Mapping[str, Value]) -> str:
         parts = [
@@ -204,6 +206,7 @@ class Writer:
             self.lines.append(f"struct iommu_iova_range {name}[] = {{ {', '.join(rows_)} }};")
         else:
             self.buffer(name, there)
+            self.buffers.append((name, there))
         return f"(uintptr_t){name}"
 
     def _number(self, kind: str, key: str, value: int) -> str:
@@ -217,8 +220,9 @@ class Writer:
 
 
 def _is_tail(key: str, value: Value) -> bool:
-    """Return whether a field is what follows its struct; two structs have one of such a name."""
-    return key in TAILS and not isinstance(value, int)
+    """Return whether a field is what follows its struct; some structs have one of such a name."""
+    pointer = isinstance(value, Mapping) and "to" in value
+    return key in TAILS and not isinstance(value, int) and not pointer
 
 
 def answer_checks(
@@ -239,6 +243,36 @@ def answer_checks(
                 continue
             expected = names.field(memory.kind, key, value)
             yield f"EXPECT_VALUE({expected}, {memory.struct}.{key});"
+
+    for there, left in _pointed(before, after):
+        if isinstance(left, Mapping) and "bytes" in left and left != there:
+            name = next(name for name, content in memory.buffers if content is there)
+            size = min(left["size"], LONGEST_COMPARED)
+            yield from constant_bytes(f"{name}_expected", raw_bytes(left)[:size], size)
+            yield f"EXPECT_BYTES({name}_expected, {name}, {size});"
+
+
+def _pointed(
+    before: Mapping[str, Value], after: Mapping[str, Value]
+) -> Iterator[tuple[Value, Value]]:
+    """Yield what the pointers of a struct led to, before a call and after it."""
+    for key, value in before.items():
+        seen = after.get(key)
+        if isinstance(value, Mapping) and isinstance(seen, Mapping):
+            if "to" in value:
+                yield value["to"], seen.get("to")
+            else:
+                yield from _pointed(value, seen)
+
+
+def constant_bytes(name: str, raw: bytes, size: int) -> Iterator[str]:
+    """Yield the declaration of bytes that are compared or written."""
+    if any(raw):
+        yield f"static const __u8 {name}[{max(1, size)}] = {{"
+        yield from (f"\t{row}" for row in byte_rows(raw))
+        yield "};"
+    else:
+        yield f"static const __u8 {name}[{max(1, size)}] = {{ 0 }};"
 
 
 def raw_bytes(value: Mapping[str, Value] | str) -> bytes:

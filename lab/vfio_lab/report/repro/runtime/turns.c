@@ -8,6 +8,7 @@
 #define TEXT_BYTES 4352
 #define OK 0
 #define maybe_unused __attribute__((__unused__))
+#define aligned8 __attribute__((aligned(8)))
 
 /* What all processes share: whose turn it is, and what went wrong first. */
 struct shared {

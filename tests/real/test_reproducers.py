@@ -1,0 +1,45 @@
+"""A hundred scenarios as programs, in one guest without the agent, and on three broken kernels."""
+
+from pathlib import Path
+
+import pytest
+from support.compilers import gcc, kernel_headers
+from support.reproduced import failed_in_a_plain_guest, reproduced
+
+from vfio_lab.campaign import mutants
+from vfio_lab.campaign.results import Outcome
+from vfio_lab.kernels import series, trial
+from vfio_lab.machine.template import GuestFactory
+from vfio_lab.util.cache import Cache
+
+__all__ = ["gcc", "kernel_headers"]
+KERNEL, IGB = "7.3", "igb"
+MANY = ("scenarios/vf_token", "scenarios/hot_reset")
+FEW = ("scenarios/vf_token/test_match.py", "scenarios/vf_token/test_device_feature.py")
+FAULTS = ("token-wrong-errno", "pf-wrong-token-passes", "token-feature-has-get")
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory, gcc):
+    """Programs of the scenarios that the faults break, from a run on a kernel without a fault."""
+    return reproduced(KERNEL, FEW, IGB, gcc, tmp_path_factory.mktemp("few"))
+
+
+def test_a_hundred_scenarios_end_as_they_did(gcc, tmp_path):
+    made = reproduced(KERNEL, MANY, IGB, gcc, tmp_path)
+    assert len(made.programs) >= 100
+    assert len(made.programs) / len(made.outcomes) > 0.8
+    factory = GuestFactory.open(Cache.default().open(), KERNEL)
+    assert failed_in_a_plain_guest(factory, IGB, made.programs, tmp_path) == {}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_on_a_broken_kernel_those_fail_whose_scenarios_fail(few, gcc, tmp_path, fault):
+    cache = Cache.default().open()
+    patches = series.read_series([str(mutants.FOLDER / KERNEL / f"{fault}.patch")], Path.cwd())
+    kernel = trial.patched(KERNEL, patches, cache).bzimage.parent
+    judged = reproduced(kernel, FEW, IGB, gcc, tmp_path).outcomes
+    failed = {name for name, outcome in judged.items() if outcome is Outcome.FAILED}
+    assert failed
+    factory = GuestFactory.open(cache, kernel)
+    assert set(failed_in_a_plain_guest(factory, IGB, few.programs, tmp_path)) == failed
