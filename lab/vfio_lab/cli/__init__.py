@@ -46,6 +46,7 @@ COMMANDS = {
     "ktap": "Print a run as KTAP.",
     "kcidb": "Print a run as a report for KCIDB.",
     "explore": "Walk where no scenario goes, and check every answer.",
+    "finding": "Draft a mail on what a scenario found; nothing is sent.",
     "repro": "Write a scenario as one C program.",
     "bench": "Measure clones, boots and calls.",
     "cache": "Show the contents of the cache, clean it, hand it on.",

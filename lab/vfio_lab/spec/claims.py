@@ -80,6 +80,7 @@ class Claim:
         where: other requirements, such as a kind of hardware or a tool.
         why: why it is not shown.
         origin: the document, CVE or commit that states it, if no thread does.
+        should: what the kernel should do instead, if it is a fault that the claim describes.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Claim:
     where: str = ""
     why: str = ""
     origin: str = ""
+    should: str = ""
 
     @property
     def area(self) -> str:
@@ -246,4 +248,5 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
         where=str(entry.get("where", "")),
         why=str(entry.get("why", "")),
         origin=str(entry.get("origin", "")),
+        should=str(entry.get("should", "")),
     )

@@ -223,7 +223,7 @@ def _head(recording: Recording, roles: Roles) -> Iterator[str]:
         "take their steps in the recorded order.",
         "",
         "Build: gcc -Wall -Wextra -Werror -o repro FILE.c",
-        f"Run as root: ./repro{_options(roles)}",
+        f"Run as root: ./repro{role_options(roles)}",
         "Ends with 0 if the kernel answers as recorded, 1 if it does not, 4 if it cannot be asked.",
     ]
     yield "// SPDX-License-Identifier: GPL-2.0"
@@ -237,7 +237,8 @@ def _head(recording: Recording, roles: Roles) -> Iterator[str]:
     yield ""
 
 
-def _options(roles: Roles) -> str:
+def role_options(roles: Roles) -> str:
+    """Return the program's options with the recorded addresses."""
     return "".join(f" --{role} {address}" for address, (role, _) in roles.options.items())
 
 
@@ -296,4 +297,4 @@ def _passed(recording: Recording) -> bool:
     return recording.record.outcome.value in ("passed", "known")
 
 
-__all__ = ["CannotWrite", "c_program"]
+__all__ = ["CannotWrite", "c_program", "role_options"]

@@ -16,6 +16,8 @@ from vfio_lab.uapi import vfio, vfio_type1
 
 TAILS = frozenset({"data", "group_fds", "devices", "dma_ranges", "capabilities"})
 FD_FIELDS = frozenset({"fd", "iommufd", "dmabuf_fd", "wakeup_eventfd"})
+# Where an address is a pointer and not a number.
+WITH_POINTER = frozenset({"vfio_bitmap", "vfio_iommu_type1_dirty_bitmap_get"})
 EVENTFD = 1 << 2  # VFIO_IRQ_SET_DATA_EVENTFD
 LONGEST_COMPARED = 64
 LINE_BYTES = 12
@@ -187,7 +189,8 @@ class Writer:
         """Return a field's value, empty for zero."""
         if isinstance(value, Mapping):
             if "to" in value:
-                return self._pointer(f"{name}_{key}", value["to"])
+                cast = "(void *)" if kind in WITH_POINTER else "(uintptr_t)"
+                return cast + self._pointer(f"{name}_{key}", value["to"])
             if "bytes" in value:
                 if raw_bytes(value):
                     raise CannotWrite(f"the padding of struct {kind} is not zero")
@@ -207,7 +210,7 @@ class Writer:
         else:
             self.buffer(name, there)
             self.buffers.append((name, there))
-        return f"(uintptr_t){name}"
+        return name
 
     def _number(self, kind: str, key: str, value: int) -> str:
         if key in FD_FIELDS:
@@ -266,7 +269,13 @@ def _pointed(
 
 
 def constant_bytes(name: str, raw: bytes, size: int) -> Iterator[str]:
-    """Yield the declaration of bytes that are compared or written."""
+    """Yield the declaration of bytes that are compared or written.
+
+    Args:
+        name: the variable.
+        raw: the bytes without the zeros at their end.
+        size: how many there are, zeros included.
+    """
     if any(raw):
         yield f"static const __u8 {name}[{max(1, size)}] = {{"
         yield from (f"\t{row}" for row in byte_rows(raw))
