@@ -12,7 +12,10 @@ from vfio_lab.cli import main
 from vfio_lab.report.finding import MOST_CALLS, WIDTH, finding_text, read_finding, read_history
 from vfio_lab.report.repro.program import c_program
 from vfio_lab.report.repro.recording import read_recording
+from vfio_lab.spec.claims import load_claims
+from vfio_lab.util import resources
 
+REPORTS = resources.root() / "docs" / "reports"
 RECORDED = Path(__file__).parent / "data" / "repro"
 FOLDERS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
 TOKEN = next(name for name in FOLDERS if "wrong-token" in name)
@@ -146,3 +149,16 @@ def test_what_cannot_be_written_as_a_program_is_said(evidence, tmp_path):
     text = (tmp_path / "report" / "report.txt").read_text()
     assert "No program can be attached: it tells QEMU's monitor to device_del." in text
     assert not (tmp_path / "report" / "repro.c").exists()
+
+
+def test_each_claim_that_describes_a_fault_has_a_report():
+    faults = {claim.id for claim in load_claims().values() if claim.should}
+    written = {path.parent.name for path in REPORTS.glob("*/repro.c")}
+    assert faults <= written
+    index = (REPORTS / "index.md").read_text()
+    assert [name for name in written if f"({name}/report.txt)" not in index] == []
+    assert [
+        name
+        for name in written
+        if "Subject: [BUG] " not in (REPORTS / name / "report.txt").read_text()
+    ] == []

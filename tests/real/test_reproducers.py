@@ -1,10 +1,10 @@
-"""A hundred scenarios as programs, in one guest without the agent, and on three broken kernels."""
+"""Scenarios as programs in guests without the agent: a hundred, on broken kernels, in reports."""
 
 from pathlib import Path
 
 import pytest
 from support.compilers import gcc, kernel_headers
-from support.reproduced import failed_in_a_plain_guest, reproduced
+from support.reproduced import failed_in_a_plain_guest, reported, reproduced
 
 from vfio_lab.campaign import mutants
 from vfio_lab.campaign.results import Outcome
@@ -43,3 +43,10 @@ def test_on_a_broken_kernel_those_fail_whose_scenarios_fail(few, gcc, tmp_path, 
     assert failed
     factory = GuestFactory.open(cache, kernel)
     assert set(failed_in_a_plain_guest(factory, IGB, few.programs, tmp_path)) == failed
+
+
+@pytest.mark.parametrize(("name", "topology"), [("H13", "igb-pair"), ("F61", "cxl"), ("H07", IGB)])
+def test_a_report_is_right_about_the_default_kernel(gcc, tmp_path, name, topology):
+    factory = GuestFactory.open(Cache.default().open(), KERNEL)
+    programs = reported([name], gcc, tmp_path)
+    assert failed_in_a_plain_guest(factory, topology, programs, tmp_path) == {}

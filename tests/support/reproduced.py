@@ -10,8 +10,10 @@ from vfio_lab.campaign.results import Outcome
 from vfio_lab.campaign.runs import Choice, run_scenarios
 from vfio_lab.report.repro.program import c_program
 from vfio_lab.report.repro.recording import CannotWrite, read_recording
+from vfio_lab.util import resources
 
 BUILDERS = 2
+REPORTS = resources.root() / "docs" / "reports"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,15 @@ def reproduced(kernel, chosen, topology, gcc, folder):
     with ThreadPoolExecutor(BUILDERS) as pool:
         programs = dict(zip(sources, pool.map(build, sources.values()), strict=True))
     return Reproduced(programs, unwritten, {one.evidence: one.outcome for one in records})
+
+
+def reported(names, gcc, folder):
+    """Build the reproducers of reports; return the programs by the reports' names."""
+    programs = {name: folder / name for name in names}
+    for name, program in programs.items():
+        source = REPORTS / name / "repro.c"
+        subprocess.run([*gcc, "-static", "-s", "-o", program, source], check=True)
+    return programs
 
 
 def failed_in_a_plain_guest(guest_factory, topology, programs, folder):
