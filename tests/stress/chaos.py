@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.small_disk import SmallDisk, mounted
@@ -27,7 +27,7 @@ from vfio_lab.util.host_time import family
 SMALL_KINDS = ("accelerator", "agent", "keys")
 PAUSES_S = (0.5, 4.0)
 STOPPED_S = 3.0
-SHOW_CACHE = "import sys; sys.argv[1:] = ['cache', 'show']; from vfio_lab.cli import main; main()"
+COMMAND = "from vfio_lab.cli import main; main()"
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Scene:
         disk: what its evidence is on.
         dice: seeded.
         deeds: what was done, counted.
+        others: runs beside this one.
     """
 
     process: subprocess.Popen[bytes]
@@ -47,6 +48,22 @@ class Scene:
     disk: SmallDisk
     dice: random.Random
     deeds: dict[str, int]
+    others: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What makes a process use the run's own cache."""
+        return {"XDG_CACHE_HOME": str(self.cache.parent)}
+
+    def command(self, *words: str) -> None:
+        """Run a command of the lab beside the run."""
+        subprocess.run(
+            [sys.executable, "-c", COMMAND, *words],
+            cwd=PROJECT,
+            env={**os.environ, **self.env},
+            capture_output=True,
+            check=False,
+        )
 
     def children(self, word: bytes) -> list[int]:
         """Return the run's processes whose command line begins with a word."""
@@ -100,13 +117,19 @@ def remove_template(scene: Scene) -> None:
 
 def look_at_cache(scene: Scene) -> None:
     """Have another command of the lab look at the cache."""
-    subprocess.run(
-        [sys.executable, "-c", SHOW_CACHE],
-        cwd=PROJECT,
-        env={**os.environ, "XDG_CACHE_HOME": str(scene.cache.parent)},
-        capture_output=True,
-        check=False,
-    )
+    scene.command("cache", "list")
+
+
+def prune_cache(scene: Scene) -> None:
+    """Delete from the cache what is not in use."""
+    scene.command("cache", "prune", "--older", "0", "--over", "1M")
+
+
+def run_beside(scene: Scene) -> None:
+    """Start a second run of the same scenarios, one at a time."""
+    if not any(other.poll() is None for other in scene.others):
+        where = scene.cache.parents[1] / f"beside-{sum(scene.deeds.values())}"
+        scene.others.append(runs.start(where, *runs.SAMPLE, env=scene.env))
 
 
 DEEDS: tuple[Callable[[Scene], None], ...] = (
@@ -118,6 +141,8 @@ DEEDS: tuple[Callable[[Scene], None], ...] = (
     damage_template,
     remove_template,
     look_at_cache,
+    prune_cache,
+    run_beside,
 )
 
 
@@ -134,9 +159,10 @@ def chaos(seconds: float, seed: int) -> Finding:
     rounds = judged = unjudged = 0
     while rounds == 0 or time.monotonic() - began < seconds:
         found = _round(folder / f"round-{rounds}", cache, dice, deeds, env)
-        wrong += runs.differing(right, found)
+        wrong += [*runs.differing(right, found), *runs.unnamed(right, found)]
         judged, unjudged = judged + len(found), unjudged + runs.unjudged(found)
         rounds += 1
+    wrong += _beside(folder, right)
     runs.start(folder / "after", *runs.SAMPLE, "-n", "2", env=env).wait()
     after = runs.records(folder / "after")
     wrong += [f"not green afterwards: {line}" for line in runs.differing(right, after)]
@@ -162,7 +188,15 @@ def _round(
             deeds[deed.__name__] = deeds.get(deed.__name__, 0) + 1
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 deed(scene)
+        for other in scene.others:
+            other.wait()
         return runs.records(disk.path / "runs")
+
+
+def _beside(folder: Path, right: runs.Records) -> list[str]:
+    """Return what the runs beside a run got wrong."""
+    kept = folder.glob("beside-*/")
+    return [line for where in kept for line in runs.differing(right, runs.records(where))]
 
 
 def _own_cache(folder: Path) -> Path:

@@ -48,6 +48,11 @@ def differing(before: Records, after: Records) -> list[str]:
     return wrong
 
 
+def unnamed(before: Records, after: Records) -> list[str]:
+    """Return the scenarios of which a run says nothing at all, if it was not killed itself."""
+    return [f"{nodeid}: neither a verdict nor a name" for nodeid in before if nodeid not in after]
+
+
 def unjudged(found: Records) -> int:
     """Return how many scenarios a run did not judge, and named."""
     return sum(one.outcome is Outcome.ERROR for one in found.values())
