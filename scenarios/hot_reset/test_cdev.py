@@ -182,7 +182,9 @@ def test_no_ioctl_of_a_cdev_returns_its_group_or_address(bound):
 
 
 @claim("C31")
-@pytest.mark.parametrize("access", ["group", "cdev"])
+@pytest.mark.parametrize(
+    "access", ["group", pytest.param("cdev", marks=pytest.mark.needs("VFIO_DEVICE_CDEV"))]
+)
 def test_fdinfo_names_the_device(user, root, nic, access):
     """The fdinfo of a device descriptor names the device's sysfs directory, on both paths."""
     device = user.open(nic, access=access)
