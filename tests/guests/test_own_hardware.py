@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from vfio_lab.errors import BuildError
-from vfio_lab.hw.catalogue import find_topology
-from vfio_lab.hw.models import E1000E, IGB
+from vfio_lab.hw.catalogue import find_topology, topologies
+from vfio_lab.hw.models import E1000E, EDU, IGB
 from vfio_lab.hw.topology import MEMORY_MIB
 from vfio_lab.hw.tree import Bar, Endpoint, RootPort
-from vfio_lab.machine.hardware import verify_hardware
+from vfio_lab.machine.hardware import verify_hardware, verify_migratable
 
 PLAIN = find_topology("igb")
 TWO_CPUS = replace(PLAIN, cpus=2)  # of the same name
@@ -19,6 +19,7 @@ SUBSYSTEM = replace(E1000E, options=(*E1000E.options, "subsys=0x4711"))
 OWN_DEVICE = replace(
     PLAIN, name="own", children=(RootPort("port0", (Endpoint("nic0", SUBSYSTEM),), hotplug=False),)
 )
+FREEZABLE = [each for each in topologies().values() if each.freezable]
 
 
 def cpus(root):
@@ -95,3 +96,17 @@ def test_boot_words_of_its_own(root):
 def test_a_device_with_an_option_of_its_own(guest):
     """Below a port of its own, too."""
     assert guest.function("nic0").read("subsystem_device") == "0x4711"
+
+
+def test_a_device_that_is_not_saved_is_told_before_a_template_is_made(guest_factory):
+    """A clone of it would read zeros, and nothing would say why."""
+    forgotten = replace(EDU, unmigratable="")
+    wrong = replace(OWN_DEVICE, children=(RootPort("port0", (Endpoint("edu0", forgotten),)),))
+    with pytest.raises(BuildError, match=r"(?s)topology own.*edu0.*unmigratable"):
+        guest_factory.boot_spec(wrong)
+
+
+@pytest.mark.parametrize("hardware", FREEZABLE, ids=str)
+def test_all_devices_of_a_topology_with_a_template_are_saved(guest_factory, hardware):
+    """QEMU saves whatever the catalogue does not mark."""
+    verify_migratable(hardware, guest_factory.caps)

@@ -71,7 +71,7 @@ class Model:
         acs: whether it keeps apart what is on either side of it, or its own functions.
         bars: its base address registers and ROM, as far as they are known.
         sriov: its SR-IOV capability, if it is a PF.
-        unfreezable: why QEMU cannot save its state; empty if it can.
+        unmigratable: why QEMU cannot save its state; empty if it can.
     """
 
     qemu: str

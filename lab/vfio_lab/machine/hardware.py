@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.errors import BuildError
-from vfio_lab.hw.tree import Function
+from vfio_lab.hw.topology import Topology
+from vfio_lab.hw.tree import EXPANDER, Function
 from vfio_lab.hw.viommu import Viommu
 from vfio_lab.machine.guest import Guest
+from vfio_lab.qemu.capabilities import QemuCaps, dotted, saved_devices
 
 # Where the firmware copies the ROM of the boot VGA device; the kernel shows the copy in its place.
 # Source: arch/x86/pci/fixup.c, pci_fixup_video().
 SHADOW_ROM = 0xC0000
+
+
+# QEMU devices that have no state to save.
+STATELESS = frozenset({"", EXPANDER.qemu})
+
+
+def verify_migratable(topology: Topology, caps: QemuCaps) -> None:
+    """Check that QEMU saves the state of each device: a clone of one that is not saved is wrong.
+
+    Raises:
+        BuildError: it does not; the error names the devices.
+    """
+    devices = {each.model.qemu: each.role for each in topology.functions}
+    if lost := sorted(devices.keys() - STATELESS - saved_devices(caps.binary)):
+        raise BuildError(
+            f"no template can be made of topology {topology.name}",
+            device=", ".join(devices[name] for name in lost),
+            expected=f"{', '.join(lost)} in the output of `{caps.binary.name} -dump-vmstate`",
+            seen=f"QEMU {dotted(caps.version)} does not save the state of this device",
+            hint="set `unmigratable` in its model: its guests are booted, not cloned",
+        )
 
 
 def verify_hardware(guest: Guest) -> None:

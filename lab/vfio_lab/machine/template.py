@@ -23,7 +23,7 @@ from vfio_lab.image.rootfs import Image
 from vfio_lab.kernels import kmodules, packaged, selector
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.guest import BOOT_LOG, BootSpec, Guest
-from vfio_lab.machine.hardware import verify_hardware
+from vfio_lab.machine.hardware import verify_hardware, verify_migratable
 from vfio_lab.qemu import capabilities, console
 from vfio_lab.qemu.accelerator import Accelerator, choose_accelerator
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
@@ -233,6 +233,7 @@ def wherever(root: Path, command: Sequence[str]) -> list[str]:
 
 
 def _freeze(cold: BootSpec, scratch: Path, log: Path, title: str) -> None:
+    verify_migratable(cold.topology, cold.caps)
     ram, state = scratch / "ram", scratch / "state"
     booting = replace(cold, files=replace(cold.files, ram=ram))
     with progress.task(title):
@@ -300,5 +301,5 @@ def _save(guest: Guest, state: Path) -> None:
                 f"QEMU could not freeze {guest.name}",
                 seen=str(qmp.execute("query-migrate", deadline=deadline)),
                 where=qmp.log_path,
-                hint="a device of this topology cannot be migrated: mark it not freezable",
+                hint="set `unmigratable` in the model of the device that QEMU names",
             )

@@ -145,6 +145,34 @@ def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
     return _usable(QemuCaps(*facts, traces=traces, properties=properties))
 
 
+@cache
+def saved_devices(binary: Path) -> frozenset[str]:
+    """Return the names of the devices whose state a QEMU saves.
+
+    Args:
+        binary: the executable.
+
+    Raises:
+        HostError: it does not answer.
+
+    Source: QEMU migration/savevm.c, dump_vmstate_json_to_file().
+    """
+    command = [str(binary), "-nodefaults", "-machine", "none", "-dump-vmstate", "/dev/stdout"]
+    try:
+        answer = subprocess.run(command, check=True, capture_output=True, timeout=ANSWER_TIMEOUT_S)
+        names = json.loads(answer.stdout).keys()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise HostError(
+            f"{binary} does not say which devices it saves",
+            expected="JSON from -dump-vmstate",
+            seen=str(error),
+            hint=install_hint(),
+        ) from error
+    # A virtio device is saved by the device behind its PCI function.
+    behind = (f"{name.removesuffix('-device')}-pci" for name in names if name.endswith("-device"))
+    return frozenset(names) | frozenset(behind)
+
+
 def dotted(version: Iterable[int]) -> str:
     """Return a version in dotted form."""
     return ".".join(str(part) for part in version)
