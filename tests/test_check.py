@@ -10,7 +10,7 @@ from vfio_lab.campaign.behaviour import Comparison
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.campaign.series_trial import SeriesTrial
 from vfio_lab.cli import main
-from vfio_lab.cli.check import TRACKING, patches_of, review_range
+from vfio_lab.cli.check import TRACKING, review_range, series_of
 from vfio_lab.errors import UsageError
 from vfio_lab.report.check import check_result
 from vfio_lab.util.host import which
@@ -66,7 +66,7 @@ def test_the_verdict_is_what_try_exits_with(tmp_path, before, after, status, fin
 
 
 def test_the_only_patch_of_a_series_is_the_series():
-    (patch,) = patches_of(PATCH.encode())
+    (patch,) = series_of(PATCH.encode()).patches
     assert [path.name for path in patch.touched] == ["a.c"]
 
 
@@ -74,7 +74,7 @@ def test_the_only_patch_of_a_series_is_the_series():
 def test_a_part_of_a_series_is_not_tried_alone(monkeypatch, mail):
     monkeypatch.delenv(TRACKING, raising=False)
     with pytest.raises(UsageError, match="not a whole series"):
-        patches_of(mail.encode())
+        series_of(mail.encode())
 
 
 def test_the_command_answers_with_a_verdict_whatever_it_gets(monkeypatch):
@@ -111,4 +111,5 @@ def test_a_longer_series_is_on_the_review_branch(tmp_path, monkeypatch):
     (tmp_path / "tracking").write_text(json.dumps(tracking))
     monkeypatch.setenv(TRACKING, str(tmp_path / "tracking"))
     monkeypatch.chdir(tmp_path)
-    assert [patch.name for patch in patches_of(COVER.encode())] == ["vfio: Step 1", "vfio: Step 2"]
+    names = [patch.name for patch in series_of(COVER.encode()).patches]
+    assert names == ["vfio: Step 1", "vfio: Step 2"]

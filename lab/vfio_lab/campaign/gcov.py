@@ -101,7 +101,7 @@ def instrumented(name: str, cache: Cache) -> Iterator[tuple[Kernel, kbuild.Bench
     """
     flavour = f"{name}:{FLAVOUR}"
     base, tree = kernels.ensure_packaged_kernel(flavour, cache), ktree.ensure_tree(flavour, cache)
-    with ktree.branch(tree, f"{flavour}-run", ktree.WHOLE) as bench:
+    with ktree.branch(tree, f"{flavour}-run", [ktree.WHOLE]) as bench:
         key = digest({"base": base.digest, "place": os.fspath(bench.out)})[:16]
 
         def build(scratch: Path) -> None:

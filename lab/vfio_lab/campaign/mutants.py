@@ -18,7 +18,7 @@ from vfio_lab.campaign.results import BAD, Outcome
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.hw.catalogue import find_topology
-from vfio_lab.kernels import ktree, trial
+from vfio_lab.kernels import ktree, packaged, patching, trial
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
 from vfio_lab.machine.template import GuestFactory
@@ -190,7 +190,7 @@ def try_all(
         HostError: this host cannot build.
     """
     kernel = faults[0].kernel
-    tree = ktree.ensure_tree(kernel, cache)
+    tree, base = ktree.ensure_tree(kernel, cache), packaged.ensure_packaged_kernel(kernel, cache)
     without = Unbroken(kernel, where)
     with (
         ktree.branch(tree, f"{kernel}-faults") as bench,
@@ -199,7 +199,9 @@ def try_all(
         for number, fault in enumerate(faults):
             task.update(number, note=fault.name)
             try:
-                made = trial.patched_in(bench, tree, fault.patches, cache)
+                files = patching.patched_files(fault.patches, tree.bench.tree, f"kernel {kernel}")
+                change = trial.SourceChange(fault.patches, files)
+                made = trial.patched_in(bench, tree, base, change, cache)
                 yield _try(fault, made, plan, without)
             except BuildError as error:
                 yield MutationResult(fault, "", f"{error.what}: {error.seen}", judged=False)

@@ -22,6 +22,7 @@ from vfio_lab.errors import (
     LabError,
     UsageError,
 )
+from vfio_lab.kernels import kselftests
 from vfio_lab.kernels.packaged import IMAGES, Kernel
 from vfio_lab.spec.scenarios import home
 from vfio_lab.util import host, progress, resources
@@ -99,7 +100,9 @@ def run_scenarios(
         HostError: this host cannot run them.
         BuildError: nothing could be judged.
     """
-    count = len(chosen_scenarios(choice))
+    # Selftests of a kernel's own tree are scenarios of runs on that kernel.
+    own = kselftests.programs(Path(kernel))
+    count = len(chosen_scenarios(choice, Path(kernel) if own else None))
     workers = min(choice.jobs, count)
     words = ["--lab-kernel", os.fspath(kernel), "--lab-artifacts", os.fspath(where), *choice.words]
     spread = ["-n", str(workers)] if workers > 1 else []
@@ -118,8 +121,12 @@ def run_scenarios(
 
 
 @functools.cache
-def chosen_scenarios(choice: Choice) -> tuple[str, ...]:
+def chosen_scenarios(choice: Choice, kernel: Path | None = None) -> tuple[str, ...]:
     """Return the node IDs of the scenarios in a choice.
+
+    Args:
+        choice: the choice.
+        kernel: the folder of a kernel that brings scenarios.
 
     Raises:
         UsageError: the choice has no scenario.
@@ -128,6 +135,7 @@ def chosen_scenarios(choice: Choice) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix="vfio-lab-") as folder:
         listed, log = Path(folder, "chosen.json"), Path(folder, "pytest.log")
         words = [*choice.words, "--collect-only", "-q", f"--lab-list={listed}"]
+        words += [] if kernel is None else ["--lab-kernel", os.fspath(kernel)]
         code = _pytest("collect scenarios", words, log)
         if code != 0:
             raise _failure(code, log)

@@ -1,4 +1,4 @@
-"""A patch series tried: the same scenarios on a packaged kernel, without it and with it."""
+"""A patch series tried: the same scenarios on a kernel, without it and with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from vfio_lab.campaign.report_log import OnEnd
 from vfio_lab.campaign.results import Results
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError
-from vfio_lab.kernels import packaged, trial
+from vfio_lab.kernels import trial
+from vfio_lab.kernels.base import Base
 from vfio_lab.kernels.series import Patch
 from vfio_lab.util.cache import Cache
 
@@ -27,8 +28,8 @@ class SeriesTrial:
     """What came of a series.
 
     Args:
-        base: name of the packaged kernel.
-        before: the results on the packaged kernel.
+        base: name of what the series was applied to.
+        before: the results without the series.
         after: the results with the series.
         compared: how the behaviour differs.
         where: folder with the evidence, in `before/` and `after/`.
@@ -47,45 +48,52 @@ class SeriesTrial:
 
 
 def try_series(
-    base: str,
+    base: Base,
     patches: Sequence[Patch],
     choice: Choice,
     folder: Callable[[], Path],
     watch: Callable[[Results], OnEnd],
 ) -> SeriesTrial:
-    """Run scenarios on a packaged kernel without patches and with them.
+    """Run scenarios on a kernel without patches and with them.
 
     Args:
-        base: name of the packaged kernel.
+        base: what the patches are applied to.
         patches: the series, in order.
         choice: which scenarios.
         folder: makes the folder for the evidence, once the kernels are there.
         watch: gets the results before, and returns what is told of each scenario after.
 
     Raises:
-        UsageError: there is no such kernel, or no scenario was chosen.
+        UsageError: no scenario was chosen.
         HostError: this host cannot build or run it.
         BuildError: a patch does not apply or compile, or nothing could be judged.
     """
     cache = Cache.default().open()
-    kernel = packaged.ensure_packaged_kernel(base, cache)
-    made = trial.patched(base, patches, cache)
+    pair = trial.ensure_pair(base, patches, cache)
     where = folder()
-    before = runs.cached(kernel, base, choice, where / BEFORE, cache)
-    title = f"Running scenarios on kernel {made.name}"
-    kernels: dict[str, str | Path] = {BEFORE: base, AFTER: made.bzimage.parent}
+    kernels: dict[str, str | Path] = {
+        BEFORE: pair.before.name if pair.before.lasting else pair.before.bzimage.parent,
+        AFTER: pair.after.bzimage.parent,
+    }
+    before = runs.cached(pair.before, kernels[BEFORE], choice, where / BEFORE, cache)
+    title = f"Running scenarios on kernel {pair.after.name}"
     after = runs.run_scenarios(kernels[AFTER], choice, where / AFTER, title, watch(before))
     if not after.scenarios:
         raise BuildError("no scenario could be judged", where=where)
     compared = confirm.compare_twice(before, after, kernels, choice.jobs, where)
     behaviour.write_comparisons([compared], where)
     before.write(where / BEFORE)
-    replace(after, command=try_command(base, choice)).write(where / AFTER)
-    return SeriesTrial(base, before, after, compared, where)
+    replace(after, command=try_command(base.option, choice)).write(where / AFTER)
+    return SeriesTrial(base.name, before, after, compared, where)
 
 
 def try_command(base: str, choice: Choice) -> str:
-    """Return what to type to try a series again that is in a mailbox."""
+    """Return what to type to try a series again that is in a mailbox.
+
+    Args:
+        base: what `--on` calls the base.
+        choice: which scenarios.
+    """
     words = ["vfio-lab", "try", MAILBOX, "--on", base]
     words += [] if choice.expression is None else ["-k", choice.expression]
     return shlex.join([*words, *(() if choice.paths == runs.all_scenarios() else choice.paths)])

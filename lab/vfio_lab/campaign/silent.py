@@ -18,6 +18,7 @@ from vfio_lab.campaign.results import BAD, Results
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import LabError
 from vfio_lab.kernels import trial
+from vfio_lab.kernels.base import PackagedBase
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache
 
@@ -89,7 +90,8 @@ def try_silent(
     """
     switch, all_faults = read_silent(kernel)
     patches = [patch for fault in (switch, *all_faults) for patch in fault.patches]
-    made = trial.patched(kernel, patches, cache).bzimage.parent
+    base = PackagedBase(kernel, "the faults are for it")
+    made = trial.ensure_pair(base, patches, cache).after.bzimage.parent
     covers = tuple(dict.fromkeys(place for fault in faults for place in fault.covers))
     before = _run(made, NONE, covers, jobs, where)
     with progress.task(f"Trying silent faults on kernel {kernel}", len(faults)) as task:

@@ -19,14 +19,14 @@ from vfio_lab.errors import LabError, UsageError
 if TYPE_CHECKING:
     from vfio_lab.campaign.report_log import OnEnd
     from vfio_lab.campaign.results import Results
-    from vfio_lab.kernels.series import Patch
+    from vfio_lab.kernels.series import Series
 
 TRACKING = "B4_TRACKING_FILE"  # set by b4 where the series has a review branch
 NUMBERED = re.compile(r"\[[^]]*\b\d+/(\d+)\]")
 
 
 @click.command()
-@click.option("--on", "name", help="Packaged kernel to apply the series to; the newest by default.")
+@click.option("--on", "name", metavar="BASE", help="What to apply the series to, as for `try`.")
 @scenario_choice
 @no_jail
 def check(name: str | None, expression: str | None, jobs: int | None) -> None:
@@ -42,22 +42,22 @@ def check(name: str | None, expression: str | None, jobs: int | None) -> None:
     from vfio_lab.campaign import runs
     from vfio_lab.campaign.series_trial import try_series
     from vfio_lab.cli.evidence import new_evidence
-    from vfio_lab.kernels import packaged
+    from vfio_lab.kernels import base
     from vfio_lab.report.check import check_result, error_result
 
     try:
-        found = patches_of(sys.stdin.buffer.read())
-        chosen = name or packaged.kernel_catalogue().default
+        found = series_of(sys.stdin.buffer.read())
+        on = base.choose_base(name, found, Path.cwd())
         choice = runs.Choice.asked((), expression, jobs)
-        tried = try_series(chosen, found, choice, lambda: new_evidence("check"), unwatched)
+        tried = try_series(on, found.patches, choice, lambda: new_evidence("check"), unwatched)
         result = check_result(tried)
     except LabError as error:
         result = error_result(error)
     click.echo(json.dumps([result], indent=1))
 
 
-def patches_of(mail: bytes) -> list[Patch]:
-    """Return the patches of the series that a mail belongs to.
+def series_of(mail: bytes) -> Series:
+    """Return the series that a mail belongs to.
 
     Args:
         mail: a patch, or a cover letter while b4 reviews its series.
@@ -71,10 +71,10 @@ def patches_of(mail: bytes) -> list[Patch]:
     subject = email.message_from_bytes(mail, policy=email.policy.default)["subject"]
     numbered = NUMBERED.search(str(subject))
     alone = numbered is None or int(numbered[1]) == 1
-    found = series.read_mail(mail.decode(errors="replace")) if alone else []
-    if not found and TRACKING in os.environ:
+    found = series.read_mail(mail.decode(errors="replace")) if alone else None
+    if found is None and TRACKING in os.environ:
         return series.read_series([review_range(Path(os.environ[TRACKING]))], Path.cwd())
-    if not found:
+    if found is None:
         raise UsageError(
             "the mail is not a whole series",
             expected=f"the only patch of its series, or {TRACKING}, which b4 sets for a series"

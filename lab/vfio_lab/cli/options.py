@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,6 +26,16 @@ def no_jail(command: F) -> F:
         expose_value=False,
         callback=_turn_off,
         help="Build untrusted code without a jail.",
+    )
+    return option(command)
+
+
+def config_fragment(command: F) -> F:
+    """Add `--config`, a fragment of the kernel's configuration."""
+    option = click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Options for the kernel, besides the lab's own or instead of them.",
     )
     return option(command)
 

@@ -22,17 +22,15 @@ from vfio_lab.cli.options import (
 
 
 @click.command("try")
-@click.argument("words", metavar="SERIES.mbox|PATCH|A..B... [SCENARIO]...", nargs=-1, required=True)
-@click.option(
-    "--on", "name", help="Packaged kernel to apply the patches to; the newest by default."
-)
+@click.argument("words", metavar="SERIES... [SCENARIO]...", nargs=-1, required=True)
+@click.option("--on", "name", metavar="BASE", help="What to apply the patches to.")
 @scenario_choice
 @click.option(
     "-C",
     "repository",
     type=click.Path(path_type=Path),
     default=".",
-    help="Repository of git ranges.",
+    help="Repository of ranges and of base-commit; by default the one that the folder is in.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @strict
@@ -48,7 +46,12 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     as_json: bool,
     strict: bool,
 ) -> None:
-    """Apply patches to a packaged kernel, and show which scenarios then end differently.
+    """Apply patches to a kernel's sources, and show which scenarios then end differently.
+
+    SERIES is a mailbox, a patch file, a folder of them, `-` (standard input), a git range, a
+    Message-ID or a link to a mailing list archive. BASE is a packaged kernel, a source tree, or
+    TREE@COMMIT; by default the start of the range, else the series' base-commit, else the newest
+    packaged kernel. No repository is written to.
 
     Below them stands behaviour that changed and that no scenario asserts, a line a difference;
     behaviour.json in the evidence folder has it for programs.
@@ -62,19 +65,21 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     from vfio_lab.campaign import behaviour, compare, runs
     from vfio_lab.campaign.series_trial import try_series
     from vfio_lab.cli.evidence import new_evidence
-    from vfio_lab.kernels import packaged, series
+    from vfio_lab.kernels import base, series
 
     patches, scenarios = split_scenarios(words)
-    chosen = name or packaged.kernel_catalogue().default
     found = series.read_series(patches, repository)
+    on = base.choose_base(name, found, repository)
+    click.echo(f"base: {on.name}, {on.why}", err=as_json)
     choice = runs.Choice.asked(scenarios, expression, jobs)
-    tried = try_series(chosen, found, choice, lambda: new_evidence("try"), at_once)
+    tried = try_series(on, found.patches, choice, lambda: new_evidence("try"), at_once)
     rows, where, compared = tried.rows, tried.where, tried.compared
     shown = [row for row in rows if row.differs or row.failed_before_too]
     if as_json:
         click.echo(json.dumps([difference_record(row) for row in shown], indent=1))
     else:
-        print_differences(f"{chosen} with {'; '.join(one.name for one in found)}", shown, compared)
+        subjects = "; ".join(patch.name for patch in found.patches)
+        print_differences(f"{on.name} with {subjects}", shown, compared)
         click.echo(f"{compare.difference_tally(rows)}; evidence: {where}")
     context.exit(behaviour.strict_exit_code(compare.exit_code(rows), [compared], strict=strict))
 

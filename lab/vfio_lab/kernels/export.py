@@ -10,18 +10,21 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePath
 
 from vfio_lab.errors import BuildError
 from vfio_lab.kernels import (
+    checkout,
     gittree,
     kbuild,
     kconfig,
     khistory,
     kmodules,
+    kselftests,
     ktree,
     provenance,
 )
@@ -39,7 +42,7 @@ STATE = "state.json"
 PRODUCTS_KEPT = 24
 MIRRORS_KEPT = 4
 IDLE_S = 900.0
-RECIPE = 1
+RECIPE = 2
 LABEL_DIGITS = 8
 
 
@@ -52,6 +55,7 @@ class TreeState:
         files: the mirror's files, with the stamps of the tree's files.
         asked: the digest of the options that it is configured with.
         base: the product of the last full build, empty if there was none.
+        built: the product that the objects are of, empty if they are of none.
         pending: the files that changed since the last full build.
         targets: the modules below drivers/vfio and those they need.
     """
@@ -60,6 +64,7 @@ class TreeState:
     files: dict[str, str] = field(default_factory=dict)
     asked: str = ""
     base: str = ""
+    built: str = ""
     pending: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
 
@@ -70,44 +75,112 @@ class TreeState:
         return bool(self.base) and all(inside)
 
 
-def ensure_tree_kernel(tree: Path, cache: Cache) -> Kernel:
+@dataclass(frozen=True)
+class TreeSource:
+    """A source tree in one state.
+
+    Args:
+        tree: the top folder.
+        files: the names of its files, with stamps that change when a file does.
+        asked: the options that its kernel is built with.
+    """
+
+    tree: Path
+    files: dict[str, str]
+    asked: tuple[kconfig.Option, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """The key of its product."""
+        wanted = {option.name: option.value for option in self.asked}
+        inputs = {"tree": str(self.tree), "files": self.files, "asked": wanted}
+        return digest({"recipe": RECIPE, **inputs})[:16]
+
+    @property
+    def job(self) -> kbuild.Job:
+        """What to build."""
+        return kbuild.Job(f"{self.tree.name}+{self.key[:LABEL_DIGITS]}", self.asked, (), 0)
+
+
+def read_source(tree: Path, cache: Cache, config: Sequence[kconfig.Option] = ()) -> TreeSource:
+    """Return a tree in its current state.
+
+    Args:
+        tree: the top folder of the sources.
+        cache: the cache, which has checkouts of the lab's own.
+        config: options that are set besides the lab's own, or instead of them.
+
+    Raises:
+        UsageError: the sources cannot be distinguished from the output of a build in place.
+        BuildError: it is no kernel source.
+    """
+    tree = tree.resolve()
+    asked = {option.name: option for option in (*options(kbuild.version(tree)), *config)}
+    with progress.task(f"Looking for changes in {tree}"):
+        if checkout.owns(tree, cache):  # nobody edits it
+            files = gittree.blobs(tree)
+        else:
+            files = gittree.stamps(tree, gittree.tracked_files(tree))
+    return TreeSource(tree, files, tuple(asked.values()))
+
+
+def ensure_tree_kernel(tree: Path, cache: Cache, config: Sequence[kconfig.Option] = ()) -> Kernel:
     """Return the kernel of a source tree in its current state; build what has changed.
 
     Args:
         tree: the top folder of the sources.
         cache: the cache that keeps mirrors and products.
+        config: options that are set besides the lab's own, or instead of them.
 
     Raises:
         UsageError: the sources cannot be distinguished from the output of a build in place.
         HostError: a tool or disk space is missing.
         BuildError: the kernel does not compile.
     """
-    tree = tree.resolve()
-    version = kbuild.version(tree)
-    asked = options(version)
-    with progress.task(f"Looking for changes in {tree}"):
-        files = gittree.stamps(tree, gittree.tracked_files(tree))
-    wanted = {option.name: option.value for option in asked}
-    inputs = {"recipe": RECIPE, "tree": str(tree), "files": files, "asked": wanted}
-    key = digest(inputs)[:16]
-    job = kbuild.Job(f"{tree.name}+{key[:LABEL_DIGITS]}", asked, (), 0)
+    source = read_source(tree, cache, config)
 
     def build(scratch: Path) -> None:
         host.need("kernel")
-        with _mirror(tree, cache) as folder:
-            bench = kbuild.Bench(job, folder, cache, foreign=True)
-            state = _update(bench, tree, files)
-            _make(bench, scratch, state, key)
-        facts = asdict(bench.made()) | {"history": khistory.known(tree)}
-        facts |= {"git": provenance.git_facts(tree)}
-        kernels.write_facts(
-            scratch, {"name": job.name, "lasting": False, "tree": str(tree), **facts}
-        )
+        with _mirror(source.tree, cache) as folder:
+            bench = kbuild.Bench(source.job, folder, cache, foreign=True)
+            state = _update(bench, source)
+            _make(bench, scratch, state, source.key)
+            kselftests.add_selftests(bench, scratch)
+        facts = asdict(bench.made()) | {"history": khistory.known(source.tree)}
+        facts |= {"git": provenance.git_facts(source.tree)}
+        facts |= {"name": source.job.name, "lasting": False, "tree": str(source.tree)}
+        kernels.write_facts(scratch, facts)
         bench.forget_logs()
 
-    entry = cache.obtain(KIND, key, build)
+    entry = cache.obtain(KIND, source.key, build)
     cache.prune(KIND, PRODUCTS_KEPT, IDLE_S)
     return kernels.read_kernel(entry)
+
+
+@contextmanager
+def built_tree(
+    tree: Path, cache: Cache, config: Sequence[kconfig.Option] = ()
+) -> Iterator[ktree.Tree]:
+    """Yield the mirror of a tree with the objects of its current state, locked.
+
+    Args:
+        tree: the top folder of the sources.
+        cache: the cache that keeps mirrors.
+        config: options that are set besides the lab's own, or instead of them.
+
+    Raises:
+        BuildError: the kernel does not compile.
+    """
+    source = read_source(tree, cache, config)
+    with _mirror(source.tree, cache) as folder:
+        bench = kbuild.Bench(source.job, folder, cache, foreign=True)
+        state = _update(bench, source)
+        if state.built != source.key:
+            bench.compile(*(state.targets if state.modules_suffice else ()))
+            state.built = source.key
+            _write(bench.work, state)
+            bench.forget_logs()
+        yield ktree.Tree(source.job.name, bench)
 
 
 def build_folder(tree: Path, cache: Cache) -> Path:
@@ -140,18 +213,18 @@ def _mirror_key(tree: Path) -> str:
     return digest(str(tree))[:16]
 
 
-def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> TreeState:
+def _update(bench: kbuild.Bench, source: TreeSource) -> TreeState:
     """Update the mirror to the tree's state, and configure it if the options changed."""
-    state = _read(bench.work, tree)
+    state = _read(bench.work, source.tree)
     # If we are interrupted here, the record of changes since the last full build is lost.
-    _write(bench.work, replace(state, base=""))
-    with progress.task(f"Mirroring {tree}"):
-        changed = gittree.mirror_tree(tree, files, bench.tree, state.files)
-    state.files = files
+    _write(bench.work, replace(state, base="", built=""))
+    with progress.task(f"Mirroring {source.tree}"):
+        changed = gittree.mirror_tree(source.tree, source.files, bench.tree, state.files)
+    state.files = source.files
     state.pending = sorted({*state.pending, *changed})
     asked = digest({option.name: option.value for option in bench.job.asked})
     if state.asked != asked:
-        state.base = ""
+        state.base = state.built = ""
         _write(bench.work, state)
         bench.configure()
         state.asked = asked
@@ -164,10 +237,12 @@ def _update(bench: kbuild.Bench, tree: Path, files: dict[str, str]) -> TreeState
 def _make(bench: kbuild.Bench, product: Path, state: TreeState, key: str) -> None:
     base = bench.cache.find(KIND, state.base) if state.base else None
     if base is not None and state.modules_suffice and _make_modules(bench, base, product, state):
+        state.built = key
+        _write(bench.work, state)
         return
     bench.compile()
     bench.pack(product)
-    state.base, state.pending = key, []
+    state.base, state.built, state.pending = key, key, []
     state.targets = ktree.Tree(bench.job.name, bench).modules()
     _write(bench.work, state)
 

@@ -80,6 +80,14 @@ def user(folder: Path) -> str:
     return f"{name} <{address}>"
 
 
+def find_repository(folder: Path) -> Path | None:
+    """Return the git checkout or bare repository that a folder is in, None if it is in none."""
+    for one in (folder.resolve(), *folder.resolve().parents):
+        if (one / ".git").exists() or ((one / "objects").is_dir() and (one / "HEAD").is_file()):
+            return one
+    return None
+
+
 def has_history(tree: Path) -> bool:
     """Return whether a tree is the top of a git checkout with a commit."""
     return (tree / ".git").exists() and knows(tree, "HEAD")
@@ -93,9 +101,31 @@ def knows(tree: Path, commit: str) -> bool:
     return False
 
 
+def commit_hash(tree: Path, name: str) -> str:
+    """Return the hash of a commit.
+
+    Args:
+        tree: a checkout, or a bare repository.
+        name: a hash, tag, branch or expression.
+
+    Raises:
+        UsageError: the repository has no such commit.
+    """
+    if not knows(tree, name):
+        raise UsageError(f"{tree} has no commit {name}", expected="a commit, tag or branch")
+    return git(tree, "rev-parse", "--verify", f"{name}^{{commit}}").strip()
+
+
 def is_shallow(tree: Path) -> bool:
     """Return whether a tree's history is shallow."""
     return git(tree, "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
+def blobs(tree: Path, commit: str = "HEAD") -> dict[str, str]:
+    """Return the mode and the hash of each file of a commit."""
+    listed = git(tree, "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
+    entries = (entry.partition("\t") for entry in listed if entry)
+    return {name: facts for facts, _tab, name in entries}
 
 
 def tracked_files(tree: Path) -> list[str]:
@@ -166,5 +196,5 @@ def _same(source: Path, copy: Path) -> bool:
 
 
 def quiet(tree: Path) -> dict[str, str]:
-    """Return an environment in which git does not search above a tree."""
-    return environment(GIT_CEILING_DIRECTORIES=os.fspath(tree.parent))
+    """Return an environment in which git does not search above a tree, nor refresh its index."""
+    return environment(GIT_CEILING_DIRECTORIES=os.fspath(tree.parent), GIT_OPTIONAL_LOCKS="0")

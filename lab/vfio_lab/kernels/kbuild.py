@@ -307,9 +307,9 @@ class Bench:
         """
         command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"-j{host.cores()}"]
         command += [f"CC={self._cc()}", *ABSENT, *arguments]
-        self.run(stage, jail.confine(command, self._jail(), foreign=self.foreign), follow)
+        self.run(stage, jail.confine(command, self.confinement(), foreign=self.foreign), follow)
 
-    def _jail(self) -> jail.Jail:
+    def confinement(self) -> jail.Jail:
         """Return a jail that may write to the build tree, the staged modules and ccache.
 
         Sources may be hard links to a user's files, or links into the cached tree that a branch

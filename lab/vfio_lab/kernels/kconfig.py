@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vfio_lab.arch import X86_64
-from vfio_lab.errors import BuildError
+from vfio_lab.errors import BuildError, UsageError
 
 Series = tuple[int, ...]
 
@@ -148,6 +148,25 @@ def read_config(text: str) -> dict[str, str]:
         elif (match := UNSET.match(line)) is not None:
             values[match[1]] = "n"
     return values
+
+
+def read_fragment(path: Path) -> tuple[Option, ...]:
+    """Return the options of a user's fragment, in the format of `.config`.
+
+    Raises:
+        UsageError: it cannot be read, or has a line that is neither an option nor a comment.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the configuration {path}", seen=str(error)) from error
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#") and SET.match(line) is None:
+            raise UsageError(
+                f"{path}:{number} is no configuration line", expected="CONFIG_NAME=value", seen=line
+            )
+    values = read_config("\n".join(line.rstrip() for line in lines))
+    return tuple(Option(name, value, "", str(path)) for name, value in values.items())
 
 
 def config_symbols(tree: Path) -> frozenset[str]:

@@ -115,6 +115,11 @@ def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -
         UsageError: the kernel has no module of such a name, or a module is for another kernel.
     """
     pack_modules(kernel, modules, scratch, log)
+    link_product(kernel, scratch)
+
+
+def link_product(kernel: Kernel, scratch: Path) -> None:
+    """Link the files of a kernel's product, except its modules, to another product's folder."""
     for name in kbuild.KEPT.values():
         os.link(kernel.bzimage.parent / name, scratch / name)
 

@@ -1,9 +1,9 @@
 """Packaged kernels as built source trees, kept so that a change rebuilds only what it affects.
 
-A tree is never written to once it is built. A change is made in a *branch*: sources and objects are
-hard links; git and binutils replace files by unlinking them, so the original stays intact. Folders
-off the changed path are symbolic links. The rest of the build folder is copied, because kbuild
-writes it in place.
+A tree is never written to once it is built. A change is made in a *branch*: sources are hard links,
+which a build in a jail cannot write to, and which are replaced, not written, where a patch changes
+them. Folders off the changed path are symbolic links. The build folder is copied: what a jailed
+build may write to must not be a file of the tree.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -27,8 +27,8 @@ READY = "ready.json"
 BRANCHES = "branch"
 WHOLE = PurePath()
 VFIO = PurePath("drivers/vfio")
+OBJTOOL = PurePath("tools/objtool")
 DEPENDS = re.compile(r'^MODULE_INFO\(depends, "(.*)"\);$', re.MULTILINE)
-OBJECTS = (".o", ".a")
 # Output of linking the image; modules are linked against vmlinux.o only.
 IMAGE_ONLY = ("vmlinux", "vmlinux.unstripped", ".tmp_vmlinux*", "bzImage", "compressed", "*.bin")
 
@@ -88,14 +88,14 @@ def ensure_tree(name: str, cache: Cache) -> Tree:
 
 @contextlib.contextmanager
 def branch(
-    tree: Tree, label: str, area: PurePath = VFIO, *, foreign: bool = False
+    tree: Tree, label: str, areas: Sequence[PurePath] = (VFIO,), *, foreign: bool = False
 ) -> Iterator[kbuild.Bench]:
     """Yield a copy of a tree to change and build in; it is deleted at the end.
 
     Args:
         tree: the tree to copy.
         label: the name of the resulting kernel.
-        area: the folder in which sources will change; `WHOLE` if unknown.
+        areas: the folders and files that will change; `WHOLE` if unknown.
         foreign: whether the change is untrusted; it is built in a jail only.
     """
     base = tree.bench
@@ -107,11 +107,9 @@ def branch(
     made = kbuild.Bench(job, work, base.cache, foreign=foreign)
     try:
         with progress.task(f"Branching off kernel {tree.name}"):
-            _link(base.tree, made.tree, area)
-            spared = shutil.ignore_patterns(*(() if area == WHOLE else IMAGE_ONLY))
-            shutil.copytree(
-                base.out, made.out, symlinks=True, copy_function=_copy_or_link, ignore=spared
-            )
+            _link(base.tree, made.tree, areas)
+            spared = shutil.ignore_patterns(*(() if WHOLE in areas else IMAGE_ONLY))
+            shutil.copytree(base.out, made.out, symlinks=True, ignore=spared)
             _move_tools(base, made)
         yield made
         made.forget_logs()
@@ -119,31 +117,31 @@ def branch(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _link(source: Path, target: Path, area: PurePath) -> None:
-    """Make `target` a copy of `source`, with separate files in `area` and the folders above it."""
-    if area == WHOLE:
-        skip = shutil.ignore_patterns(kbuild.OUT)
-        shutil.copytree(source, target, symlinks=True, copy_function=os.link, ignore=skip)
+def _link(source: Path, target: Path, areas: Sequence[PurePath]) -> None:
+    """Make `target` a copy of `source`, with separate files in `areas` and the folders above."""
+    if WHOLE in areas:
+        if source.is_dir():
+            skip = shutil.ignore_patterns(kbuild.OUT)
+            shutil.copytree(source, target, symlinks=True, copy_function=os.link, ignore=skip)
+        elif source.exists():  # a file; a patch may also add one
+            os.link(source, target)
         return
-    first = area.parts[0]
     target.mkdir()
-    for entry in os.scandir(source):
-        if entry.name not in (first, kbuild.OUT):
+    below: dict[str, list[PurePath]] = {}
+    for area in areas:
+        below.setdefault(area.parts[0], []).append(PurePath(*area.parts[1:]))
+    for entry in os.scandir(source) if source.exists() else ():
+        if entry.name not in below and entry.name != kbuild.OUT:
             (target / entry.name).symlink_to(entry.path)
-    _link(source / first, target / first, area.relative_to(first))
-
-
-def _copy_or_link(source: str, target: str) -> None:
-    if PurePath(source).suffix in OBJECTS:
-        os.link(source, target)
-    else:
-        shutil.copy2(source, target)
+    for name, rest in below.items():
+        _link(source / name, target / name, rest)
 
 
 def _move_tools(base: kbuild.Bench, made: kbuild.Bench) -> None:
     """Rewrite the recorded build path of objtool, or make would rebuild it and all objects."""
     moved = {base.out: made.out}
-    if not (made.tree / "tools").is_symlink():  # through a link make sees where it leads
+    if (made.tree / OBJTOOL).resolve().is_relative_to(made.tree.resolve()):
+        # Otherwise make sees where the link leads.
         moved[base.tree] = made.tree
     for path in (made.out / "tools").rglob(".*.cmd"):
         text = path.read_text()

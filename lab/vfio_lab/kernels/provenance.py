@@ -53,7 +53,7 @@ def git_facts(tree: Path) -> dict[str, Any]:
 def base_facts(base: Kernel) -> dict[str, Any]:
     """Return the facts that a patched kernel keeps from its base."""
     known = packaged.facts(base)
-    kept = ("package", "package_version", "compiler", "git")
+    kept = ("package", "package_version", "compiler", "git", "history")
     return {"base": base.name} | {key: known[key] for key in kept if key in known}
 
 

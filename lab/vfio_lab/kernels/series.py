@@ -1,23 +1,30 @@
-"""Patch series: read from a mailbox, from files or from a git range, and applied to a tree."""
+"""Patch series: from mailboxes, files, folders, git ranges and mailing list archives."""
 
 from __future__ import annotations
 
-import contextlib
 import re
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from vfio_lab.errors import BuildError, UsageError
-from vfio_lab.kernels import gittree
+from vfio_lab.errors import UsageError
+from vfio_lab.kernels import archive, gittree
 
-TOUCHED = re.compile(r"^(?:--- a/|\+\+\+ b/|rename from |rename to )(\S+)", re.MULTILINE)
-SUBJECT = re.compile(r"^Subject: *(.*(?:\n[ \t].*)*)", re.MULTILINE)
-TAG = re.compile(r"^(\[[^]]*\] *)+")
-FAILED = re.compile(r"^error: patch failed: (\S+)$", re.MULTILINE)
-MAIL = re.compile(r"^From \S+ ", re.MULTILINE)
-ENVELOPE = f"From {'0' * 40} Mon Sep 17 00:00:00 2001"
+STANDARD_INPUT = "-"
+TOUCHED = re.compile(
+    r"^(?:--- a/|\+\+\+ b/|rename from |rename to |diff --git a/(?=\S+ b/))(\S+)", re.MULTILINE
+)
+SUBJECT = re.compile(r"^Subject: *(.*)$", re.MULTILINE)
+RAW_SUBJECT = re.compile(r"^Subject: *(.*(?:\n[ \t].*)*)", re.MULTILINE)
+NUMBER = re.compile(r"^\[[^]]*?(\d+)/\d+\]")
+# An mbox starts with "From ", a single mail with its header.
+MAIL = re.compile(r"\A(?:From \S+ |(?:[\w-]+: .*\n(?:[ \t].*\n)*)*Subject: )")
+BASE_COMMIT = re.compile(r"^base-commit: ([0-9a-f]{7,64})$", re.MULTILINE)
+RANGE = re.compile(r"^(?P<start>(?:[^.]|\.(?!\.))*)\.\.(?P<end>[^.].*|)$")
+PATCHES = ("*.patch", "*.diff", "*.mbox", "*.mbx", "*.eml", "[0-9]*")
+EXPECTED = "a mailbox, a patch file, a folder, -, a git range, a Message-ID or an archive link"
 
 
 @dataclass(frozen=True)
@@ -38,36 +45,64 @@ class Patch:
         return frozenset(PurePath(name) for name in TOUCHED.findall(self.text))
 
 
-def read_series(sources: Sequence[str], repository: Path) -> list[Patch]:
-    """Return the patches that a user names, in order.
+@dataclass(frozen=True)
+class CommitRange:
+    """A git range.
 
     Args:
-        sources: mailboxes, patch files, or ranges such as `master..topic`.
+        words: the range as the user wrote it.
+        start: the last commit before the range.
+        end: the last commit in it.
+    """
+
+    words: str
+    start: str
+    end: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """A patch series.
+
+    Args:
+        patches: the patches, in order.
+        base_commit: the hash in its `base-commit:` line, empty if there is none.
+        commits: the git range that it was read from, if it was.
+    """
+
+    patches: tuple[Patch, ...]
+    base_commit: str = ""
+    commits: CommitRange | None = None
+
+
+def read_series(sources: Sequence[str], repository: Path) -> Series:
+    """Return the series that a user names.
+
+    Args:
+        sources: mailboxes, patch files, folders of them, `-`, ranges such as `master..topic`,
+            Message-IDs, or links into a mailing list archive.
         repository: the repository for ranges.
 
     Raises:
-        UsageError: there is no such file, or it contains no patch.
-        BuildError: git does not find the range.
+        UsageError: there is no such source, or it contains no patch.
+        HostError: b4 is missing, or does not reach the archive.
     """
-    found: list[Patch] = []
+    found: list[Series] = []
     for source in sources:
-        path = Path(source).expanduser()
-        if path.is_file():
-            patches = _file(path)
-        elif ".." in source and not path.exists():
-            patches = _mailbox(gittree.git(repository, "format-patch", "--stdout", source))
-        else:
-            raise UsageError(
-                f"there is no patch {source}", expected="a mailbox, a patch file or a git range"
-            )
-        found += [patch for patch in patches if patch.touched]  # a cover letter touches nothing
-        if not any(patch.touched for patch in patches):
+        one = _read(source, repository)
+        patches = tuple(patch for patch in one.patches if patch.touched)  # not a cover letter
+        if not patches:
             raise UsageError(f"{source} holds no patch", expected="unified diffs with a/ and b/")
-    return found
+        found.append(Series(patches, one.base_commit, one.commits))
+    return Series(
+        tuple(patch for one in found for patch in one.patches),
+        next((one.base_commit for one in found if one.base_commit), ""),
+        next((one.commits for one in found if one.commits), None),
+    )
 
 
-def read_mail(text: str) -> list[Patch]:
-    """Return the patches in a mail or a mailbox, none if there is none in it.
+def read_mail(text: str) -> Series | None:
+    """Return the series in a mail or a mailbox, None if there is none in it.
 
     Args:
         text: a message as a mail program hands it on, or as a mailbox has it.
@@ -75,8 +110,8 @@ def read_mail(text: str) -> list[Patch]:
     Raises:
         BuildError: git cannot read it as a mail.
     """
-    mailbox = text if MAIL.match(text) else f"{ENVELOPE}\n{text}"
-    return [patch for patch in _mailbox(mailbox) if patch.touched]
+    found = _parse(text, "the mail")
+    return found if any(patch.touched for patch in found.patches) else None
 
 
 def touched(patches: Iterable[Patch]) -> frozenset[PurePath]:
@@ -84,56 +119,91 @@ def touched(patches: Iterable[Patch]) -> frozenset[PurePath]:
     return frozenset().union(*(patch.touched for patch in patches))
 
 
-@contextlib.contextmanager
-def applied(patches: Sequence[Patch], tree: Path, what: str) -> Iterator[None]:
-    """Apply a series to a tree, in order, and revert it at the end.
-
-    Args:
-        patches: the series.
-        tree: the top folder of the sources.
-        what: the tree's name in errors.
-
-    Raises:
-        BuildError: a patch does not apply; names file and line.
-    """
-    with contextlib.ExitStack() as undo:
-        for patch in patches:
-            _apply(patch, tree, what)
-            undo.callback(revert, patch, tree)
-        yield
+def _read(source: str, repository: Path) -> Series:
+    path = Path(source).expanduser()
+    if source == STANDARD_INPUT:
+        return _parse(sys.stdin.buffer.read().decode(errors="replace"), "standard input")
+    if path.is_dir():
+        return _folder(path)
+    if path.exists():
+        return _parse(path.read_text(errors="replace"), path.name)
+    if archive.is_message(source):
+        mailbox, cover = archive.fetch_series(source)
+        found = _parse(mailbox, source)
+        return replace(found, base_commit=found.base_commit or _base_commit(cover))
+    if (match := RANGE.match(source)) is not None:
+        return _range(source, match["start"], match["end"], repository)
+    raise UsageError(f"there is no patch {source}", expected=EXPECTED)
 
 
-def revert(patch: Patch, tree: Path) -> None:
-    """Revert an applied patch."""
-    gittree.git(tree, "apply", "--reverse", "-", text=patch.text)
+def _folder(folder: Path) -> Series:
+    """Return the series in a Maildir, or in a folder of patch files."""
+    if (folder / "new").is_dir() and (folder / "cur").is_dir():
+        with tempfile.TemporaryDirectory(prefix="vfio-lab-") as scratch:
+            gittree.git(Path(scratch), "mailsplit", f"-o{scratch}", str(folder.resolve()))
+            return _mails([path.read_text(errors="replace") for path in sorted(_files(scratch))])
+    paths = sorted({path for glob in PATCHES for path in folder.glob(glob) if path.is_file()})
+    parts = [_parse(path.read_text(errors="replace"), path.name) for path in paths]
+    base = next((one.base_commit for one in parts if one.base_commit), "")
+    return Series(tuple(patch for one in parts for patch in one.patches), base)
 
 
-def _apply(patch: Patch, tree: Path, what: str) -> None:
-    try:
-        gittree.git(tree, "apply", "-", text=patch.text)
-    except BuildError as error:
-        places = ", ".join(FAILED.findall(error.seen or ""))
-        raise BuildError(
-            f"{patch.name}: does not apply to {what}", seen=places or error.seen
-        ) from error
+def _range(words: str, start: str, end: str, repository: Path) -> Series:
+    top = gittree.find_repository(repository)
+    if top is None:
+        raise UsageError(
+            f"{repository} is in no git repository, and {words} looks like a git range",
+            expected=EXPECTED,
+            hint="name the repository with -C",
+        )
+    first, last = (gittree.commit_hash(top, name or "HEAD") for name in (start, end))
+    # As `git format-patch` understands a range whose ends have diverged.
+    fork = gittree.git(top, "merge-base", first, last).strip()
+    options = ("--stdout", "--no-ext-diff", "--no-textconv", "--binary", "--full-index")
+    text = gittree.git(top, "format-patch", *options, f"{fork}..{last}")
+    if not text:
+        raise UsageError(f"there is no commit in {words} of {top}", expected="an older..newer end")
+    return Series(_parse(text, words).patches, commits=CommitRange(words, fork, last))
 
 
-def _file(path: Path) -> list[Patch]:
-    text = path.read_text(errors="replace")
-    return _mailbox(text) if MAIL.match(text) else [Patch(path.name, text)]
+def _parse(text: str, name: str) -> Series:
+    if not MAIL.match(text):
+        return Series((Patch(name, text),), _base_commit(text))
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-") as folder:
+        gittree.git(Path(folder), "mailsplit", "-b", f"-o{folder}", text=text)
+        return _mails([path.read_text(errors="replace") for path in sorted(_files(folder))])
 
 
-def _mailbox(text: str) -> list[Patch]:
-    """Return the patches of a mailbox, with their transfer encoding decoded."""
-    found = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        gittree.git(folder, "mailsplit", f"-o{folder}", text=text)
-        for mail in sorted(folder.iterdir()):
-            raw = mail.read_text(errors="replace")
-            message, patch = folder / f"{mail.name}.msg", folder / f"{mail.name}.patch"
-            gittree.git(folder, "mailinfo", str(message), str(patch), text=raw)
-            subject = SUBJECT.search(raw)
-            title = " ".join(subject[1].split()) if subject else mail.name
-            found.append(Patch(TAG.sub("", title), patch.read_text(errors="replace")))
-    return found
+def _mails(mails: Sequence[str]) -> Series:
+    """Return the series in some mails, decoded, in the order of their numbers."""
+    found: list[tuple[int | None, Patch, str]] = []
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-") as name:
+        message, patch = Path(name, "message"), Path(name, "patch")
+        for raw in mails:
+            said = gittree.git(Path(name), "mailinfo", str(message), str(patch), text=raw)
+            subject = SUBJECT.search(said)
+            diff = patch.read_text(errors="replace")
+            base = _base_commit(message.read_text(errors="replace") + "\n" + diff)
+            one = Patch(subject[1] if subject else "a mail without a subject", diff)
+            found.append((_number(raw), one, base))
+    base = next((base for _number, _patch, base in found if base), "")
+    patches = [(number, patch) for number, patch, _base in found if patch.touched]
+    numbers = [number for number, _patch in patches if number is not None]
+    if len(set(numbers)) == len(patches):  # a thread is in the order in which mails arrived
+        patches.sort(key=lambda one: one[0] or 0)
+    return Series(tuple(patch for _number, patch in patches), base)
+
+
+def _number(mail: str) -> int | None:
+    subject = RAW_SUBJECT.search(mail)
+    match = NUMBER.match(" ".join(subject[1].split())) if subject else None
+    return int(match[1]) if match else None
+
+
+def _base_commit(text: str) -> str:
+    match = BASE_COMMIT.search(text)
+    return match[1] if match else ""
+
+
+def _files(folder: str) -> list[Path]:
+    return [path for path in Path(folder).iterdir() if path.is_file()]

@@ -199,8 +199,8 @@ class GuestFactory:
         return replace(cold, files=files)
 
     def _extras(self, root_fs: Image) -> dict[str, bytes]:
-        """Return the extra files that an image's recipe asks for, by their names in the payload."""
-        found: dict[str, bytes] = {}
+        """Return what image and kernel want carried along, by names in the payload."""
+        found = selftests.own_selftest_files(self.kernel.bzimage.parent)
         if "kernel" in root_fs.extras:
             found["inner/bzImage"] = self.kernel.bzimage.read_bytes()
             archive = initramfs.ensure_initramfs(self.cache, root_fs, self.kernel)

@@ -1,4 +1,4 @@
-"""The kernel's vfio selftests, built to run in any guest.
+"""The kernel's selftests in guests: those of the default kernel, and those of a kernel's own tree.
 
 They are linked statically, because the guests' C library differs from the host's.
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.client.user import User
-from vfio_lab.kernels import ksource, packaged
+from vfio_lab.kernels import kselftests, ksource, packaged
 from vfio_lab.kernels.kbuild import Bench, Job
 from vfio_lab.kernels.unpack import unneeded
 from vfio_lab.util import host, progress
@@ -86,6 +86,17 @@ def selftest_files(folder: Path) -> dict[str, bytes]:
     """Return the programs by their paths in the payload."""
     programs = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     return {f"selftests/{path.name}": path.read_bytes() for path in programs}
+
+
+def own_selftest_files(product: Path) -> dict[str, bytes]:
+    """Return the selftests of a kernel's own tree by their paths in the payload.
+
+    Args:
+        product: the folder of the kernel.
+    """
+    made = (one for one in kselftests.programs(product) if not one.flaw)
+    folder = product / kselftests.FOLDER
+    return {f"selftests/{one.file}": (folder / one.file).read_bytes() for one in made}
 
 
 def run_selftest(user: User, program: str, function: PciFunction) -> str:
