@@ -7,8 +7,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.support.repositories import commit, fingerprint, new_repository
 
-from vfio_lab.campaign import bisection
+from vfio_lab.campaign import bisect_report, bisection
 from vfio_lab.campaign.bisection import (
     ABORT,
     BAD,
@@ -23,23 +24,20 @@ from vfio_lab.util.cache import Cache
 
 COMMITS = 18
 CULPRIT = 11
-WHO = ("-c", "user.name=n", "-c", "user.email=n@invalid")
+QUESTION = bisection.Question("a scenario")
 JUDGE = """
     import json, pathlib, subprocess, sys
     where = pathlib.Path(sys.argv[2])
     commit = subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
-    word = pathlib.Path("state").read_text().split()[1]
+    word = pathlib.Path("word").read_text()
+    word = "bad" if word == "good" and pathlib.Path("bug").exists() else word
     code = {"good": 0, "bad": 1, "broken": 125, "unsteady": 128}[word]
-    (where / commit[:12]).mkdir(exist_ok=True)
+    (where / commit[:12]).mkdir(parents=True, exist_ok=True)
     verdict = {"commit": commit, "code": code, "reason": word, "evidence": str(where)}
     (where / commit[:12] / "verdict.json").write_text(json.dumps(verdict))
     print(f"vfio-lab: {word}")
     sys.exit(code)
 """
-
-
-def words(number: int) -> str:
-    return "bad" if number >= CULPRIT else "good"
 
 
 @pytest.fixture
@@ -60,42 +58,104 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "evidence"
 
 
-def history(tree: Path, **special: str) -> list[str]:
+def history(tree: Path, *, changed_later: bool = False, **special: str) -> list[str]:
     """Make a history in which some commits are not what their place says; return the hashes."""
-    tree.mkdir()
-    gittree.git(tree, "init", "-q", "-b", "main")
+    new_repository(tree)
     made = []
     for number in range(COMMITS):
-        word = special.get(f"c{number}", words(number))
-        (tree / "state").write_text(f"{number} {word}\n")
-        gittree.git(tree, "add", "-A")
-        gittree.git(tree, *WHO, "commit", "-q", "-m", f"step {number}")
-        made.append(gittree.git(tree, "rev-parse", "HEAD").strip())
+        files = {"word": special.get(f"c{number}", "good"), f"step-{number}": ""}
+        files |= {"bug": "bug"} if number == CULPRIT else {}
+        files |= {"bug": "a bug"} if changed_later and number == CULPRIT + 2 else {}
+        made.append(commit(tree, f"step {number}", files))
     return made
 
 
 def run(tree: Path, where: Path, ends: tuple[str, str], tmp_path: Path) -> bisection.Culprit:
-    return bisection.find_culprit(ends, tree, "a scenario", where, Cache(tmp_path / "cache"))
+    return bisection.find_culprit(ends, tree, QUESTION, where, Cache(tmp_path / "cache"))
 
 
-def marks(tree: Path) -> str:
-    """Return all that a bisection could leave behind in a repository."""
-    refs = gittree.git(tree, "for-each-ref")
-    trees = gittree.git(tree, "worktree", "list", "--porcelain")
-    return refs + trees + gittree.git(tree, "status", "--porcelain", "--branch")
+def assert_no_bisection(cache: Path) -> None:
+    """Check that the lab's own checkout has no trace of a bisection."""
+    (work,) = cache.glob("checkout/*/linux")
+    assert not gittree.git(work, "for-each-ref", "refs/bisect")
+    assert list((work / ".git").glob("BISECT*")) == []
 
 
 def test_the_commit_is_found_past_those_that_cannot_be_judged(tmp_path: Path, where: Path) -> None:
     tree = tmp_path / "linux"
     commits = history(tree, c8="broken", c9="broken")
-    before = marks(tree)
+    before = fingerprint(tree)
     found = run(tree, where, (commits[0], "main"), tmp_path)
     assert found.commits == (commits[CULPRIT],)
     good, bad = found.both_sides(tree)
     assert (good.code, bad.commit) == (GOOD, commits[CULPRIT])
     assert "git bisect bad" in found.log.read_text()
-    assert marks(tree) == before
-    assert list((tmp_path / "cache/bisect").glob("*")) == []
+    assert found.revert is not None
+    assert found.revert.code == GOOD
+    assert fingerprint(tree) == before
+    assert_no_bisection(tmp_path / "cache")
+
+
+def test_a_culprit_that_later_commits_build_on_does_not_revert(tmp_path: Path, where: Path) -> None:
+    tree = tmp_path / "linux"
+    commits = history(tree, changed_later=True)
+    gittree.git(tree, "tag", "v6.12.35")
+    found = run(tree, where, (commits[0], "v6.12.35"), tmp_path)
+    assert (found.commits, found.revert) == ((commits[CULPRIT],), None)
+    assert bisect_report.revert_line(found, tree) == "revert on v6.12.35: does not revert"
+    assert_no_bisection(tmp_path / "cache")
+
+
+def test_the_report_is_text_for_a_mail(tmp_path: Path, where: Path) -> None:
+    tree = tmp_path / "linux"
+    commits = history(tree)
+    upstream = "ab" * 20
+    gittree.git(tree, "checkout", "-q", "-b", "stable", commits[CULPRIT - 1])
+    subject = "vfio/pci: Refuse what nobody " + "ever " * 12 + "asked for"
+    body = f"commit {upstream} upstream."
+    culprit = commit(tree, subject, {"word": "bad"}, body)
+    commit(tree, "vfio: Remark", {"remark": ""})
+    for name, end in {"v6.12.34": commits[CULPRIT - 2], "v6.12.35": "HEAD"}.items():
+        gittree.git(tree, "tag", name, end)
+    found = run(tree, where, ("v6.12.34", "v6.12.35"), tmp_path)
+    scenario = "scenarios/vf_token/test_match.py::test_vf_opens_with_the_token_its_pf_user_set"
+    text = bisect_report.bisect_text(found, tree, bisection.Question(scenario))
+    lines = text.splitlines()
+    assert text.startswith("A bisection between v6.12.34 (good) and v6.12.35 (bad) ended at\n")
+    assert f'Fixes: {upstream[:12]} ("{subject}")' in lines
+    assert f"#regzbot introduced: {culprit[:12]}" in lines
+    assert f"good: {commits[CULPRIT - 1][:12]}, the scenario passes" in lines
+    assert f"bad: {culprit[:12]}, bad" in lines
+    assert "revert on v6.12.35: good" in lines
+    assert f"  git checkout {culprit[:12]}" in lines
+    assert "A04: " in text
+    unwrapped = ("Fixes: ", "  scenarios/", "    'scenarios/")
+    assert [one for one in lines if len(one) > 72 and not one.startswith(unwrapped)] == []
+
+
+def test_the_report_names_all_suspects(tmp_path: Path, where: Path) -> None:
+    tree = tmp_path / "linux"
+    commits = history(tree, c10="broken", c11="broken")
+    found = run(tree, where, (commits[0], commits[-1]), tmp_path)
+    text = bisect_report.bisect_text(found, tree, QUESTION)
+    assert f"#regzbot introduced: {commits[9][:12]}..{commits[12][:12]}" in text
+    assert "Fixes:" not in text
+    assert "not tried" in text
+
+
+def test_a_fragment_is_read_before_anything_is_built(tmp_path: Path, where: Path) -> None:
+    tree = tmp_path / "linux"
+    commits = history(tree)
+    fragment = tmp_path / "debug.config"
+    fragment.write_text("# mine\nCONFIG_KASAN=y\n# CONFIG_PCI_IOV is not set\n")
+    question = bisection.Question("a scenario", fragment)
+    assert {one.name: one.value for one in question.options()} == {"KASAN": "y", "PCI_IOV": "n"}
+    assert question.words == ["--config", str(fragment), "a scenario"]
+    fragment.write_text("CONFIG_KASAN=y\nKASAN\n")
+    with pytest.raises(UsageError, match=r"debug\.config:2 is no configuration line"):
+        bisection.find_culprit(
+            (commits[0], commits[-1]), tree, question, where, Cache(tmp_path / "cache")
+        )
 
 
 def test_all_suspects_are_named_when_the_culprit_cannot_be_judged(
@@ -120,10 +180,10 @@ def test_ends_that_are_not_what_they_are_said_to_be_are_refused(
 ) -> None:
     tree = tmp_path / "linux"
     commits = history(tree)
-    before = marks(tree)
+    before = fingerprint(tree)
     with pytest.raises(UsageError, match=f"the {end} end is"):
         run(tree, where, (commits[good], commits[bad]), tmp_path)
-    assert marks(tree) == before
+    assert fingerprint(tree) == before
 
 
 def test_what_is_no_commit_is_refused(tmp_path: Path, where: Path) -> None:
@@ -140,7 +200,7 @@ def test_an_interrupt_leaves_git_as_it_was(
 ) -> None:
     tree = tmp_path / "linux"
     commits = history(tree)
-    before = marks(tree)
+    before = fingerprint(tree)
 
     def interrupt(*_arguments: object) -> str:
         raise KeyboardInterrupt
@@ -148,7 +208,7 @@ def test_an_interrupt_leaves_git_as_it_was(
     monkeypatch.setattr(bisection, "_drive", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(tree, where, (commits[0], commits[-1]), tmp_path)
-    assert marks(tree) == before
+    assert fingerprint(tree) == before
 
 
 @pytest.mark.parametrize(

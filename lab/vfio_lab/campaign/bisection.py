@@ -1,7 +1,6 @@
-"""Bisection: runs git bisect in a worktree of its own and repeats every bad verdict.
+"""Bisection: runs git bisect in a checkout of the lab's own and repeats every bad verdict.
 
-The user's tree, its HEAD and a bisection of their own are not touched: bisect refs belong to a
-worktree, and this one is removed at the end.
+The user's repository is only read: its HEAD, and a bisection of their own, are not touched.
 """
 
 from __future__ import annotations
@@ -11,26 +10,24 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vfio_lab.campaign import runs, wanted_change
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.errors import BuildError, LabError, UsageError
-from vfio_lab.kernels import export, gittree
+from vfio_lab.kernels import checkout, export, gittree, kconfig
 from vfio_lab.spec.scenarios import home
 from vfio_lab.util import progress
-from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.cache import Cache
 from vfio_lab.util.files import write_whole
 from vfio_lab.util.process import pipeline
 from vfio_lab.util.project import VARIABLE
 
 LOG = logging.getLogger(__name__)
-KIND = "bisect"
 # git bisect run: 0 good, 125 skip, 1 to 127 bad, from 128 on it gives up.
 GOOD, BAD, SKIP, ABORT = 0, 1, 125, 128
 WORDS = {GOOD: "good", BAD: "bad", SKIP: "untestable", ABORT: "not reproducible"}
@@ -43,7 +40,47 @@ STEPS = re.compile(r"Bisecting: (\d+) revisions? left .*roughly (\d+) steps?")
 CULPRIT = re.compile(r"^([0-9a-f]{40}) is the first bad commit", re.MULTILINE)
 SUSPECTS = re.compile(r"^([0-9a-f]{40})$", re.MULTILINE)
 SHORT = 12
+IDENTITY = ("-c", "user.name=vfio-lab", "-c", "user.email=vfio-lab@localhost")
 COMMAND = [sys.executable, "-c", "from vfio_lab.cli import main; main()", "bisect-run"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """The question that each commit answers.
+
+    Args:
+        scenario: a node ID, a file, or words for -k.
+        config: a fragment of the kernel's configuration, None if the lab's own will do.
+        change: the difference of behaviour that is looked for, in a line; empty if the scenario's
+            own verdict counts.
+    """
+
+    scenario: str
+    config: Path | None = None
+    change: str = ""
+
+    @property
+    def choice(self) -> Choice:
+        """The scenarios that must pass."""
+        # A bisection looks for an expected disagreement, so it must count as a failure.
+        options = ("--runxfail",)
+        if "::" in self.scenario or self.scenario.endswith(".py"):
+            return Choice(paths=(self.scenario,), options=options, jobs=1)
+        return Choice(expression=self.scenario, options=options, jobs=runs.possible_jobs())
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments of `vfio-lab bisect-run`."""
+        config = [] if self.config is None else ["--config", os.fspath(self.config.resolve())]
+        return [*config, self.scenario]
+
+    def options(self) -> tuple[kconfig.Option, ...]:
+        """Return the options of the fragment.
+
+        Raises:
+            UsageError: the fragment has a line that is no configuration.
+        """
+        return () if self.config is None else kconfig.read_fragment(self.config)
 
 
 @dataclass(frozen=True)
@@ -74,12 +111,17 @@ class Culprit:
     Args:
         commits: the first bad commit, or all candidates if some could not be judged.
         verdicts: of all commits that were tested.
+        ends: the good commit and the bad one that it started from.
         log: the log, for `git bisect replay`.
+        revert: whether the scenario holds on the bad end without the first bad commit; None if
+            that commit does not revert there, or is not known.
     """
 
     commits: tuple[str, ...]
     verdicts: dict[str, CommitVerdict]
+    ends: tuple[str, str]
     log: Path
+    revert: CommitVerdict | None = None
 
     def both_sides(self, tree: Path) -> list[CommitVerdict]:
         """Return the verdicts of the nearest good commit and of the first bad one."""
@@ -93,32 +135,25 @@ class Culprit:
         return [one for one in sides if one is not None]
 
 
-def choice(scenario: str) -> Choice:
-    """Return the choice that a user means: a node ID, a file, or an expression for -k."""
-    # A bisection looks for an expected disagreement, so it must count as a failure.
-    options = ("--runxfail",)
-    if "::" in scenario or scenario.endswith(".py"):
-        return Choice(paths=(scenario,), options=options, jobs=1)
-    return Choice(expression=scenario, options=options, jobs=runs.possible_jobs())
-
-
-def judge_commit(tree: Path, scenarios: Choice, where: Path, cache: Cache) -> CommitVerdict:
+def judge_commit(tree: Path, question: Question, where: Path, cache: Cache) -> CommitVerdict:
     """Judge whether scenarios pass on a tree as it is now; repeat a bad verdict.
 
     Args:
         tree: the sources.
-        scenarios: the scenarios that must pass.
+        question: the scenarios that must pass.
         where: folder for the evidence.
         cache: where the kernel is built.
     """
     commit = gittree.git(tree, "rev-parse", "HEAD").strip()
     place = where / commit[:SHORT]
     try:
-        kernel = export.ensure_tree_kernel(tree, cache)
+        kernel = export.ensure_tree_kernel(tree, cache, question.options())
         codes = []
         for number in range(1 + REPEATS):
             title = f"Running the scenario on {commit[:SHORT]}"
-            found = runs.run_scenarios(kernel.bzimage.parent, scenarios, place / str(number), title)
+            found = runs.run_scenarios(
+                kernel.bzimage.parent, question.choice, place / str(number), title
+            )
             code, reason = _verdict(found, where)
             codes.append(code)
             if code != BAD:
@@ -157,36 +192,66 @@ def verdict(found: Results) -> tuple[int, str]:
 
 
 def find_culprit(
-    ends: tuple[str, str], tree: Path, scenario: str, where: Path, cache: Cache
+    ends: tuple[str, str], tree: Path, question: Question, where: Path, cache: Cache
 ) -> Culprit:
     """Find the commit that broke a scenario.
 
     Args:
         ends: a good commit and a bad one.
-        tree: a git checkout; it is not touched.
-        scenario: the scenario, as for `choice`.
+        tree: a folder in a git repository, which is not touched.
+        question: the scenario.
         where: folder for the evidence.
         cache: where kernels are built.
 
     Raises:
-        UsageError: the tree is no git checkout, or an end has the other verdict.
+        UsageError: it is no git checkout, or an end has the other verdict.
         BuildError: an end cannot be judged, or a verdict is not reproducible.
     """
-    good, bad = (_commit(tree, name) for name in ends)
-    with _worktree(tree, bad, cache) as work:
-        _check_ends(work, {good: GOOD, bad: BAD}, choice(scenario), where, cache)
+    repository = gittree.find_repository(tree)
+    if repository is None:
+        raise UsageError(
+            f"{tree} is no git checkout",
+            expected="a .git",
+            hint="name the top of a kernel's repository",
+        )
+    question.options()  # a fragment that cannot be read is said before anything is built
+    good, bad = (gittree.commit_hash(repository, name) for name in ends)
+    with _checkout(repository, cache) as work:
+        _check_ends(work, {good: GOOD, bad: BAD}, question, where, cache)
         gittree.git(work, "bisect", "start", bad, good)
         log = where / "bisect.log"
-        output = _drive(work, scenario, where)
+        output = _drive(work, question, where)
         write_whole(log, gittree.git(work, "bisect", "log"))
         verdicts = read_verdicts(where)
         lost = next((one for one in verdicts.values() if one.code == ABORT), None)
         if lost is not None:
             raise BuildError(str(lost), where=Path(lost.evidence))
-        culprits = CULPRIT.findall(output) or SUSPECTS.findall(output)
+        culprits = tuple(CULPRIT.findall(output) or SUSPECTS.findall(output))
         if not culprits:
             raise BuildError("git bisect run gave up", tail=output, where=where)
-        return Culprit(tuple(culprits), verdicts, log)
+        found = Culprit(culprits, verdicts, (good, bad), log)
+        if len(culprits) > 1 or not revert(work, culprits[0], bad):
+            return found
+        return replace(found, revert=judge_commit(work, question, where, cache))
+
+
+def revert(work: Path, culprit: str, bad: str) -> bool:
+    """Check out the bad end without the culprit; return whether it reverts there.
+
+    Args:
+        work: the lab's own checkout.
+        culprit: the hash of the commit to revert.
+        bad: the hash of the bad end.
+    """
+    gittree.git(work, "bisect", "reset", bad)
+    parents = gittree.git(work, "rev-list", "--parents", "-n1", culprit).split()[1:]
+    mainline = ["--mainline", "1"] if len(parents) > 1 else []
+    try:
+        gittree.git(work, *IDENTITY, "revert", "--no-edit", *mainline, culprit)
+    except BuildError:
+        gittree.git(work, "reset", "--quiet", "--hard", bad)
+        return False
+    return True
 
 
 def write_verdict(given: CommitVerdict, where: Path) -> None:
@@ -202,45 +267,30 @@ def read_verdicts(where: Path) -> dict[str, CommitVerdict]:
     return {one.commit: one for one in found}
 
 
-def _commit(tree: Path, name: str) -> str:
-    if not gittree.has_history(tree):
-        raise UsageError(
-            f"{tree} is no git checkout",
-            expected="a .git",
-            hint="name the top of a kernel's repository",
-        )
-    if not gittree.knows(tree, name):
-        raise UsageError(f"{tree} has no commit {name}", expected="a commit, tag or branch")
-    return gittree.git(tree, "rev-parse", f"{name}^{{commit}}").strip()
-
-
 @contextlib.contextmanager
-def _worktree(tree: Path, commit: str, cache: Cache) -> Iterator[Path]:
-    """Check a commit out beside the user's tree; remove the checkout afterwards."""
-    key = digest(str(tree.resolve()))[:16]
-    work = cache.open().root / KIND / key / tree.resolve().name
-    with cache.lock(KIND, key):
-        _forget(tree, work)  # left by a bisection that was killed
-        work.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _checkout(repository: Path, cache: Cache) -> Iterator[Path]:
+    """Yield the lab's own checkout for git bisect; remove all traces of a bisection at the end."""
+    with checkout.borrowed(repository, cache) as work:
+        checkout.forget(work)
+        _end_bisection(work)  # of a run that was killed
         try:
-            with progress.task(f"Checking out {commit[:SHORT]}"):
-                gittree.git(tree, "worktree", "add", "--detach", str(work), commit)
             yield work
         finally:
-            _forget(tree, work)
+            _end_bisection(work)
 
 
-def _forget(tree: Path, work: Path) -> None:
-    shutil.rmtree(work.parent, ignore_errors=True)
-    gittree.git(tree, "worktree", "prune")
+def _end_bisection(work: Path) -> None:
+    if (work / ".git/BISECT_START").exists():
+        gittree.git(work, "bisect", "reset", "HEAD")
 
 
 def _check_ends(
-    work: Path, ends: dict[str, int], scenarios: Choice, where: Path, cache: Cache
+    work: Path, ends: dict[str, int], question: Question, where: Path, cache: Cache
 ) -> None:
     for commit, expected in ends.items():
-        gittree.git(work, "checkout", "--quiet", "--detach", commit)
-        found = judge_commit(work, scenarios, where, cache)
+        with progress.task(f"Checking out {commit[:SHORT]}"):
+            gittree.git(work, "checkout", "--quiet", "--force", "--detach", commit)
+        found = judge_commit(work, question, where, cache)
         write_verdict(found, where)
         LOG.info("%s", found)
         if found.code in (SKIP, ABORT):
@@ -254,9 +304,9 @@ def _check_ends(
             )
 
 
-def _drive(work: Path, scenario: str, where: Path) -> str:
+def _drive(work: Path, question: Question, where: Path) -> str:
     """Run this program from git bisect and return git's output."""
-    command: Sequence[str] = [*COMMAND, "--evidence", str(where), scenario]
+    command: Sequence[str] = [*COMMAND, "--evidence", str(where), *question.words]
     told = set(read_verdicts(where))
     with progress.task("Bisecting") as task:
         step = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.cli.options import no_jail
+from vfio_lab.cli.options import config_fragment, no_jail
 
 
 @click.command("bisect-run")
@@ -14,9 +14,12 @@ from vfio_lab.cli.options import no_jail
 @click.option(
     "--evidence", type=click.Path(path_type=Path), help="Write the evidence to this folder."
 )
+@config_fragment
 @no_jail
 @click.pass_context
-def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> None:
+def bisect_run(
+    context: click.Context, scenario: str, evidence: Path | None, config: Path | None
+) -> None:
     """Test the kernel tree in the current folder, for `git bisect run`.
 
     SCENARIO is a node ID, a file of scenarios, or an expression as for pytest -k. Exits with 0
@@ -29,7 +32,7 @@ def bisect_run(context: click.Context, scenario: str, evidence: Path | None) -> 
 
     where = evidence or new_evidence("bisect")
     found = bisection.judge_commit(
-        Path.cwd(), bisection.choice(scenario), where, Cache.default().open()
+        Path.cwd(), bisection.Question(scenario, config), where, Cache.default().open()
     )
     try:
         bisection.write_verdict(found, where)
