@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,57 @@ STEPS = (
 )
 CULPRIT = "vfio/pci: Simplify the token check"
 
+# Regressions that happened, each with a scenario that they break: what 479380efe162 did, what
+# 6086efe73498 did until b25e271b3779, and what 5fcc26969a16 lacked until 86624ba3b522.
+RESET = (
+    "\t\tif (dev->dev_flags & PCI_DEV_FLAGS_NO_BUS_RESET ||\n"
+    "\t\t    (dev->subordinate && !pci_bus_resettable(dev->subordinate)))\n"
+)
+SUPPORTED = "\t\tif (!pci_reset_supported(dev))\n\t\t\treturn false;\n"
+NOIOMMU = "\t\t\tret = -EPERM;\n\t\t\tgoto out_put_kvm;\n\t\t}\n"
+NOT_OPENED = "\t\tret = 0;\n\t\tgoto out_put_kvm;\n"
+CHECK = "\tret = vfio_df_check_token(device, &bind);\n\tif (ret)\n\t\tgoto out_unlock;\n\n"
+REGRESSIONS = {
+    Step(
+        "PCI: Avoid reset when disabled via sysfs",
+        "drivers/pci/pci.c",
+        RESET,
+        SUPPORTED + RESET,
+    ): "hot_reset/test_function_reset.py::test_a_function_without_a_method_has_no_reset_of_its_own",
+    Step(
+        "vfio-iommufd: Move noiommu compat validation out of vfio_iommufd_bind()",
+        "drivers/vfio/group.c",
+        NOIOMMU,
+        NOIOMMU + NOT_OPENED,
+    ): "noiommu/test_iommufd_container.py"
+    "::test_its_device_opens_without_a_type_and_closes_in_silence",
+    Step("vfio: Add VFIO_DEVICE_BIND_IOMMUFD", "drivers/vfio/device_cdev.c", CHECK): (
+        "vf_token/test_cdev.py::test_a_refused_bind_leaves_the_vf_to_its_group"
+    ),
+}
+NOISE = (MAIN, LIB, CORE, "drivers/vfio/vfio_iommu_type1.c", MAIN, "drivers/vfio/virqfd.c")
+DRILL_COMMITS = 40
+PLACES = (11, 22, 31)
 
-def make(source: Path, tree: Path) -> None:
+
+def drill() -> tuple[Step, ...]:
+    """Return 40 commits, the three regressions among them."""
+    steps = [
+        Step(f"noise: Remark {number}", NOISE[number % len(NOISE)])
+        for number in range(DRILL_COMMITS - len(PLACES))
+    ]
+    for place, step in zip(PLACES, REGRESSIONS, strict=True):
+        steps.insert(place, step)
+    return tuple(steps)
+
+
+def make(source: Path, tree: Path, steps: Sequence[Step] = STEPS) -> None:
     """Make the repository.
 
     Args:
         source: top of the packaged sources.
         tree: the folder to make.
+        steps: the commits on top of the sources.
     """
     for folder, folders, names in os.walk(source):
         place = Path(folder).relative_to(source)
@@ -77,24 +122,24 @@ def make(source: Path, tree: Path) -> None:
     gittree.git(tree, "init", "-q")
     gittree.git(tree, "config", "core.looseCompression", "0")
     commit(tree, "Linux, as packaged")
-    grow(tree)
+    grow(tree, steps)
 
 
-def grow(tree: Path) -> None:
+def grow(tree: Path, steps: Sequence[Step]) -> None:
     """Put the steps on top."""
-    for number, step in enumerate(STEPS):
+    for number, step in enumerate(steps):
         path = tree / step.path
         text = path.read_text()
         assert step.old in text
         path.write_text(
             text.replace(step.old, step.new) if step.old else text + REMARK.format(number)
         )
-        commit(tree, step.subject)
+        commit(tree, step.subject, step.path)
 
 
-def commit(tree: Path, subject: str) -> None:
-    """Commit all there is."""
-    gittree.git(tree, "add", "-A")
+def commit(tree: Path, subject: str, changed: str = "--all") -> None:
+    """Commit a file, or everything."""
+    gittree.git(tree, "add", changed)
     gittree.git(tree, *WHO, "commit", "-q", "-m", subject)
 
 

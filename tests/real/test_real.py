@@ -4,12 +4,10 @@ All is built in the user's own cache, and takes minutes while that is cold.
 """
 
 import contextlib
-import importlib.util
 import json
 import shlex
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +15,8 @@ from types import ModuleType
 import drgn
 import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+from tests.support.command import vfio_lab
+from tests.support.repositories import fingerprint
 
 from vfio_lab.campaign import bisection, mutants
 from vfio_lab.errors import LabError
@@ -24,8 +24,7 @@ from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.interactive import gdb
 from vfio_lab.kernels import gittree, ktree
 from vfio_lab.machine.template import GuestFactory
-from vfio_lab.util import host
-from vfio_lab.util.cache import Cache, digest
+from vfio_lab.util.cache import Cache
 
 KERNEL = "7.3"
 SCENARIO = "scenarios/vf_token/test_match.py::test_pf_without_vf_users_opens_without_a_token"
@@ -34,57 +33,6 @@ FAULT = mutants.FOLDER / KERNEL / "token-wrong-errno.patch"
 PANIC_TIMEOUT_S = 60.0
 GIB = 1 << 30
 HISTORY = "history"
-
-
-def vfio_lab(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command as a person does."""
-    command = [sys.executable, "-c", "from vfio_lab.cli import main; main()", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="session")
-def cache() -> Cache:
-    """The user's own cache: what is built for this is of use later."""
-    lacking = [tool.name for purpose in ("run", "kernel", "tree") for tool in host.missing(purpose)]
-    if lacking:
-        pytest.skip(f"this host lacks {', '.join(lacking)}")
-    store = Cache.default().open()
-    if host.free_bytes(store.root) < 12 * GIB:
-        pytest.skip("this host lacks 12 GiB of disk for kernel trees")
-    return store
-
-
-def history_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(HISTORY, Path(__file__).with_name("history.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[HISTORY] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def repository(cache: Cache) -> Path:
-    """The packaged kernel with a history of 18 commits; kept, since it takes a minute to make."""
-    tree, module = ktree.ensure_tree(KERNEL, cache), history_module()
-    key = digest([tree.bench.work.name, *map(repr, module.STEPS)])[:16]
-    made = cache.root / ktree.KIND / f"{HISTORY}-{key}" / "linux"
-    if not (gittree.has_history(made) and gittree.knows(made, f"HEAD~{len(module.STEPS)}")):
-        for stale in made.parent.parent.glob(f"{HISTORY}-*"):
-            shutil.rmtree(stale)
-        module.make(tree.bench.tree, made)
-    return made
-
-
-def refs(repository: Path) -> str:
-    """Return what a bisection must leave as it was; in full, as an abbreviation may grow."""
-    return gittree.git(repository, "for-each-ref")
-
-
-def worktrees(repository: Path) -> int:
-    """Return how many there are: the repository's own, and those that somebody left."""
-    return gittree.git(repository, "worktree", "list", "--porcelain").count("worktree ")
 
 
 def abandoned(cache: Cache) -> list[Path]:
@@ -132,16 +80,19 @@ def test_a_fault_is_noticed_and_a_rebuild_is_not(cache: Cache) -> None:
 
 
 def test_a_bisection_finds_the_commit_past_broken_builds_and_boots(
-    cache: Cache, repository: Path, tmp_path: Path
+    cache: Cache, repository: Path, history: ModuleType, tmp_path: Path
 ) -> None:
     first, last = gittree.git(repository, "rev-list", "--max-parents=0", "HEAD").strip(), "HEAD"
-    before = refs(repository)
-    found = bisection.find_culprit((first, last), repository, SCENARIO, tmp_path, cache)
+    before = fingerprint(repository)
+    question = bisection.Question(SCENARIO)
+    found = bisection.find_culprit((first, last), repository, question, tmp_path, cache)
     (culprit,) = found.commits
     subject = gittree.git(repository, "show", "-s", "--format=%s", culprit).strip()
-    assert subject == history_module().CULPRIT
+    assert subject == history.CULPRIT
     assert bisection.SKIP in {verdict.code for verdict in found.verdicts.values()}
-    assert (refs(repository), worktrees(repository)) == (before, 1)
+    assert found.revert is not None
+    assert found.revert.code == bisection.GOOD
+    assert fingerprint(repository) == before
 
 
 def test_kernels_are_compared_a_source_tree_among_them(repository: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from support.reproduced import failed_in_a_plain_guest, reported, reproduced
 from vfio_lab.campaign import mutants
 from vfio_lab.campaign.results import Outcome
 from vfio_lab.kernels import series, trial
+from vfio_lab.kernels.base import PackagedBase
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util.cache import Cache
 
@@ -36,8 +37,10 @@ def test_a_hundred_scenarios_end_as_they_did(gcc, tmp_path):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_on_a_broken_kernel_those_fail_whose_scenarios_fail(few, gcc, tmp_path, fault):
     cache = Cache.default().open()
-    patches = series.read_series([str(mutants.FOLDER / KERNEL / f"{fault}.patch")], Path.cwd())
-    kernel = trial.patched(KERNEL, patches, cache).bzimage.parent
+    source = str(mutants.FOLDER / KERNEL / f"{fault}.patch")
+    patches = series.read_series([source], Path.cwd()).patches
+    base = PackagedBase(KERNEL, "the fault is for it")
+    kernel = trial.ensure_pair(base, patches, cache).after.bzimage.parent
     judged = reproduced(kernel, FEW, IGB, gcc, tmp_path).outcomes
     failed = {name for name, outcome in judged.items() if outcome is Outcome.FAILED}
     assert failed

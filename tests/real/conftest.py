@@ -1,0 +1,72 @@
+"""What real builds share: the user's own cache, and a kernel with a history."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vfio_lab.kernels import gittree, ktree
+from vfio_lab.util import host
+from vfio_lab.util.cache import Cache, digest
+
+KERNEL = "7.3"
+GIB = 1 << 30
+HISTORY = "history"
+DRILL = "drill"
+
+
+@pytest.fixture(scope="session")
+def cache() -> Cache:
+    """The user's own cache: what is built for this is of use later."""
+    lacking = [tool.name for purpose in ("run", "kernel", "tree") for tool in host.missing(purpose)]
+    if lacking:
+        pytest.skip(f"this host lacks {', '.join(lacking)}")
+    store = Cache.default().open()
+    if host.free_bytes(store.root) < 12 * GIB:
+        pytest.skip("this host lacks 12 GiB of disk for kernel trees")
+    return store
+
+
+@pytest.fixture(scope="session")
+def history() -> ModuleType:
+    """The module that makes histories."""
+    spec = importlib.util.spec_from_file_location(HISTORY, Path(__file__).with_name("history.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[HISTORY] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def repository(cache: Cache, history: ModuleType) -> Path:
+    """The packaged kernel with a history of 18 commits; kept, since it takes a minute to make."""
+    tree, module = ktree.ensure_tree(KERNEL, cache), history
+    key = digest([tree.bench.work.name, *map(repr, module.STEPS)])[:16]
+    made = cache.root / ktree.KIND / f"{HISTORY}-{key}" / "linux"
+    if not (gittree.has_history(made) and gittree.knows(made, f"HEAD~{len(module.STEPS)}")):
+        for stale in made.parent.parent.glob(f"{HISTORY}-*"):
+            shutil.rmtree(stale)
+        module.make(tree.bench.tree, made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def drill(cache: Cache, repository: Path, history: ModuleType) -> Path:
+    """The same kernel with 40 commits, three of which are regressions that happened; kept."""
+    steps = history.drill()
+    key = digest([repository.parent.name, *map(repr, steps)])[:16]
+    made = cache.root / ktree.KIND / f"{DRILL}-{key}" / "linux"
+    if not (gittree.has_history(made) and gittree.knows(made, f"HEAD~{len(steps)}")):
+        for stale in made.parent.parent.glob(f"{DRILL}-*"):
+            shutil.rmtree(stale)
+        made.parent.mkdir()
+        gittree.git(repository, "clone", "-q", "--shared", str(repository), str(made))
+        first = gittree.git(made, "rev-list", "--max-parents=0", "HEAD").strip()
+        gittree.git(made, "reset", "-q", "--hard", first)
+        history.grow(made, steps)
+    return made
