@@ -42,8 +42,8 @@ def test_b4_shows_why_a_series_cannot_be_judged(b4, repository, cover):
     repository.commit("vfio: Step 2", {FILE: "static int vfio = 2;\n"})
     (shown,) = repository.review(b4, repository.mails(cover=cover), "--on", "5.4")
     assert (shown["tool"], shown["status"]) == ("vfio-lab", "warn")
-    assert shown["summary"] == "cannot judge: there is no kernel '5.4'"
-    assert "hint: " in shown["details"]
+    assert shown["summary"] == "cannot judge: 5.4 has no sources to apply patches to"
+    assert "expected: a packaged kernel" in shown["details"]
 
 
 def test_b4_shows_the_verdict_on_a_series(b4, kernel_repository):

@@ -155,7 +155,7 @@ def choose_base(named: str | None, series: Series, folder: Path) -> Base:
         return _named(named, repository)
     if series.commits is not None and repository is not None:
         why = f"the start of {series.commits.words}"
-        return TreeBase(repository, why, series.commits.start)
+        return TreeBase(repository, why, _hash(repository, series.commits.start))
     default = kernels.kernel_catalogue().default
     commit = series.base_commit
     if not commit:
