@@ -19,7 +19,8 @@ from vfio_lab.uapi.vfio import VFIO_TYPE1v2_IOMMU
 from vfio_lab.vfio import Container, Group
 from vfio_lab.vfio.iommufd import IOMMU_PATH
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.iommus import on_every_translating_iommu
+from vfio_lab_pytest.dma import start_copier
+from vfio_lab_pytest.iommus import on_every_iommufd_iommu
 from vfio_lab_pytest.verdicts import all_refused, refused
 
 IOVA = 0x40_0000
@@ -62,7 +63,7 @@ def compat_copier(user, function):
 
 
 @claim("F102")
-@on_every_translating_iommu
+@on_every_iommufd_iommu
 def test_a_device_reads_what_an_iommufd_as_container_maps(compat_copier):
     """A device of a group whose container is an iommufd reads what is mapped there."""
     assert compat_copier.copy(MESSAGE) == MESSAGE
@@ -123,7 +124,7 @@ def test_an_ioas_chooses_an_address_for_a_mapping_without_one(user, attached, io
 
 
 @claim("F78")
-@on_every_translating_iommu
+@on_every_iommufd_iommu
 def test_a_device_reaches_only_the_ioas_that_it_is_attached_to(ioas_copier, ioas):
     """A device reaches only what is mapped in the IOAS to which it is attached."""
     device = ioas_copier.device
@@ -137,7 +138,7 @@ def test_a_device_reaches_only_the_ioas_that_it_is_attached_to(ioas_copier, ioas
 
 
 @claim("F78")
-@on_every_translating_iommu
+@on_every_iommufd_iommu
 def test_a_detached_device_reaches_nothing(ioas_copier, ioas):
     """A detached device reaches nothing until it is attached again."""
     device = ioas_copier.device
@@ -149,6 +150,17 @@ def test_a_detached_device_reaches_nothing(ioas_copier, ioas):
     device.reset()
     ioas_copier.start()
     assert ioas_copier.copy(MESSAGE) == MESSAGE
+
+
+@claim("K32")
+@pytest.mark.topology("scalable")
+def test_a_device_behind_first_stage_tables_reaches_what_an_iommufd_maps(bound_device, ioas):
+    """A device behind first-stage tables is attached to an IOAS, and reaches what it maps."""
+    bound_device.attach_iommufd_pt(ioas)
+    copier = start_copier(bound_device, ioas)
+    assert copier.copy(MESSAGE) == MESSAGE
+    bound_device.iommufd.ioas_unmap(ioas, TARGET, PAGE_BYTES)
+    assert copier.copy(MESSAGE) == NOTHING
 
 
 @claim("F78")

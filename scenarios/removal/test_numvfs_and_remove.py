@@ -24,6 +24,7 @@ def test_vfs_that_are_taken_away_while_their_pf_is_removed_deadlock(
 ):
     """Disabling VFs and removing their PF wait for each other for ever after a reset."""
     resetting = pf.start_write("reset", 1, by=resetter)
+    assert guest.is_inside(resetting, "pci_reset_function")
     taking = pf.start_write("sriov_numvfs", 0, by=observer)
     assert guest.is_blocked(taking)
     removing = pf.start_write("remove", 1, by=remover)

@@ -48,8 +48,9 @@ def test_debugfs_is_read_while_a_driver_comes_and_goes(reader, pf):
 @claim("R04")
 def test_an_open_file_of_debugfs_outlives_its_device(pf, root, observer):
     """An open file of debugfs can be read until its device is unbound, and not afterwards."""
-    (path, *_) = files_below(root, DEBUGFS)
-    fd = observer.open_path(path, 0)
+    paths = files_below(root, DEBUGFS)
+    assert paths
+    fd = observer.open_path(paths[0], 0)
     assert observer.read(fd, 4096)
     pf.unbind()
     assert outcome(lambda: observer.pread(fd, 4096, 0)) in (EIO, ENODEV)
