@@ -3,7 +3,7 @@
 from pathlib import Path, PurePath
 
 import pytest
-from tests.support.repositories import commit, new_repository
+from tests.support.repositories import commit, fingerprint, new_repository
 
 from vfio_lab.errors import BuildError
 from vfio_lab.kernels import checkout, gittree, patching, series
@@ -91,6 +91,21 @@ def test_a_patch_that_does_not_match_by_context_is_merged_by_its_blobs(tmp_path:
     objects = checkout.object_folder(repository)
     files = patching.patched_files([patch], tree, "other", [objects])
     assert files == {NAME: Content(patching.FILE, b"zero\none\ntwo\n3\nfour\n5\n")}
+
+
+def test_objects_that_are_borrowed_keep_their_times(tmp_path: Path) -> None:
+    repository = new_repository(tmp_path / "author")
+    commit(repository, "begin", {FILE: BEFORE})
+    commit(repository, "vfio: three", {FILE: AFTER})
+    objects = checkout.object_folder(repository)
+    found = series.read_series(["HEAD~..HEAD"], repository).patches
+    gittree.git(repository, "checkout", "-q", "HEAD~")
+    before = fingerprint(repository)
+    patching.patched_files(found, repository, "other", [objects])  # writes what it has already
+    (repository / FILE).write_text(f"zero\n{BEFORE}")
+    patching.patched_files(found, repository, "other", [objects])
+    (repository / FILE).write_text(BEFORE)
+    assert fingerprint(repository) == before
 
 
 def test_patch_file_and_line_are_named_where_one_does_not_apply(tree: Path) -> None:

@@ -176,11 +176,11 @@ def built_tree(
         bench = kbuild.Bench(source.job, folder, cache, foreign=True)
         state = _update(bench, source)
         if state.built != source.key:
-            bench.compile(*(state.targets if state.modules_suffice else ()))
+            _compile_only(bench, state)
             state.built = source.key
             _write(bench.work, state)
             bench.forget_logs()
-        yield ktree.Tree(source.job.name, bench)
+        yield ktree.Tree(source.job.name, bench, tuple(state.targets))
 
 
 def build_folder(tree: Path, cache: Cache) -> Path:
@@ -232,6 +232,15 @@ def _update(bench: kbuild.Bench, source: TreeSource) -> TreeState:
             LOG.warning("%s has no CONFIG_%s", bench.job.name, ", CONFIG_".join(lacking))
     _write(bench.work, state)
     return state
+
+
+def _compile_only(bench: kbuild.Bench, state: TreeState) -> None:
+    """Compile what differs from the last full build, or all, and make no product."""
+    if state.modules_suffice:
+        bench.compile(*state.targets)
+        return
+    bench.compile()
+    state.targets = ktree.Tree(bench.job.name, bench).modules()
 
 
 def _make(bench: kbuild.Bench, product: Path, state: TreeState, key: str) -> None:

@@ -2,7 +2,8 @@
 
 git applies them to an index in a scratch repository, which holds only the files that the patches
 touch. A patch whose context does not match is merged by the blobs that its `index` lines name, as
-`git am -3` does, where a repository has these blobs.
+`git am -3` does, where a repository has these blobs. They are copied, since git sets the times of
+borrowed objects when it would write them again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from vfio_lab.util.cache import digest
 FAILED = re.compile(r"^error: patch failed: (\S+)$", re.MULTILINE)
 ABSENT = re.compile(r"^error: (\S+): (?:does not exist in index|No such file or directory)$", re.M)
 PRESENT = re.compile(r"^error: (\S+): already exists in index$", re.MULTILINE)
+BLOB = re.compile(r"^index ([0-9a-f]{4,64})\.\.", re.MULTILINE)
 APPLY = ("-c", "apply.whitespace=nowarn", "apply", "--cached")
 LINK, PROGRAM, FILE = "120000", "100755", "100644"
 
@@ -61,10 +63,10 @@ def patched_files(
     with tempfile.TemporaryDirectory(prefix="vfio-lab-") as folder:
         scratch = Path(folder)
         gittree.git(scratch, "init", "--quiet", "--template=")
-        write_alternates(scratch / ".git", repositories)
+        folders = tuple(repositories)
         before = _add(scratch, tree, touched(patches))
         for patch in patches:
-            _apply(patch, scratch, what)
+            _apply(patch, scratch, what, folders)
         after = _index(scratch)
         changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
         return {PurePath(name): _content(scratch, after.get(name)) for name in sorted(changed)}
@@ -118,9 +120,7 @@ def _add(scratch: Path, tree: Path, names: Iterable[PurePath]) -> dict[str, str]
     lines = []
     for name in there:
         mode = _mode(tree / name)
-        copy = scratch / "file"
-        copy.write_bytes(_read(tree / name))
-        blob = gittree.git(scratch, "hash-object", "-w", "--no-filters", "file").strip()
+        blob = _write_blob(scratch, _read(tree / name))
         lines.append(f"{mode} {blob}\t{name}\n")
     gittree.git(scratch, "update-index", "--add", "--index-info", text="".join(lines))
     return _index(scratch)
@@ -136,20 +136,43 @@ def _content(scratch: Path, entry: str | None) -> Content | None:
     if entry is None:
         return None
     mode, blob, _stage = entry.split()
+    data = _blob(scratch, blob)
+    assert data is not None  # it is in the index
+    return Content(mode, data)
+
+
+def _blob(scratch: Path, blob: str) -> bytes | None:
     command = ["git", "-C", os.fspath(scratch), "cat-file", "blob", blob]
-    done = subprocess.run(command, check=True, capture_output=True, env=gittree.quiet(scratch))
-    return Content(mode, done.stdout)
+    done = subprocess.run(command, check=False, capture_output=True, env=gittree.quiet(scratch))
+    return None if done.returncode else done.stdout
 
 
-def _apply(patch: Patch, scratch: Path, what: str) -> None:
+def _copy_blobs(patch: Patch, scratch: Path, folders: Sequence[Path]) -> None:
+    """Copy the blobs that a patch was made from, as far as the folders have them."""
+    write_alternates(scratch / ".git", folders)
+    found = [_blob(scratch, name) for name in BLOB.findall(patch.text)]
+    write_alternates(scratch / ".git", ())
+    for data in filter(None, found):
+        _write_blob(scratch, data)
+
+
+def _write_blob(scratch: Path, data: bytes) -> str:
+    (scratch / "file").write_bytes(data)
+    return gittree.git(scratch, "hash-object", "-w", "--no-filters", "file").strip()
+
+
+def _apply(patch: Patch, scratch: Path, what: str, folders: Sequence[Path]) -> None:
     try:
         gittree.git(scratch, *APPLY, "-", text=patch.text)
     except BuildError as error:
+        _copy_blobs(patch, scratch, folders)
         try:
             gittree.git(scratch, *APPLY, "--3way", "-", text=patch.text)
         except BuildError:
             raise BuildError(
-                f"{patch.name}: does not apply to {what}", seen=_places(error.seen or "", what)
+                f"{patch.name}: does not apply to {what}",
+                seen=_places(error.seen or "", what),
+                hint="name the kernel, tree or commit that the series is for with --on",
             ) from error
 
 
