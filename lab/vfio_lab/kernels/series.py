@@ -92,7 +92,8 @@ def read_series(sources: Sequence[str], repository: Path) -> Series:
         one = _read(source, repository)
         patches = tuple(patch for patch in one.patches if patch.touched)  # not a cover letter
         if not patches:
-            raise UsageError(f"{source} holds no patch", expected="unified diffs with a/ and b/")
+            name = "standard input" if source == STANDARD_INPUT else source
+            raise UsageError(f"{name} holds no patch", expected="unified diffs with a/ and b/")
         found.append(Series(patches, one.base_commit, one.commits))
     return Series(
         tuple(patch for one in found for patch in one.patches),
@@ -152,7 +153,7 @@ def _range(words: str, start: str, end: str, repository: Path) -> Series:
     top = gittree.find_repository(repository)
     if top is None:
         raise UsageError(
-            f"{repository} is in no git repository, and {words} looks like a git range",
+            f"{repository.resolve()} is in no git repository, and {words} looks like a git range",
             expected=EXPECTED,
             hint="name the repository with -C",
         )
