@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from vfio_lab.uapi import iommufd, vfio, vfio_type1
 
 FLAG_PREFIXES = {
+    ("vfio_device_info", "flags"): (vfio, ("VFIO_DEVICE_FLAGS_",)),
+    ("vfio_group_status", "flags"): (vfio, ("VFIO_GROUP_FLAGS_",)),
+    ("vfio_region_info", "flags"): (vfio, ("VFIO_REGION_INFO_FLAG_",)),
+    ("vfio_irq_info", "flags"): (vfio, ("VFIO_IRQ_INFO_",)),
     ("vfio_irq_set", "flags"): (vfio, ("VFIO_IRQ_SET_DATA_", "VFIO_IRQ_SET_ACTION_")),
     ("vfio_iommu_type1_dma_map", "flags"): (vfio_type1, ("VFIO_DMA_MAP_FLAG_",)),
     ("vfio_iommu_type1_dma_unmap", "flags"): (vfio_type1, ("VFIO_DMA_UNMAP_FLAG_",)),
@@ -23,6 +27,9 @@ INDEXES = {
     "vfio_irq_info": "_IRQ_INDEX",
     "vfio_region_info": "_REGION_INDEX",
 }
+NO_FEATURES = frozenset(
+    f"VFIO_DEVICE_FEATURE_{name}" for name in ("MASK", "CLEAR_MASTER", "SET_MASTER")
+)
 PROT = {1: "PROT_READ", 2: "PROT_WRITE", 4: "PROT_EXEC"}
 MAP = {1: "MAP_SHARED", 2: "MAP_PRIVATE", 0x10: "MAP_FIXED", 0x20: "MAP_ANONYMOUS"}
 OPEN = {1: "O_WRONLY", 2: "O_RDWR", 0x800: "O_NONBLOCK", 0x80000: "O_CLOEXEC"}
@@ -61,7 +68,7 @@ def field(struct: str, name: str, value: int) -> str:
         known = {
             number: constant
             for constant, number in vars(module).items()
-            if constant.startswith(prefixes) and "MASK" not in constant and isinstance(number, int)
+            if constant.startswith(prefixes) and isinstance(number, int)
         }
         return flags(value, known)
     if name == "index" and struct in INDEXES:
@@ -99,7 +106,7 @@ def _feature(value: int) -> str:
         number: name
         for name, number in vars(vfio).items()
         if name.startswith("VFIO_DEVICE_FEATURE_")
-        and "MASK" not in name
+        and name not in NO_FEATURES
         and isinstance(number, int)
         and number not in ways
     }
