@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from vfio_lab.campaign import results
-from vfio_lab.campaign.results import Outcome, Record, Results
+from vfio_lab.campaign.results import BAD, Outcome, Record, Results
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.catalogue import topologies
 from vfio_lab.qemu.console import complaints
 from vfio_lab.report.repro.program import c_program, role_options
 from vfio_lab.report.repro.recording import CannotWrite, read_recording
 from vfio_lab.report.repro.roles import find_roles
-from vfio_lab.report.view import BAD
 from vfio_lab.spec.claims import Claim, load_claims
 
 WIDTH = 72

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vfio_lab.campaign.results import RESULTS, Results, read_results
 from vfio_lab.errors import UsageError
-from vfio_lab.hw.catalogue import topologies
-from vfio_lab.machine.state import read_state as load_snapshot
+from vfio_lab.report.compared import compare_runs
 from vfio_lab.report.pages import plain, render, text
-from vfio_lab.report.picture import picture
+from vfio_lab.report.picture import Picture
+from vfio_lab.report.tolerant import printable
 from vfio_lab.report.view import (
     ScenarioView,
+    by_file,
+    by_reason,
     counts,
     failures,
     headline,
+    run_views,
     scenario_views,
     sections,
+    shown_and_left,
 )
 from vfio_lab.spec.claims import load_claims
-from vfio_lab.util.cache import digest
 
-PLAIN_FILES = ("scenario.html", "style.css", "app.js")
+PLAIN_FILES = (
+    "scenario.html",
+    "compare.html",
+    "style.css",
+    "common.js",
+    "index.js",
+    "machine.js",
+    "scenario.js",
+    "compare.js",
+)
 JUNIT = "junit.xml"
 MARK = '<meta name="generator" content="vfio-lab">'
-DIGITS = 12
 
 
 def check_target(target: Path) -> None:
@@ -52,7 +66,7 @@ def write(runs: Sequence[Path], target: Path) -> Path:
     """Write the report of some runs atomically; return its first page.
 
     Args:
-        runs: the runs' folders; of two runs on one kernel the later overrides the earlier.
+        runs: the runs' folders; the first is what the others are compared with.
         target: a folder that does not exist yet, is empty or contains an older report.
 
     Raises:
@@ -70,59 +84,77 @@ def write(runs: Sequence[Path], target: Path) -> Path:
     return target / "index.html"
 
 
-def _write(runs: Sequence[tuple[Results, Path]], target: Path) -> None:
-    for folder in (target, target / "data", target / "pictures"):
-        folder.mkdir(parents=True)
-    scenarios = [view for results, run in runs for view in scenario_views(results, run)]
+def _write(found: Sequence[tuple[Results, Path]], target: Path) -> None:
+    (target / "data").mkdir(parents=True)
+    runs = run_views(found)
+    scenarios = [view for run in runs for view in scenario_views(run)]
+    places: defaultdict[str, list[ScenarioView]] = defaultdict(list)
     for view in scenarios:
-        content = json.dumps(_page(view, target), separators=(",", ":"))
-        # U+2028 is allowed in JSON, but not in a script.
-        script = content.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-        (target / "data" / f"{view.slug}.js").write_text(f"show({script});\n")
+        places[view.record.nodeid].append(view)
+    for view in scenarios:
+        page = _page(view, places[view.record.nodeid])
+        (target / "data" / f"{view.slug}.js").write_text(script(view.slug, page))
     for name in PLAIN_FILES:
         (target / name).write_text(text(name))
-    for results, run in runs:
-        shutil.copyfile(run / RESULTS, target / f"results-{plain(results.kernel['name'])}.json")
-        if (run / JUNIT).exists():
-            shutil.copyfile(run / JUNIT, target / f"junit-{plain(results.kernel['name'])}.xml")
+    for run in runs:
+        shutil.copyfile(run.folder / RESULTS, target / f"results-{plain(run.label)}.json")
+        if (run.folder / JUNIT).exists():
+            shutil.copyfile(run.folder / JUNIT, target / f"junit-{plain(run.label)}.xml")
+    shown, left = shown_and_left(sections(scenarios, runs))
     values = {
         "verdict": headline(scenarios),
-        "failures": failures(scenarios),
-        "runs": [results for results, _ in runs],
-        "sections": sections(scenarios, [results for results, _ in runs]),
+        "failures": by_reason(failures(scenarios)),
+        "runs": runs,
+        "compared": compare_runs(runs, scenarios),
+        "shown": shown,
+        "left": left,
+        "claims_shown": sum(len(section.rows) for section in shown),
+        "claims_left": sum(len(section.rows) for section in left),
+        "scenarios": len({view.name for view in scenarios}),
+        "files": by_file(scenarios),
         "counts": counts,
         "words": ("proven", "contradicted", "error", "known", "skipped"),
     }
     (target / "index.html").write_text(render("index.html", **values))
 
 
-def _page(view: ScenarioView, target: Path) -> dict[str, object]:
+def script(slug: str, page: Mapping[str, Any]) -> str:
+    """Return a scenario's data as a script, all that a page opened from a file can load."""
+    return f'show("{slug}",{json.dumps(page, separators=(",", ":"))});\n'
+
+
+def _page(view: ScenarioView, places: Iterable[ScenarioView]) -> dict[str, Any]:
     """Return the data of a scenario's page."""
-    record = view.record
+    record, story = view.record, view.story()
     claims = load_claims()
     return {
         "name": view.name,
         "title": view.sentence,
-        "kernel": view.kernel,
+        "run": view.run,
         "word": view.word,
         "topology": record.topology,
         "seconds": record.seconds,
-        "reason": view.failure or record.reason,
+        "reason": view.failure or view.reason,
         "stacks": view.stacks,
-        "claims": [(name, claims[name].sentence) for name in record.claims],
-        "paste": f"pytest '{record.nodeid}' --lab-kernel {view.kernel}",
-        "picture": _picture(view, target),
-        "alt": f"topology {record.topology} at the end of the scenario",
-        "timeline": view.timeline(),
+        "claims": [(name, claims[name].sentence) for name in record.claims if name in claims],
+        "paste": printable(shlex.join(["pytest", record.nodeid, "--lab-kernel", view.kernel])),
+        "runs": [(place.run, place.slug, place.word) for place in places],
+        "lanes": story.lanes,
+        "events": [event.as_row() for event in story.events],
+        "machine": _machine(story.picture),
     }
 
 
-def _picture(view: ScenarioView, target: Path) -> str:
-    """Draw the guest at the end of a scenario; equal pictures share a file. Return its path."""
-    seen = load_snapshot(view.evidence / "snapshot.json") if view.evidence else None
-    if seen is None or view.record.topology not in topologies():
-        return ""
-    drawn = picture(topologies()[view.record.topology], seen).svg()
-    path = target / "pictures" / f"{digest(drawn)[:DIGITS]}.svg"
-    path.write_text(drawn)
-    return path.relative_to(target).as_posix()
+def _machine(picture: Picture | None) -> dict[str, Any] | None:
+    """Return a machine as it is when its scenario begins."""
+    if picture is None:
+        return None
+    return {
+        "title": picture.title,
+        "viommu": picture.viommu,
+        "own": picture.own,
+        "functions": [
+            (row.depth, row.bdf, row.role, row.what, row.driver, row.group, row.present)
+            for row in picture.rows
+        ],
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 from vfio_lab.campaign import compare
 from vfio_lab.campaign.results import (
+    BAD,
     Outcome,
     Record,
     Results,
@@ -18,7 +19,7 @@ from vfio_lab.campaign.results import (
 )
 from vfio_lab.campaign.series_trial import MAILBOX
 from vfio_lab.report.pages import moment, rough_duration
-from vfio_lab.report.view import BAD, WORDS, counts
+from vfio_lab.report.view import WORDS, counts
 from vfio_lab.spec.claims import Claim, load_claims, select, threads
 
 WIDTH = 72

@@ -1,21 +1,24 @@
-"""The report's view of runs: scenarios as text, claims with a cell for each kernel."""
+"""The report's view of runs: scenarios as text, claims and files with a cell for each run."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from vfio_lab.campaign.results import (
+    BAD,
     Outcome,
     Record,
     Results,
     worst,
 )
 from vfio_lab.evidence.collect import FAILURE, STACKS
+from vfio_lab.hw.catalogue import topologies
+from vfio_lab.report.events import Story, story
+from vfio_lab.report.tolerant import end_of_file, printable
 from vfio_lab.spec.claims import Claim, Thread, load_claims, threads
 from vfio_lab.spec.scenarios import scenario_sentence
 from vfio_lab.util.cache import digest
@@ -27,11 +30,35 @@ WORDS = {
     Outcome.KNOWN: "known",
     Outcome.SKIPPED: "skipped",
 }
-BAD = (Outcome.FAILED, Outcome.ERROR)
 SLUG_DIGITS = 10
-MOST_MOMENTS = 300
-LONGEST_WHAT = 600
+LONGEST_REASON = 2_000
 LONGEST_TEXT = 20_000
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run, as shown in the report.
+
+    Args:
+        results: what it found.
+        folder: of its results and evidence.
+        label: its kernel's name, with a number if an earlier run has the same kernel.
+    """
+
+    results: Results
+    folder: Path
+    label: str
+
+    @property
+    def made_from(self) -> list[str]:
+        """The commit, the base and the patches of its kernel, a line each."""
+        kernel = self.results.kernel
+        git, base = kernel.get("git"), kernel.get("base")
+        lines = (
+            [f"tree at {git['describe']}{' with changes' if git['dirty'] else ''}"] if git else []
+        )
+        lines += [f"patches on {base}:"] if base else []
+        return [*lines, *(printable(one["subject"]) for one in kernel.get("patches", ()))]
 
 
 @dataclass(frozen=True)
@@ -40,18 +67,20 @@ class ScenarioView:
 
     Args:
         record: the scenario's result.
+        run: the run's label.
         kernel: the kernel's name.
         evidence: the evidence folder, None if there is none.
     """
 
     record: Record
+    run: str
     kernel: str
     evidence: Path | None
 
     @property
     def name(self) -> str:
         """The node ID without the folder of all scenarios."""
-        return self.record.nodeid.removeprefix("scenarios/")
+        return printable(self.record.nodeid).removeprefix("scenarios/")
 
     @property
     def word(self) -> str:
@@ -60,8 +89,8 @@ class ScenarioView:
 
     @cached_property
     def slug(self) -> str:
-        """The scenario's name in URLs and file names."""
-        return digest([self.kernel, self.record.nodeid])[:SLUG_DIGITS]
+        """The scenario's name in URLs and file names, the same in each report on that kernel."""
+        return digest([self.run, self.record.nodeid])[:SLUG_DIGITS]
 
     @property
     def sentence(self) -> str:
@@ -69,37 +98,24 @@ class ScenarioView:
         return scenario_sentence(self.record.nodeid) or self.name
 
     @property
+    def reason(self) -> str:
+        """Why it ended like that, as its record says."""
+        return printable(self.record.reason)[:LONGEST_REASON]
+
+    @property
     def failure(self) -> str:
         """The failure as reported by pytest; empty if it did not fail."""
-        return self._text(FAILURE)
+        return end_of_file(self.evidence / FAILURE, LONGEST_TEXT) if self.evidence else ""
 
     @property
     def stacks(self) -> str:
         """Kernel stacks of users whose calls did not return; empty if all calls returned."""
-        return self._text(STACKS)
+        return end_of_file(self.evidence / STACKS, LONGEST_TEXT) if self.evidence else ""
 
-    def _text(self, name: str) -> str:
-        """Return the end of an evidence file, empty if the file does not exist."""
-        if self.evidence is None or not (self.evidence / name).exists():
-            return ""
-        return (self.evidence / name).read_text()[-LONGEST_TEXT:]
-
-    def timeline(self) -> list[tuple[float, str, str, str]]:
-        """Return the events: seconds since the guest resumed, actor, action, result.
-
-        In a long timeline the middle is replaced by a reference to the evidence.
-        """
-        path = self.evidence / "timeline.json" if self.evidence else None
-        moments = json.loads(path.read_text()) if path and path.exists() else []
-        scenario_views = [
-            (round(moment["at"], 3), moment["who"], moment["what"][:LONGEST_WHAT], moment["result"])
-            for moment in moments
-        ]
-        if len(scenario_views) <= MOST_MOMENTS:
-            return scenario_views
-        first, last = scenario_views[: MOST_MOMENTS // 2], scenario_views[-MOST_MOMENTS // 2 :]
-        left = f"{len(scenario_views) - MOST_MOMENTS} more are in timeline.json of the evidence"
-        return [*first, (last[0][0], "report", left, ""), *last]
+    def story(self) -> Story:
+        """Return what happened in it."""
+        topology = topologies().get(self.record.topology)
+        return story(self.evidence, topology) if self.evidence else Story()
 
 
 @dataclass(frozen=True)
@@ -130,16 +146,38 @@ class Section:
     rows: tuple[ClaimRow, ...]
 
 
-def scenario_views(results: Results, run: Path) -> Iterator[ScenarioView]:
+def run_views(runs: Sequence[tuple[Results, Path]]) -> list[RunView]:
+    """Return runs with their labels."""
+    times: Counter[str] = Counter()
+    views = []
+    for results, folder in runs:
+        name = printable(results.kernel["name"])
+        times[name] += 1
+        views.append(
+            RunView(results, folder, f"{name} ({times[name]})" if times[name] > 1 else name)
+        )
+    return views
+
+
+def scenario_views(run: RunView) -> Iterator[ScenarioView]:
     """Yield the scenarios of a run, with their evidence folders below the run's folder."""
-    for record in results.scenarios:
-        evidence = run / record.evidence if record.evidence else None
-        yield ScenarioView(record, results.kernel["name"], evidence)
+    for record in run.results.scenarios:
+        inside = record.evidence and Path(record.evidence).name == record.evidence
+        evidence = run.folder / record.evidence if inside else None
+        yield ScenarioView(record, run.label, run.results.kernel["name"], evidence)
 
 
 def failures(scenarios: Iterable[ScenarioView]) -> list[ScenarioView]:
     """Return the scenarios that failed, including those whose setup failed."""
     return [scenario for scenario in scenarios if scenario.record.outcome in BAD]
+
+
+def by_reason(scenarios: Iterable[ScenarioView]) -> dict[str, list[ScenarioView]]:
+    """Return scenarios by the reason that their records give."""
+    reasons: defaultdict[str, list[ScenarioView]] = defaultdict(list)
+    for scenario in scenarios:
+        reasons[scenario.reason].append(scenario)
+    return dict(reasons)
 
 
 def counts(records: Iterable[Record]) -> str:
@@ -157,22 +195,41 @@ def headline(scenarios: Sequence[ScenarioView]) -> str:
     return f"All {len(scenarios)} scenarios as expected"
 
 
-def sections(scenarios: Sequence[ScenarioView], runs: Sequence[Results]) -> list[Section]:
-    """Return all claims by thread, with their verdicts on the kernels of the runs."""
-    kernels = [results.kernel["name"] for results in runs]
-    rows = [_row(claim, scenarios, kernels) for claim in load_claims().values()]
+def sections(scenarios: Sequence[ScenarioView], runs: Sequence[RunView]) -> list[Section]:
+    """Return all claims by thread, with their verdicts in the runs."""
+    labels = [run.label for run in runs]
+    rows = [_row(claim, scenarios, labels) for claim in load_claims().values()]
     return [
         Section(thread, tuple(row for row in rows if row.claim.thread == thread.id))
         for thread in threads().values()
     ]
 
 
-def _row(claim: Claim, scenarios: Sequence[ScenarioView], kernels: Sequence[str]) -> ClaimRow:
+def shown_and_left(found: Iterable[Section]) -> tuple[list[Section], list[Section]]:
+    """Return the claims that the runs say something about, and those that they do not."""
+    parts: tuple[list[Section], list[Section]] = [], []
+    for section in found:
+        for part, wanted in zip(parts, (True, False), strict=True):
+            rows = tuple(row for row in section.rows if bool(row.words) is wanted)
+            if rows:
+                part.append(Section(section.thread, rows))
+    return parts
+
+
+def by_file(scenarios: Iterable[ScenarioView]) -> dict[str, dict[str, list[ScenarioView]]]:
+    """Return scenarios by file and name, with a view for each run."""
+    files: defaultdict[str, dict[str, list[ScenarioView]]] = defaultdict(dict)
+    for scenario in sorted(scenarios, key=lambda one: one.name):
+        file, _, test = scenario.name.partition("::")
+        files[file].setdefault(test or file, []).append(scenario)
+    return dict(files)
+
+
+def _row(claim: Claim, scenarios: Sequence[ScenarioView], runs: Sequence[str]) -> ClaimRow:
     mine = [scenario for scenario in scenarios if claim.id in scenario.record.claims]
     names = dict.fromkeys(scenario.name for scenario in mine)
     verdicts = [
-        worst(scenario.record.outcome for scenario in mine if scenario.kernel == kernel)
-        for kernel in kernels
+        worst(scenario.record.outcome for scenario in mine if scenario.run == run) for run in runs
     ]
     return ClaimRow(
         claim,
