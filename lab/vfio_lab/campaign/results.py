@@ -125,16 +125,17 @@ class Results:
         return _write(folder / RESULTS, {"schema": SCHEMA, **data})
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: Path, name: str = RESULTS) -> Results:
     """Read the results of a run.
 
     Args:
         folder: the run's folder.
+        name: the file's name; a report has files of several runs.
 
     Raises:
         UsageError: there are none, or they have another schema.
     """
-    data = _read(folder / RESULTS, SCHEMA)
+    data = _read(folder / name, SCHEMA)
     wrong = "there is none"
     if data is not None:
         try:
@@ -142,7 +143,7 @@ def read_results(folder: Path) -> Results:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             wrong = f"{type(error).__name__}: {error}"
     raise UsageError(
-        f"{folder} holds no {RESULTS} of schema {SCHEMA}",
+        f"{folder} holds no {name} of schema {SCHEMA}",
         expected="a run's folder",
         seen=wrong,
         hint="name the folder of a run, such as the newest in .artifacts/",

@@ -17,6 +17,7 @@ ANCHOR_DIGITS = 10
 MOST_EXAMPLES = 3
 LONGEST_VALUE = 160
 CONTEXT = 24
+GOOD = frozenset({Outcome.PASSED, Outcome.KNOWN})
 CHANGES = ("worse", "better", "other")
 
 
@@ -118,7 +119,7 @@ def compare_runs(runs: Sequence[RunView], scenarios: Sequence[ScenarioView]) -> 
         compared += 1
         if row.differs:
             one = there[-1]
-            found.append(DifferingScenario(one.name, one.sentence, there, _change(row, there)))
+            found.append(DifferingScenario(one.name, one.sentence, there, kind_of_change(row)))
     found.sort(key=lambda one: (CHANGES.index(one.change), one.name))
     behaviour = compare_behaviour(runs[0].results, runs[-1].results)
     rows = sorted(behaviour.rows, key=lambda row: bool(row.asserted_by))
@@ -144,9 +145,10 @@ def _part(text: str, start: int) -> str:
     return f"{'...' if start else ''}{text[start:end]}{'...' if end < len(text) else ''}"
 
 
-def _change(row: compare.Difference, places: Sequence[ScenarioView]) -> str:
-    """Return how a scenario changed from the first run to the last."""
-    first, last = places[0].record.outcome, places[-1].record.outcome
+def kind_of_change(row: compare.Difference) -> str:
+    """Return how a scenario that all runs have changed from the first run to the last."""
+    first, last = row.records[0], row.records[-1]
     if row.worsened:
         return "worse"
-    return "better" if first in BAD and last in (Outcome.PASSED, Outcome.KNOWN) else "other"
+    mended = first and last and first.outcome in BAD and last.outcome in GOOD
+    return "better" if mended else "other"

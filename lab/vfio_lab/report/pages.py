@@ -8,6 +8,8 @@ import time
 
 import jinja2
 
+from vfio_lab.report.tolerant import printable
+
 
 @functools.cache
 def _environment() -> jinja2.Environment:
@@ -18,7 +20,12 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": moment, "duration": rough_duration, "slug": plain}
+    made.filters |= {
+        "moment": moment,
+        "duration": rough_duration,
+        "slug": plain,
+        "printable": printable,
+    }
     return made
 
 

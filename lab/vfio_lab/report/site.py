@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
 import shutil
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from vfio_lab.errors import UsageError
 from vfio_lab.report.compared import compare_runs
 from vfio_lab.report.pages import plain, render, text
 from vfio_lab.report.picture import Picture
+from vfio_lab.report.published import describe_report
 from vfio_lab.report.tolerant import printable
 from vfio_lab.report.view import (
     ScenarioView,
@@ -96,8 +99,10 @@ def _write(found: Sequence[tuple[Results, Path]], target: Path) -> None:
         (target / "data" / f"{view.slug}.js").write_text(script(view.slug, page))
     for name in PLAIN_FILES:
         (target / name).write_text(text(name))
-    for run in runs:
-        shutil.copyfile(run.folder / RESULTS, target / f"results-{plain(run.label)}.json")
+    files = [(run.label, f"results-{plain(run.label)}.json") for run in runs]
+    describe_report(target, files)
+    for run, (_, name) in zip(runs, files, strict=True):
+        shutil.copyfile(run.folder / RESULTS, target / name)
         if (run.folder / JUNIT).exists():
             shutil.copyfile(run.folder / JUNIT, target / f"junit-{plain(run.label)}.xml")
     shown, left = shown_and_left(sections(scenarios, runs))
@@ -119,8 +124,12 @@ def _write(found: Sequence[tuple[Results, Path]], target: Path) -> None:
 
 
 def script(slug: str, page: Mapping[str, Any]) -> str:
-    """Return a scenario's data as a script, all that a page opened from a file can load."""
-    return f'show("{slug}",{json.dumps(page, separators=(",", ":"))});\n'
+    """Return a scenario's data as a script, all that a page opened from a file can load.
+
+    The data is packed: deflate and base64 make it a quarter of its size.
+    """
+    data = json.dumps(page, separators=(",", ":")).encode()
+    return f'show("{slug}","{base64.b64encode(zlib.compress(data, 9)).decode()}");\n'
 
 
 def _page(view: ScenarioView, places: Iterable[ScenarioView]) -> dict[str, Any]:

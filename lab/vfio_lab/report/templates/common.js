@@ -25,15 +25,17 @@ const LANE = 0, NUMBER = 1, AT = 2, TOOK = 3, WHAT = 4, RESULT = 5, FIELDS = 6, 
 
 /** Load the data of scenarios. From a file nothing can be fetched; a script calls show(). */
 const loaded = new Map();
-function show(slug, scenario) {
-  loaded.set(slug, scenario);
+function show(slug, packed) {
+  const bytes = Uint8Array.from(atob(packed), (one) => one.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  loaded.set(slug, new Response(stream).json());
 }
 function load(slugs, then, fail) {
-  const missing = slugs.filter((slug) => !loaded.has(slug));
-  if (!missing.length) return then(...slugs.map((slug) => loaded.get(slug)));
-  if (!/^[0-9a-f]+$/.test(missing[0])) return fail();
-  const script = make("script", { src: `data/${missing[0]}.js`, onerror: fail });
-  script.onload = () => (loaded.has(missing[0]) ? load(slugs, then, fail) : fail());
+  const missing = slugs.find((slug) => !loaded.has(slug));
+  if (missing === undefined) return Promise.all(slugs.map((slug) => loaded.get(slug))).then((found) => then(...found));
+  if (!/^[0-9a-f]+$/.test(missing)) return fail();
+  const script = make("script", { src: `data/${missing}.js`, onerror: fail });
+  script.onload = () => (loaded.has(missing) ? load(slugs, then, fail) : fail());
   document.body.append(script);
 }
 
