@@ -10,6 +10,7 @@ from support.reports import EVIL, RECORDED, made_up_run
 
 from vfio_lab.campaign.results import Outcome
 from vfio_lab.report import site
+from vfio_lab.report.published import write_index
 from vfio_lab.spec.claims import load_claims
 from vfio_lab.spec.scenarios import scenario_catalogue
 from vfio_lab.util.host import which
@@ -42,6 +43,16 @@ def made_up(tmp_path_factory):
 def recorded(tmp_path_factory):
     """The first page of a report of two recorded runs."""
     return site.write(RECORDED, tmp_path_factory.mktemp("recorded") / "site").as_uri()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """The index of two published reports, of which the second is worse."""
+    folder = tmp_path_factory.mktemp("published")
+    for night, outcomes in enumerate(([Outcome.PASSED] * 5, OUTCOMES)):
+        run = made_up_run(folder / f"run-{night}", "7.3", outcomes)
+        site.write([run], folder / "site" / f"night {night}")
+    return write_index(folder / "site", "https://lab.example.org/nightly").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -250,10 +261,45 @@ def test_everything_can_be_reached_by_keyboard(recorded, page):
     assert {name for name, outline in reached.items() if outline == "none"} <= {"page"}
 
 
+def test_a_reader_of_the_index_opens_what_got_worse(published, page):
+    page.goto(published)
+    assert page.inner_text("h1") == "2 of 5 scenarios failed, 2 got worse"
+    page.click("tbody >> nth=0 >> li.worse a")
+    page.wait_for_selector("[data-ready]")
+    assert page.inner_text("#facts b") in ("contradicted", "error")
+    assert "night%201/" in page.url
+
+
+def test_a_link_to_the_latest_report_leads_to_claims_and_scenarios(published, page):
+    page.goto(published)
+    link = page.locator("li.worse a").first.get_attribute("href")
+    for hash_, leads_to in (
+        ("", "index.html"),
+        ("#A02", "index.html#A02"),
+        (f"#{link.partition('#')[2]}", link.rpartition("/")[2]),
+    ):
+        page.goto("about:blank")
+        page.goto(published.replace("index.html", "latest.html") + hash_)
+        page.wait_for_url(f"**/night%201/{leads_to}")
+
+
 def test_an_unknown_scenario_is_said_to_be_unknown(recorded, page):
     for name in ("scenario", "compare"):
         page.goto(f"{recorded.replace('index', name)}#no-such~scenario")
         page.wait_for_function("/no such scenario/.test(document.body.innerText)")
+
+
+def test_the_index_fits_a_phone_and_keeps_the_rules_of_accessibility(published, page):
+    page.set_viewport_size(PHONE)
+    page.goto(published)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert violations(page) == []
+
+
+def violations(page):
+    """Return what breaks the rules of axe-core, with the elements that do."""
+    found = Axe().run(page, options={"preload": False}).response["violations"]
+    return [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -267,5 +313,4 @@ def test_pages_keep_the_rules_of_accessibility(made_up, page, selector, scheme):
         page.wait_for_selector("[data-ready]")
         page.keyboard.press("k")
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    found = Axe().run(page, options={"preload": False}).response["violations"]
-    assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
+    assert violations(page) == []

@@ -231,6 +231,19 @@ def test_a_value_is_shown_in_few_words(value, rows):
     assert field_rows(call("IOMMU_DESTROY", arguments={"arg": value})) == rows
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "rows"),
+    [
+        ("open", {"flags": 0x80002}, [("flags", "0x80002 O_RDWR | O_CLOEXEC")]),
+        ("open", {"flags": 0}, [("flags", "0")]),
+        ("mmap", {"prot": 3, "flags": 1},
+         [("prot", "3 PROT_READ | PROT_WRITE"), ("flags", "0x1 MAP_SHARED")]),
+    ],
+)  # fmt: skip
+def test_flags_of_system_calls_have_names(name, arguments, rows):
+    assert field_rows(call(name, arguments=arguments)) == rows
+
+
 def test_the_vf_token_is_no_bus_mastering():
     fields = {"argsz": 24, "flags": 1 << 17}
     arguments = {"arg": {"struct": "vfio_device_feature", "fields": fields}}

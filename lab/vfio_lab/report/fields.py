@@ -16,6 +16,11 @@ WHOLE_PAGES = range(0x1000, 0x10000, 0x1000)
 AS_HEX = frozenset({"flags", "offset", "vaddr", "iova", "user_va", "addr", "address", "out_phys"})
 NAMED = frozenset({"flags", "index"})
 LEFT_OUT = frozenset({"request", "timeout_ms", "last_words"})
+FLAGS = {
+    ("open", "flags"): names.OPEN,
+    ("mmap", "prot"): names.PROT,
+    ("mmap", "flags"): names.MAP,
+}
 # Their text says all that there is to say.
 PLAIN_CALLS = frozenset({"access", "close", "dup", "listdir", "readlink", "write_file"})
 FieldRow = tuple[str, ...]
@@ -79,6 +84,8 @@ def _word(name: str, value: object, call: Mapping[str, Any], struct: str) -> str
     called = plain
     if struct and name in NAMED and value >= 0:
         called = names.field(struct, name, value)
+    elif value and (given := FLAGS.get((str(call.get("call")), name))):
+        called = names.flags(value, given)
     elif name == "arg":
         called = names.argument(str(call.get("call")), value)
     said = called.removesuffix("ULL")
