@@ -94,3 +94,10 @@ def test_a_series_for_a_file_that_the_base_lacks_names_it(tmp_path: Path) -> Non
     done = vfio_lab("try", patch, "--on", "7.3", SCENARIO)
     assert done.returncode == 125
     assert "7.3 has no drivers/vfio/pci/vfio_pci_absent.c" in done.stderr
+
+
+def test_an_unknown_scenario_is_refused_before_a_build(repository: Path) -> None:
+    done = vfio_lab("bisect", "--good", "HEAD~", "--bad", "HEAD", repository, f"{SCENARIO}_not")
+    assert done.returncode == 2
+    assert "no scenario" in done.stderr
+    assert "Compiling" not in done.stderr

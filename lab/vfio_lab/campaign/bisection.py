@@ -74,6 +74,17 @@ class Question:
         config = [] if self.config is None else ["--config", os.fspath(self.config.resolve())]
         return [*config, self.scenario]
 
+    def check(self) -> None:
+        """Check what can be checked before anything is built.
+
+        Raises:
+            UsageError: there is no such scenario, or the fragment cannot be read.
+        """
+        # Which parameters a scenario has may depend on the kernel.
+        whole = replace(self, scenario=self.scenario.partition("[")[0])
+        runs.chosen_scenarios((whole if "::" in self.scenario else self).choice)
+        self.options()
+
     def options(self) -> tuple[kconfig.Option, ...]:
         """Return the options of the fragment.
 

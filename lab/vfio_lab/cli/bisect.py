@@ -46,7 +46,9 @@ def bisect(  # noqa: PLR0913, PLR0917 - the options of the command
     if scenario is None:
         raise click.UsageError("Name a SCENARIO or a --change.")
     text = "" if row is None else behaviour.deviation_text(row.deviation)
-    where, question = new_evidence("bisect"), bisection.Question(scenario, config, text)
+    question = bisection.Question(scenario, config, text)
+    question.check()
+    where = new_evidence("bisect")
     if row is not None:
         wanted_change.look_for(row, where)
     found = bisection.find_culprit((good, bad), tree.resolve(), question, where, Cache.default())
