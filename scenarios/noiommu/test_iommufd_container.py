@@ -150,3 +150,20 @@ def test_several_noiommu_groups_share_an_iommufd(
     compat_group.get_device_fd(str(pf)).close()
     compat_group.unset_container()
     assert held.get_info().num_regions > 0
+
+
+@claim("D42")
+@alone
+@pytest.mark.complains("WARN")  # the next ioctl of the group dereferences freed memory
+def test_the_last_close_releases_a_container_that_no_open_claimed(guest, pf, compat_group):
+    """A no-IOMMU device opened on an iommufd and then in a container warns at its last close."""
+    first = compat_group.get_device_fd(str(pf))
+    compat_group.unset_container()
+    container = Container(compat_group.user)
+    compat_group.set_container(container)
+    container.set_iommu(VFIO_NOIOMMU_IOMMU)
+    second = compat_group.get_device_fd(str(pf))
+    first.close()
+    assert not guest.dmesg("vfio_group_unuse_container")
+    second.close()
+    assert guest.dmesg("vfio_group_unuse_container")
