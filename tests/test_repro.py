@@ -141,9 +141,9 @@ def test_the_command_writes_the_file(tmp_path):
 
 
 def test_a_long_line_is_broken_between_arguments_and_never_in_a_string():
-    line = '\t\tEXPECT(OK, write_file("/a, b/' + "c" * 45 + '", fmt("%s, and more", pf)));'
+    line = '\t\tEXPECT(OK, set_file("/a, b/' + "c" * 47 + '", fmt("%s, and more", pf)));'
     assert list(broken(line)) == [
-        '\t\tEXPECT(OK, write_file("/a, b/' + "c" * 45 + '",',
+        '\t\tEXPECT(OK, set_file("/a, b/' + "c" * 47 + '",',
         '\t\t\t\tfmt("%s, and more", pf)));',
     ]
 
@@ -164,6 +164,84 @@ def test_an_allocation_fails_in_the_call_in_which_it_failed(copy):
     assert 'EXPECT(ENOMEM,starved_write(3,"/a","1"));' in calls
     assert '"/proc/self/fail-nth", NULL };' in text
     assert "STARVED" not in program(TOKEN)
+
+
+def of_root(call, **changed):
+    return {"call": call, "syscall": None, "user": "root", "errno": None, "value": 0, **changed}
+
+
+def with_calls(evidence, *calls):
+    """Return the program of a record with other calls."""
+    change(evidence, lambda before: [{**before[0], **call} for call in calls])
+    return c_program(read_recording(evidence))
+
+
+def test_of_files_that_are_read_in_turn_until_they_change_the_last_content_counts(copy):
+    def read(name, text):
+        path = f"/sys/bus/pci/devices/0000:01:00.0/{name}"
+        return of_root("read_file", arguments={"path": path}, answer={"data": text})
+
+    read_in_turn = [read("a", "1\n"), read("b", "1\n"), read("a", "2\n"), read("b", "2\n")]
+    text = scenario(with_calls(copy(TOKEN), *read_in_turn, read("c", "3\n")))
+    assert ("EVENTUALLY" in text, '"1"' in text) == (True, False)
+    assert text.count('EVENTUALLY("2", ') == 2
+    assert 'EXPECT_TEXT("3", ' in text
+
+
+def test_memory_that_is_read_until_it_changes_is_read_so_again(copy):
+    def peek(content):
+        where = {"address": 0x1000, "size": 4, "width": 4}
+        return of_root("peek", arguments=where, answer={"data": {"size": 4, "bytes": content}})
+
+    text = scenario(with_calls(copy(TOKEN), peek("01"), peek("02")))
+    assert "copy_until(seen, at(0x1000UL), 4, 4, expected, 4);" in text
+    assert "0x02" in text
+    assert "0x01" not in text
+
+
+@pytest.mark.parametrize(("ended", "settle"), [(4.0, "ENTER_US"), (None, "SETTLE_US")])
+def test_a_call_that_sleeps_is_looked_at_and_at_once_if_it_returns(copy, ended, settle):
+    status = {"path": "/proc/7/status"}
+    text = with_calls(
+        copy(TOKEN),
+        {
+            **of_root("close", arguments={"fd": 4}, pid=7, began=1.0, ended=ended),
+            "syscall": "close",
+        },
+        of_root("read_file", arguments=status, pid=8, began=2.0, answer={"data": "State:\tD (x)"}),
+    )
+    assert f"still_blocked(0, {settle});" in scenario(text)
+
+
+def test_a_function_that_is_gone_at_the_end_and_its_slot_have_a_role_too(copy):
+    gone = "/sys/bus/pci/devices/0000:07:00.0/driver_override"
+    address = {"path": "/sys/bus/pci/slots/7/address"}
+    text = with_calls(
+        copy(TOKEN),
+        of_root("write_file", arguments={"path": gone, "data": "vfio-pci"}),
+        of_root("read_file", arguments=address, answer={"data": "0000:07:00\n"}),
+        of_root("write_file", arguments={"path": "/sys/bus/pci/slots/7/power", "data": "0"}),
+    )
+    assert 'static const char *dev = "0000:07:00.0";' in text
+    assert 'set_file(fmt("/sys/bus/pci/slots/%s/power", slot_of(dev)), "0")' in scenario(text)
+    assert "0000:07" not in scenario(text)
+
+
+def test_physical_addresses_are_neither_asked_for_nor_compared(copy):
+    arguments = {"dirfd": -100, "pathname": "/proc/7/pagemap", "flags": 0, "mode": 0}
+    opened = {**of_root("open", arguments=arguments), "syscall": "openat"}
+    with pytest.raises(CannotWrite, match="another process's pagemap"):
+        with_calls(copy(TOKEN), opened)
+
+
+def test_a_program_without_a_device_can_be_built(copy, gcc, tmp_path):
+    path = {"path": "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"}
+    source = tmp_path / "repro.c"
+    source.write_text(
+        with_calls(copy(TOKEN), of_root("write_file", arguments={**path, "data": "Y"}))
+    )
+    assert "#define DEVICES 0" in source.read_text()
+    subprocess.run([*gcc, "-c", "-o", tmp_path / "repro.o", source], check=True)
 
 
 def test_an_initializer_is_broken_member_by_member_with_inner_ones():

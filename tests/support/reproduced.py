@@ -24,11 +24,13 @@ class Reproduced:
         programs: each scenario's program, by its evidence folder's name.
         unwritten: why a scenario has none, by the same name.
         outcomes: how each scenario ended, by the same name.
+        run: the folder of the run.
     """
 
     programs: dict[str, Path]
     unwritten: dict[str, str]
     outcomes: dict[str, Outcome]
+    run: Path
 
 
 def reproduced(kernel, chosen, topology, gcc, folder):
@@ -61,7 +63,7 @@ def reproduced(kernel, chosen, topology, gcc, folder):
 
     with ThreadPoolExecutor(BUILDERS) as pool:
         programs = dict(zip(sources, pool.map(build, sources.values()), strict=True))
-    return Reproduced(programs, unwritten, {one.evidence: one.outcome for one in records})
+    return Reproduced(programs, unwritten, {one.evidence: one.outcome for one in records}, run)
 
 
 def reported(names, gcc, folder):
@@ -74,7 +76,7 @@ def reported(names, gcc, folder):
 
 
 def failed_in_a_plain_guest(guest_factory, topology, programs, folder):
-    """Run programs one after the other; return what those said that did not end with 0.
+    """Run programs in the order of their names; return what those said that did not end with 0.
 
     Args:
         guest_factory: whose kernel and image the guest has.
@@ -82,6 +84,7 @@ def failed_in_a_plain_guest(guest_factory, topology, programs, folder):
         programs: by name.
         folder: for the guest's disk.
     """
-    ended = run_in_plain_guest(guest_factory, topology, programs, folder)
+    ordered = dict(sorted(programs.items()))
+    ended = run_in_plain_guest(guest_factory, topology, ordered, folder)
     assert set(ended) == set(programs)
     return {name: said for name, (code, said) in ended.items() if code}

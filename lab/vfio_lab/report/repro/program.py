@@ -55,8 +55,9 @@ RUNTIME = {
     "turns.c": "",
     "checks.c": "",
     "pci.c": "",
-    "memory.c": r"\b(?:at|copy|touch)\(",
+    "memory.c": r"\b(?:at|copy|copy_until|touch)\(",
     "users.c": "",
+    "settings.c": "",
     "devices.c": "",
     "starve.c": r"\b(?:STARVED|starved_write)\(",
     "main.c": "",
@@ -189,8 +190,12 @@ def _blocked(call: Call, running: dict[int, tuple[int, Call]]) -> list[str]:
     looked = STATUS.fullmatch(str(call.arguments.get("path", "")))
     if looked is None or SLEEPS not in str(call.answer.get("data", "")):
         return []
-    pids = {blocked.pid: begun for begun, (_, blocked) in running.items()}
-    return [f"still_blocked({pids[pid]});"] if (pid := int(looked[1])) in pids else []
+    for begun, (_, blocked) in running.items():
+        if blocked.pid == int(looked[1]):
+            # One that returns by itself may do so soon.
+            settle = "ENTER_US" if blocked.ended else "SETTLE_US"
+            return [f"still_blocked({begun}, {settle});"]
+    return []
 
 
 def _kill(call: Call, users: dict[int, User]) -> list[str]:
@@ -258,7 +263,7 @@ def _tables(
     yield f'#define NAME "{name}"'
     yield f"#define STEPS {steps}"
     yield f"#define STARTED {started}"
-    yield f"#define DEVICES {max(1, len(roles.options))}"
+    yield f"#define DEVICES {len(roles.options)}"
     yield f"#define COMPLAINS {'true' if wanted and _passed(recording) else 'false'}"
     yield f"enum {{ {', '.join(one.constant for one in everybody)}, USERS }};"
     yield "static const struct user {\n\tconst char *name;\n\tunsigned int uid;\n\t__u64 dropped;"
@@ -275,7 +280,7 @@ def _devices(recording: Recording, roles: Roles) -> Iterator[str]:
         yield f'static const char *{role} = "{address}";'
     yield "static const struct {\n\tconst char *role;\n\tconst char **address;\n\tbool sriov;"
     yield "\tconst char *driver;"
-    yield "} devices[DEVICES] = {"
+    yield "} devices[DEVICES + 1] = {"
     for address, (role, sriov) in roles.options.items():
         driver = roles.drivers.get(address)
         found = f'"{driver}"' if driver else "NULL"

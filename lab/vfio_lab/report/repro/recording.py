@@ -13,7 +13,8 @@ from vfio_lab.errors import BuildError, UsageError
 
 CALLS = "calls.jsonl"
 SCHEMA = 1
-READS = frozenset({"pread64", "read_file", "peek"})
+FILE = "read_file"
+READS = frozenset({"pread64", FILE, "peek"})
 REGION_INFO = "VFIO_DEVICE_GET_REGION_INFO"
 MONITOR_ANSWERS = frozenset({"qmp_capabilities", "cont", "migrate-incoming", "query-status"})
 QUIET = frozenset({"migrate-set-capabilities", "query-migrate", "stop", "query-version"})
@@ -140,10 +141,11 @@ def expected(recording: Recording) -> tuple[Call, ...]:
 def condensed(calls: Iterable[Call]) -> Iterator[Call]:
     """Yield calls without what a program need not repeat.
 
-    Of reads that wait for a value the last is left; what a region is like is asked once.
+    Of reads that wait for a value the last is left, also where two files are read in turn; what a
+    region is like is asked once.
     """
     known: set[str] = set()
-    last: Call | None = None
+    held: list[Call] = []
     for call in calls:
         if call.name == "close":
             known.clear()
@@ -152,14 +154,16 @@ def condensed(calls: Iterable[Call]) -> Iterator[Call]:
             if question in known:
                 continue
             known.add(question)
-        if last is not None and call.name in READS and _same(last, call):
-            last = replace(call, polled=True)
+        files = bool(held) and {held[-1].name, call.name} == {FILE} and held[-1].pid == call.pid
+        earlier = [one for one in held[0 if files else -1 :] if _same(one, call)]
+        if earlier and call.name in READS:
+            held = [*(one for one in held if one not in earlier), replace(call, polled=True)]
             continue
-        if last is not None:
-            yield last
-        last = call
-    if last is not None:
-        yield last
+        if not files:
+            yield from held
+            held = []
+        held.append(call)
+    yield from held
 
 
 def _same(one: Call, other: Call) -> bool:

@@ -14,10 +14,12 @@ ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 NAMED = re.compile(
     rf"(?P<address>{ADDRESS})"
     r"|(?P<group>(?<=/dev/vfio/)\d+|(?<=/dev/vfio/noiommu-)\d+|(?<=iommu_groups/)\d+)"
+    r"|(?P<slot>(?<=/pci/slots/)[^/]+)"
     r"|(?P<cdev>(?<=/dev/vfio/devices/)[a-z0-9-]+|(?<=vfio-dev/)[a-z0-9-]+)"
 )
 VIRTFN = re.compile(rf"/({ADDRESS})/virtfn(\d+)$")
 OF_FUNCTION = re.compile(rf"/({ADDRESS})/(iommu_group|vfio-dev)$")
+SLOT = re.compile(r"/pci/slots/([^/]+)/address$")
 DRIVER = re.compile(rf"/({ADDRESS})/driver$")
 SRIOV = re.compile(rf"/({ADDRESS})/sriov_")
 
@@ -31,6 +33,7 @@ class Roles:
         options: address and role of those that the program is told, and whether they need SR-IOV.
         groups: address of a function in each group, by the group's number.
         cdevs: address of the function of each character device, by its name.
+        slots: address of a function in each slot, by the slot's name.
         drivers: the driver that the scenario found on a function, by the function's address.
     """
 
@@ -38,11 +41,15 @@ class Roles:
     options: dict[str, tuple[str, bool]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     cdevs: dict[str, str] = field(default_factory=dict)
+    slots: dict[str, str] = field(default_factory=dict)
     drivers: dict[str, str] = field(default_factory=dict)
 
     def follow(self, call: Call) -> None:
-        """Take from an answer what a group or a character device is now called."""
+        """Take from an answer what a group, a character device or a slot is now called."""
         path = call.arguments.get("path", "")
+        if (slot := SLOT.search(str(path))) and not call.errno:
+            place = f"{call.answer['data'].strip()}."
+            self.slots[slot[1]] = next((one for one in self.functions if one.startswith(place)), "")
         match = OF_FUNCTION.search(path) if isinstance(path, str) else None
         if match is None or call.errno:
             return
@@ -74,9 +81,10 @@ class Roles:
     def _meant(self, match: re.Match[str]) -> str | None:
         if match["address"]:
             return self.functions.get(match["address"])
-        table, call = (self.groups, "group_of") if match["group"] else (self.cdevs, "cdev_of")
-        function = self.functions.get(table.get(match[0], ""))
-        return f"{call}({function})" if function else None
+        tables = {"group": self.groups, "cdev": self.cdevs, "slot": self.slots}
+        kind = match.lastgroup or ""
+        function = self.functions.get(tables[kind].get(match[0], ""))
+        return f"{kind}_of({function})" if function else None
 
 
 def find_roles(recording: Recording) -> Roles:
@@ -84,6 +92,7 @@ def find_roles(recording: Recording) -> Roles:
     roles = Roles()
     vfs = _virtual_functions(recording)
     there = {one["bdf"] for one in recording.functions}
+    there |= {name for call in recording.calls if not call.errno for name in _addresses_of(call)}
     named = [name for call in recording.calls for name in _addresses(call)]
     physical = {pf for pf, _ in vfs.values()}
     physical |= {found[1] for call in recording.calls if (found := SRIOV.search(_path(call)))}
@@ -128,6 +137,10 @@ def _virtual_functions(recording: Recording) -> dict[str, tuple[str, int]]:
 def _path(call: Call) -> str:
     path = call.arguments.get("path", call.arguments.get("pathname", ""))
     return path if isinstance(path, str) else ""
+
+
+def _addresses_of(call: Call) -> Iterable[str]:
+    return re.findall(ADDRESS, _path(call))
 
 
 def _addresses(call: Call) -> Iterable[str]:

@@ -25,7 +25,19 @@ NODES = {"/dev/vfio/vfio": "container", "/dev/iommu": "iommufd"}
 STEMS = {"dup": "copy", "eventfd2": "event"}
 PROGRAMS = frozenset({"modprobe", "rmmod"})
 # Files that say something else each time.
-CHANGING = ("/proc/", "/resource", "/uevent", "/irq", "/config", "/runtime_", "/usage", "/boot_vga")
+CHANGING = (
+    "/proc/",
+    "/resource",
+    "/uevent",
+    "/irq",
+    "/config",
+    "/runtime_",
+    "/usage",
+    "/boot_vga",
+    "/slots/",
+)
+SETTLES = "/power_state"  # a function is suspended after the call that lets it
+OTHER_PROCESS = re.compile(r"/proc/\d+/(\w+)$")
 MAKES_ID = {
     "out_ioas_id": "ioas",
     "out_devid": "devid",
@@ -36,7 +48,7 @@ MAKES_ID = {
 LONGEST_TEXT = 200
 ENDS_WELL = "OK"
 CHECKED = re.compile(r"(EXPECT(?:_VALUE)?\(\w+, )(.*)\);$")
-WRITE_FILE = "write_file("
+SET_FILE = "set_file("
 NAMED = ("VFIO_", "IOMMU_")  # of other ioctls the headers may have no names any more
 
 
@@ -79,7 +91,7 @@ class Steps:
         if not isinstance(data, str):
             raise CannotWrite("it writes bytes that are no text to a file")
         path = self.roles.text(call.arguments["path"])
-        yield f"EXPECT({_errno(call)}, write_file({path}, {self.roles.text(data)}));"
+        yield f"EXPECT({_errno(call)}, set_file({path}, {self.roles.text(data)}));"
 
     def _read_file(self, call: Call) -> Iterator[str]:
         path = call.arguments["path"]
@@ -91,7 +103,8 @@ class Steps:
         elif isinstance(text := call.answer.get("data"), str):
             text = text.rstrip("\n")
             if "\n" not in text and len(text) <= LONGEST_TEXT and not self.roles.mentions(text):
-                check = "EVENTUALLY" if call.polled else "EXPECT_TEXT"
+                settles = call.polled or path.endswith(SETTLES)
+                check = "EVENTUALLY" if settles else "EXPECT_TEXT"
                 yield f"{check}({self.roles.text(text)}, {shown});"
 
     def _readlink(self, call: Call) -> Iterator[str]:
@@ -112,8 +125,9 @@ class Steps:
         program, *words = call.arguments["argv"]
         if program not in PROGRAMS:
             raise CannotWrite(f"it runs {program}")
-        if program == "modprobe" and len(words) == 1:
-            yield f'EXPECT_VALUE({call.value}, load_module("{words[0]}"));'
+        if program == "modprobe" and not words[0].startswith("-"):
+            parameters = f'"{" ".join(words[1:])}"' if words[1:] else "NULL"
+            yield f'EXPECT_VALUE({call.value}, load_module("{words[0]}", {parameters}));'
             return
         given = ", ".join([f'"{program}"', *(self.roles.text(word) for word in words), "NULL"])
         yield f"EXPECT_VALUE({call.value}, run({given}));"
@@ -130,7 +144,8 @@ class Steps:
         compared = min(size, LONGEST_COMPARED)
         yield f"__u8 seen[{size}];"
         yield from constant_bytes("expected", raw, compared)
-        yield f"copy(seen, {where}, {size}, {call.arguments['width']});"
+        how, until = ("copy_until", f", expected, {compared}") if call.polled else ("copy", "")
+        yield f"{how}(seen, {where}, {size}, {call.arguments['width']}{until});"
         yield f"EXPECT_BYTES(expected, seen, {compared});"
 
     def _poke(self, call: Call) -> Iterator[str]:
@@ -152,6 +167,8 @@ class Steps:
 
     def _openat(self, call: Call) -> Iterator[str]:
         path = call.arguments["pathname"]
+        if match := OTHER_PROCESS.match(path):
+            raise CannotWrite(f"it reads another process's {match[1]}")
         how = names.flags(call.arguments["flags"], names.OPEN)
         how = how if "O_RDWR" in how or "O_WRONLY" in how else f"O_RDONLY | {how}"
         stem = NODES.get(path) or ("device" if "/devices/" in path else "")
@@ -366,8 +383,8 @@ def _starved(lines: list[str], nth: int) -> list[str]:
         (number, match) for number, line in enumerate(lines) if (match := CHECKED.search(line))
     )
     before, check, made = lines[number][: match.start()], match[1], match[2]
-    if made.startswith(WRITE_FILE):
-        made = f"starved_write({nth}, {made.removeprefix(WRITE_FILE)}"
+    if made.startswith(SET_FILE):
+        made = f"starved_write({nth}, {made.removeprefix(SET_FILE)}"
     else:
         made = f"STARVED({nth}, {made})"
     return [*lines[:number], f"{before}{check}{made});", *lines[number + 1 :]]

@@ -1,30 +1,10 @@
-/* Devices: found free, and put back as they were. */
+/* Devices: found free, and put back as they were, like settings and modules. */
 struct device {
 	char driver[64];
 	char numvfs[16];
 };
 
-static struct device before[DEVICES];
-static const char *const switches[] = {
-	"/sys/module/vfio_pci/parameters/enable_sriov",
-	"/sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
-	"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
-};
-#define SWITCHES (sizeof(switches) / sizeof(*switches))
-static char switched[SWITCHES][8];
-
-/* A driver takes the functions that wait for it when it is loaded; if it was there, tell it. */
-static maybe_unused long load_module(const char *name)
-{
-	bool there = !access(fmt("/sys/module/%s", name), F_OK);
-	long code = run("modprobe", name, NULL);
-
-	for (int i = 0; there && i < DEVICES; i++)
-		if (!read_link(attribute(*devices[i].address, "driver")))
-			write_file("/sys/bus/pci/drivers_probe", *devices[i].address);
-	return code;
-}
-
+static struct device before[DEVICES + 1];
 static void skip(const char *why)
 {
 	printf("ok 1 %s # SKIP %s\n", NAME, why);
@@ -37,14 +17,6 @@ static void free_device(const char *function)
 
 	if (driver && strcmp(driver, "pcieport"))
 		write_file(fmt("/sys/bus/pci/drivers/%s/unbind", driver), function);
-}
-
-static void note(char *kept, size_t size, const char *text)
-{
-	size_t length = text ? strnlen(text, size - 1) : 0;
-
-	memcpy(kept, text ? text : "", length);
-	kept[length] = '\0';
 }
 
 static void take_device(int i)
@@ -67,18 +39,22 @@ static void take_device(int i)
 			 devices[i].role));
 }
 
+static void release_device(int i)
+{
+	const char *function = *devices[i].address;
+
+	if (*before[i].numvfs)
+		write_file(attribute(function, "sriov_numvfs"), "0");
+	free_device(function);
+}
+
 static void put_device_back(int i)
 {
 	const char *function = *devices[i].address;
 
 	if (access(attribute(function, ""), F_OK))
 		write_file("/sys/bus/pci/rescan", "1");
-	if (*before[i].numvfs)
-		write_file(attribute(function, "sriov_numvfs"), "0");
-	if (strcmp(before[i].driver, "pcieport")) {
-		free_device(function);
-		write_file(attribute(function, "driver_override"), "\n");
-	}
+	free_device(function);
 	if (*before[i].driver)
 		write_file(fmt("/sys/bus/pci/drivers/%s/bind", before[i].driver), function);
 	if (atoi(before[i].numvfs))
@@ -87,8 +63,6 @@ static void put_device_back(int i)
 
 static void take_devices(void)
 {
-	for (unsigned int i = 0; i < SWITCHES; i++)
-		note(switched[i], sizeof(switched[i]), read_file(switches[i]));
 	for (int i = 0; i < DEVICES; i++)
 		take_device(i);
 }
@@ -96,8 +70,9 @@ static void take_devices(void)
 static void put_devices_back(void)
 {
 	for (int i = 0; i < DEVICES; i++)
+		release_device(i);
+	restore_settings();
+	unload_modules();
+	for (int i = 0; i < DEVICES; i++)
 		put_device_back(i);
-	for (unsigned int i = 0; i < SWITCHES; i++)
-		if (*switched[i])
-			write_file(switches[i], switched[i]);
 }

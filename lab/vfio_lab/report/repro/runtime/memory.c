@@ -30,6 +30,18 @@ static maybe_unused void copy(volatile void *to, const volatile void *from, size
 	}
 }
 
+/* Once more and once more, until it begins as expected. */
+static maybe_unused void copy_until(volatile void *to, const volatile void *from, size_t size,
+				    size_t width, const void *expected, size_t compared)
+{
+	for (int i = 0; i < POLLS; i++) {
+		copy(to, from, size, width);
+		if (!memcmp(expected, (const void *)to, compared))
+			break;
+		usleep(POLL_US);
+	}
+}
+
 /* Load a byte in a child; return the signal that ended it, 0 if none did. */
 static maybe_unused long touch(const volatile void *address)
 {

@@ -42,3 +42,21 @@ static maybe_unused const char *cdev_of(const char *function)
 		closedir(folder);
 	return name;
 }
+
+/* The slot with a function in it; its address has no function number. */
+static maybe_unused const char *slot_of(const char *function)
+{
+	DIR *folder = opendir("/sys/bus/pci/slots");
+	const char *name = "none";
+	struct dirent *entry;
+
+	while (folder && (entry = readdir(folder))) {
+		const char *text = read_file(fmt("/sys/bus/pci/slots/%s/address", entry->d_name));
+
+		if (text && !strncmp(function, text, strlen(text)))
+			name = fmt("%s", entry->d_name);
+	}
+	if (folder)
+		closedir(folder);
+	return name;
+}

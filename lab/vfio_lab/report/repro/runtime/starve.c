@@ -28,7 +28,9 @@ static long fed(long value)
 
 static maybe_unused long starved_write(int nth, const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int fd;
 
+	keep_setting(path);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
 	return fd < 0 ? -1 : closing(fd, STARVED(nth, write(fd, text, strlen(text))));
 }

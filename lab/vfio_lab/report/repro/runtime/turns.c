@@ -5,6 +5,8 @@
 #define POLL_US 500
 #define POLLS 40000
 #define TEXTS 16
+#define MOST_SETTINGS 64
+#define MOST_MODULES 8
 #define TEXT_BYTES 4352
 #define OK 0
 #define maybe_unused __attribute__((__unused__))
@@ -19,6 +21,13 @@ struct shared {
 	atomic_int running[MOST_STEPS];
 	atomic_int pid[USERS];
 	atomic_int killed[USERS];
+	atomic_int settings_kept;
+	struct setting {
+		char path[192];
+		char text[192];
+	} settings[MOST_SETTINGS];
+	atomic_int modules_loaded;
+	char modules[MOST_MODULES][64];
 };
 
 static struct shared *shared;
@@ -123,9 +132,9 @@ static maybe_unused void entered(void)
 	usleep(ENTER_US);
 }
 
-static maybe_unused void still_blocked(int number)
+static maybe_unused void still_blocked(int number, unsigned int settle_us)
 {
-	usleep(SETTLE_US);
+	usleep(settle_us);
 	if (!atomic_load(&shared->running[number]))
 		fail(fmt("step %d returned too early", number), 1, 0, "");
 }

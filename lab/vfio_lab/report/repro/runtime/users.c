@@ -22,6 +22,11 @@ static maybe_unused long run(const char *file, ...)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static void load_vfio(void)
+{
+	run("modprobe", "-a", "vfio-pci", "vfio-iommu-type1", NULL);
+}
+
 /* Users: processes. */
 static void die_with_parent(void)
 {
@@ -62,7 +67,6 @@ static maybe_unused void fork_user(int user)
 
 	if (pid == 0) {
 		me = user;
-		die_with_parent();
 		atomic_store(&shared->pid[user], getpid());
 	}
 }
