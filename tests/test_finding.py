@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from vfio_lab.campaign.results import VERDICTS
+from vfio_lab.campaign.results import VERDICTS, Outcome, read_results
+from vfio_lab.cli import evidence as cli_evidence
 from vfio_lab.cli import main
 from vfio_lab.report.finding import MOST_CALLS, WIDTH, finding_text, read_finding, read_history
 from vfio_lab.report.repro.program import c_program
@@ -19,7 +21,7 @@ REPORTS = resources.root() / "docs" / "reports"
 RECORDED = Path(__file__).parent / "data" / "repro"
 FOLDERS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
 TOKEN = next(name for name in FOLDERS if "wrong-token" in name)
-REASON = "expected EACCES, refused with EPERM\nand more"
+REASON = "AssertionError: expected EACCES, refused with EPERM\nand more"
 FAULT = "F98"  # the first claim that describes a fault, whatever evidence it is told of
 
 
@@ -130,6 +132,20 @@ def test_the_kernels_where_it_was_run_are_told_and_the_commit_that_was_found(evi
     assert read_history("scenarios/none.py::test_none", [tmp_path]).outcomes == {}
     alone = paragraph(finding_text(read_finding(place, [])), "Since when:")
     assert alone == ["No other kernel was tested."]
+
+
+def test_what_matrix_left_names_kernels_of_earlier_runs_too(evidence, tmp_path, monkeypatch):
+    place = evidence(outcome="failed")
+    nodeid = read_finding(place, []).record.nodeid
+    earlier = read_results(place.parent)
+    passed = [replace(one, outcome=Outcome.PASSED, reason="") for one in earlier.scenarios]
+    older = {**earlier.kernel, "name": "6.12", "digest": "another"}
+    replace(earlier, kernel=older, scenarios=tuple(passed)).write(tmp_path / "older")
+    left = tmp_path / "matrix"
+    monkeypatch.setattr(cli_evidence, "new_evidence", lambda _kind: left)
+    done = CliRunner().invoke(main, ["matrix", str(tmp_path / "older"), str(place.parent)])
+    assert done.exit_code == 1
+    assert read_history(nodeid, [left]).outcomes == {"6.12": Outcome.PASSED, "7.3": Outcome.FAILED}
 
 
 def test_the_command_writes_report_and_reproducer(evidence, tmp_path):

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from vfio_lab.campaign.behaviour import BehaviourRow, Comparison, write_comparisons
 from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.campaign.series_trial import AFTER, BEFORE, try_command
 from vfio_lab.cli import main
 from vfio_lab.errors import UsageError
+from vfio_lab.evidence.deviations import Deviation
 from vfio_lab.report.summary import TESTED_BY, WIDTH, summarize
 from vfio_lab.spec.claims import load_claims, threads
 from vfio_lab.util.host import which
@@ -71,6 +73,26 @@ def test_what_changed_is_told_against_a_base_the_worse_first():
     assert "no scenarios end otherwise" in summarize(base, base=base)
 
 
+def test_behaviour_that_changed_and_that_nobody_asserts_is_told(series_run):
+    changed = Deviation("call", "VFIO_DEVICE_GET_INFO.num_irqs", "5", "6")
+    asserted = replace(changed, subject="VFIO_DEVICE_RESET")
+    rows = [
+        BehaviourRow(changed, (WHERE, "b.py::b"), (), ("", "")),
+        BehaviourRow(asserted, ("c.py::c",), ("c.py::c",), ("", "")),
+    ]
+    write_comparisons([Comparison("7.3", "7.3+1", 26, tuple(rows))], series_run)
+    lines = CliRunner().invoke(main, ["summary", str(series_run)]).stdout.splitlines()
+    start = lines.index("Behaviour that no scenario asserts, in 26 scenarios: 1 difference")
+    assert lines[start + 1 : start + 4] == [
+        "  VFIO_DEVICE_GET_INFO.num_irqs: 5 -> 6",
+        f"    {WHERE}",
+        "",
+    ]
+    write_comparisons([Comparison("7.3", "7.3+1", 26, ())], series_run)
+    text = CliRunner().invoke(main, ["summary", str(series_run)]).stdout
+    assert "Behaviour that no scenario asserts, in 26 scenarios: no difference\n" in text
+
+
 def test_what_could_not_be_judged_is_told_by_reason():
     skipped, lost = (
         replace(record, outcome=outcome, reason=reason, lost=lost)
@@ -111,6 +133,7 @@ def series_run(tmp_path):
     """The folder that `vfio-lab try` leaves."""
     found(("A02", Outcome.PASSED)).write(tmp_path / BEFORE)
     found(("A02", Outcome.FAILED)).write(tmp_path / AFTER)
+    write_comparisons([Comparison("7.3", "7.3+1", 1, ())], tmp_path)
     return tmp_path
 
 

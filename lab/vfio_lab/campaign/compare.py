@@ -100,10 +100,11 @@ def difference_tally(found: Sequence[Difference]) -> str:
 
 
 def told(record: Record | None) -> str:
-    """Return how a scenario ended, and why, in one line."""
+    """Return how a scenario ended, and why, in one line, without the values that pytest adds."""
     if record is None:
         return ABSENT
-    reason = " ".join(record.reason.removeprefix("AssertionError: ").split())
+    said, _, _ = record.reason.removeprefix("AssertionError: ").partition("\nassert ")
+    reason = " ".join(said.split())
     return f"{record.outcome.value}: {reason}" if reason else record.outcome.value
 
 

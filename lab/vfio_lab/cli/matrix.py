@@ -63,6 +63,8 @@ def matrix(  # noqa: PLR0913, PLR0917 - the options of the command
     choice = runs.Choice.asked(scenarios, expression, jobs)
     where = new_evidence("matrix")
     found = recorded.results_on(kernels, choice, where, cache)
+    for number, one in enumerate(found):  # also those of earlier runs, for `finding --since`
+        one.write(where / str(number))
     names, table = [one.kernel["name"] for one in found], tables.lines(found)
     steps = behaviour.compare_in_turn(found, where)
     if as_json:

@@ -21,7 +21,7 @@ def summary(run: Path, thread: str | None, base: Path | None, tested_by: bool) -
 
     RUN is a run's folder in .artifacts, or that of a `try`, which is compared with its base.
     """
-    from vfio_lab.campaign import results
+    from vfio_lab.campaign import behaviour, results
     from vfio_lab.campaign.series_trial import AFTER, BEFORE
     from vfio_lab.evidence.retention import mark_as_named
     from vfio_lab.kernels import gittree
@@ -32,5 +32,6 @@ def summary(run: Path, thread: str | None, base: Path | None, tested_by: bool) -
     against = base or (run / BEFORE if tried else None)
     found = results.read_results(run / AFTER if tried else run)
     before = results.read_results(against) if against else None
+    compared = behaviour.read_comparisons(run / behaviour.BEHAVIOUR) if tried and not base else ()
     tester = gittree.user(Path.cwd()) if tested_by else ""
-    click.echo(summed_up(found, thread, before, tester))
+    click.echo(summed_up(found, thread, before, compared, tester))

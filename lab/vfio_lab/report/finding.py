@@ -26,6 +26,7 @@ MOST_CALLS = 24
 MOST_LOG = 16
 TRANSCRIPT, KERNEL_LOG = "transcript.log", "kernel.log"
 PROGRAM = "repro.c"
+ASSERTION = "AssertionError: "
 # Of a call: when, who, what with its arguments, and its result.
 CALL = re.compile(r"^\S+ (?P<user>.{12}) (?P<what>(?P<name>\w+)\(.*) = (?P<result>.*)$")
 LOOKS = frozenset({"access", "listdir", "read_file", "readlink"})
@@ -234,7 +235,7 @@ def _verdict(finding: Finding) -> Iterator[Iterator[str]]:
     sentences = [claim.sentence for claim in finding.wrong]
     if finding.failed:
         yield _list("Expected:", sentences)
-        yield _list("Seen:", [finding.record.reason.partition("\n")[0]])
+        yield _list("Seen:", [finding.record.reason.removeprefix(ASSERTION).partition("\n")[0]])
     else:
         yield _list("Expected:", [claim.should for claim in finding.wrong])
         yield _list("Seen:", sentences)

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from vfio_lab.campaign import compare
+from vfio_lab.campaign.behaviour import Comparison, deviation_text
 from vfio_lab.campaign.results import (
     BAD,
     Outcome,
@@ -32,6 +33,7 @@ def summarize(
     results: Results,
     thread: str | None = None,
     base: Results | None = None,
+    compared: Sequence[Comparison] = (),
     tester: str = "",
 ) -> str:
     """Return the summary of a run.
@@ -40,6 +42,7 @@ def summarize(
         results: the results of the run.
         thread: list the claims of this thread with their verdicts; by default count all threads.
         base: the results of another run to compare with.
+        compared: the behaviour of that run and of this one.
         tester: name and address for a Tested-by line; no such line by default.
 
     Raises:
@@ -52,6 +55,7 @@ def summarize(
     parts = [
         _facts(results),
         *([_changes(results, base)] if base and not thread else found),
+        *map(_behaviour, compared),
         _not_judged(results, base),
         _by_thread(claims, verdicts),
         _how_to_repeat(results),
@@ -141,6 +145,18 @@ def _changes(results: Results, base: Results) -> Iterator[str]:
             yield from _folded(f"  {claim} {claims[claim].sentence if claim in claims else ''}", 6)
         for when, record in zip(("before", "after"), row.records, strict=True):
             yield from _folded(f"  {when:7}{compare.told(record)}", 9)
+    yield from _rest(rows)
+
+
+def _behaviour(compared: Comparison) -> Iterator[str]:
+    """Yield what changed and what no scenario asserts."""
+    rows = compared.unasserted
+    count = {0: "no difference", 1: "1 difference"}.get(len(rows), f"{len(rows)} differences")
+    text = f"Behaviour that no scenario asserts, in {compared.compared} scenarios: {count}"
+    yield from _folded(text, 2)
+    for row in rows[:MOST_LISTED]:
+        yield from _folded(f"  {deviation_text(row.deviation)}", 4)
+        yield f"    {row.scenarios[0]}"  # not wrapped, so that it can be copied
     yield from _rest(rows)
 
 
