@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,7 +11,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 from kcidb_io import schema
-from support.kernel_source import kernel_source, kunit
+from support.kernel_source import kernel_source, kunit, parsed
 
 from vfio_lab.campaign.results import SCHEMA, Outcome, read_results
 from vfio_lab.cli import main
@@ -20,25 +19,10 @@ from vfio_lab.report.kcidb import LONGEST_EXCERPT_BYTES, kcidb_report, patchset_
 from vfio_lab.report.ktap import ktap
 from vfio_lab.util.host import which
 
-__all__ = ["kernel_source", "kunit"]
+__all__ = ["kernel_source", "kunit", "parsed"]
 RUN = Path(__file__).parent / "data" / "run"
 PATCHES = [{"subject": "vfio: one", "sha256": "a" * 64}, {"subject": "two", "sha256": "b" * 64}]
 GIT = {"commit": "c" * 40, "describe": "v7.3-rc1-4-gcccc", "dirty": True}
-
-
-@pytest.fixture
-def parsed(kunit, tmp_path):
-    """What makes kunit.py parse a text; returns its results as JSON."""
-
-    def parse(text):
-        document, report = tmp_path / "run.ktap", tmp_path / "run.json"
-        document.write_text(text)
-        command = [sys.executable, kunit, "parse", f"--json={report}", document]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert "[ERROR]" not in done.stdout, done.stdout
-        return json.loads(report.read_text())
-
-    return parse
 
 
 def written(results, tmp_path):

@@ -1,6 +1,8 @@
 """Parts of the source that the default kernel is built from: kunit.py."""
 
+import json
 import subprocess
+import sys
 
 import pytest
 
@@ -44,3 +46,18 @@ def unpack(archive, scratch):
 def kunit(kernel_source):
     """The kernel's own parser of KTAP."""
     return kernel_source / KUNIT / "kunit.py"
+
+
+@pytest.fixture
+def parsed(kunit, tmp_path):
+    """What makes kunit.py parse a text; returns its results as JSON."""
+
+    def parse(text):
+        document, report = tmp_path / "run.ktap", tmp_path / "run.json"
+        document.write_text(text)
+        command = [sys.executable, kunit, "parse", f"--json={report}", document]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "[ERROR]" not in done.stdout, done.stdout
+        return json.loads(report.read_text())
+
+    return parse
