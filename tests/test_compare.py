@@ -1,5 +1,7 @@
 """Runs of the same scenarios side by side: what differs, what was judged, what a command says."""
 
+from dataclasses import replace
+
 import pytest
 
 from vfio_lab.campaign import claim_table, compare
@@ -115,3 +117,10 @@ def fault(killed_by="", *, judged=True, equivalent=""):
 def test_faults_are_as_expected_only_where_they_were_judged(found, code, words):
     assert mutants_exit_code(found) == code
     assert mutant_tally(found) == words
+
+
+def test_a_reason_is_told_without_the_values_that_pytest_adds():
+    refused = "AssertionError: expected EACCES,\nbut refused with EPERM\nassert 1 == 13"
+    told = compare.told(replace(record("scenario", FAILED), reason=refused))
+    assert told == "failed: expected EACCES, but refused with EPERM"
+    assert compare.told(record("scenario", PASSED)) == "passed"

@@ -2,6 +2,13 @@
 
 from support.interactive import at_a_terminal, run_that_keeps
 from support.loaned_host import loaned_host
-from support.tutorial import tutorial
+from support.tutorial import checkout, review_page, tutorial
 
-__all__ = ["at_a_terminal", "loaned_host", "run_that_keeps", "tutorial"]
+__all__ = [
+    "at_a_terminal",
+    "checkout",
+    "loaned_host",
+    "review_page",
+    "run_that_keeps",
+    "tutorial",
+]

@@ -1,4 +1,4 @@
-"""The tutorial, typed: what docs/tutorial.md prints, in a checkout of its own."""
+"""A page of the documentation, typed: what it shows, in a checkout of its own."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from vfio_lab.kernels import packaged
+from vfio_lab.kernels import ktree, packaged
 from vfio_lab.util.cache import Cache
 
-PAGE = Path("docs", "tutorial.md")
-BLOCK = re.compile(r'^```(?:console|python title="([^"\n]+)")\n(.*?)^```$', re.M | re.S)
+TUTORIAL, REVIEW = "tutorial.md", "review.md"
+BLOCK = re.compile(r'^```(?:console|\w+ title="([^"\n]+)")\n(.*?)^```$', re.M | re.S)
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.M)
 # What only the first who comes along sees: a template is frozen once.
 ONCE = re.compile(r"Freezing [^\n]*\n")
-KERNEL = re.compile(r"--lab-kernel (\S+)")
+KERNEL = re.compile(r"(?:--lab-kernel|vfio-lab matrix) (\S+)")
 # What a checkout has that the page needs; what runs left in it is none of that.
 PARTS = ("conftest.py", "pyproject.toml", "docs", "fixtures", "images", "lab", "scenarios")
 END = "\x1e"
@@ -57,17 +57,18 @@ class Step:
         return named[1] if named and missing else None
 
 
-class Tutorial:
-    """The page, and a checkout to follow it in.
+class Page:
+    """A page, and a checkout to follow it in.
 
     Args:
-        checkout: a folder with the page in it.
+        checkout: a folder with the documentation in it.
+        name: the file of the page.
     """
 
-    def __init__(self, checkout: Path) -> None:
+    def __init__(self, checkout: Path, name: str) -> None:
         self.checkout = checkout
         self.steps: list[Step] = []
-        for file, text in BLOCK.findall((checkout / PAGE).read_text()):
+        for file, text in BLOCK.findall((checkout / "docs" / name).read_text()):
             if file:
                 (checkout / file).write_text(text)
             self.steps += [] if file else [Step(*found) for found in COMMAND.findall(text)]
@@ -104,8 +105,8 @@ class Tutorial:
 
 
 @pytest.fixture
-def tutorial(pytestconfig: pytest.Config, tmp_path: Path) -> Tutorial:
-    """The tutorial, in a checkout that nobody has touched."""
+def checkout(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
+    """A checkout that nobody has touched."""
     checkout = tmp_path / "vfio-lab"
     checkout.mkdir()
     for part in PARTS:
@@ -116,4 +117,22 @@ def tutorial(pytestconfig: pytest.Config, tmp_path: Path) -> Tutorial:
         else:
             shutil.copy(source, checkout)
     (checkout / ".venv").symlink_to(sys.prefix)
-    return Tutorial(checkout)
+    return checkout
+
+
+@pytest.fixture
+def tutorial(checkout: Path) -> Page:
+    """The tutorial."""
+    return Page(checkout, TUTORIAL)
+
+
+@pytest.fixture
+def review_page(checkout: Path) -> Page:
+    """The page of a reviewer; skip where its kernels would have to be built first."""
+    cache = Cache.default().open()
+    if not list((cache.root / ktree.KIND).glob(f"*/{ktree.READY}")):
+        pytest.skip("needs the built source tree of kernel 7.3, which `vfio-lab try` makes")
+    page = Page(checkout, REVIEW)
+    if missing := list(filter(None, (step.wants_kernel() for step in page.steps))):
+        pytest.skip(f"needs kernel {missing[0]}")
+    return page
