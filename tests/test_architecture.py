@@ -150,7 +150,10 @@ def tracked():
     which = ["--cached", "--others", "--exclude-standard"]
     names = subprocess.run([*command, *which], cwd=PROJECT, capture_output=True, check=True).stdout
     paths = [PROJECT / name.decode() for name in names.split(b"\0") if name]
-    return {path: path.read_bytes().decode(errors="replace") for path in paths if path.is_file()}
+    files = {path: path.read_bytes() for path in paths if path.is_file()}
+    return {
+        path: data.decode(errors="replace") for path, data in files.items() if b"\0" not in data
+    }
 
 
 def test_the_library_does_not_import_pytest():
