@@ -66,6 +66,14 @@ def test_reports_are_listed_with_what_changed_the_newest_first(publish, reports)
     assert slug
 
 
+def test_scenarios_with_one_sentence_differ_by_their_parameters(publish, reports):
+    for report in (publish(GOOD), publish(BAD)):
+        path = report / "results-7.3.json"
+        nodeid = next(iter(scenario_catalogue()))
+        path.write_text(path.read_text().replace(f'"{nodeid}"', f'"{nodeid}[intel-pt]"'))
+    assert " [intel-pt]</a> proven before, contradicted now" in write_index(reports).read_text()
+
+
 def test_what_stays_the_same_is_no_change(publish, reports):
     publish(GOOD, BAD)
     publish(GOOD, BAD)

@@ -50,6 +50,12 @@ class ChangedScenario:
     before: str
     change: str
 
+    @property
+    def parameters(self) -> str:
+        """The parameters in its name, by which scenarios with one sentence differ."""
+        _, bracket, rest = self.view.name.partition("[")
+        return bracket + rest
+
 
 @dataclass(frozen=True)
 class PublishedRun:
