@@ -1,12 +1,14 @@
-"""What real builds share: the user's own cache, and a kernel with a history."""
+"""What real builds share: the user's own cache, a kernel with a history, a plain Debian."""
 
 import importlib.util
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.containers import BASE, call
 
 from vfio_lab.kernels import gittree, ktree
 from vfio_lab.util import host
@@ -70,3 +72,16 @@ def drill(cache: Cache, repository: Path, history: ModuleType) -> Path:
         gittree.git(made, "reset", "-q", "--hard", first)
         history.grow(made, steps)
     return made
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A plain Debian from the host's mirror."""
+    root = tmp_path_factory.mktemp("base") / "root.tar"
+    call("mmdebstrap", "--variant=minbase", "--include=ca-certificates", "trixie", root)
+    made = call("buildah", "from", "scratch")
+    call("buildah", "add", made, root, "/")
+    call("buildah", "commit", made, BASE)
+    call("buildah", "rm", made)
+    yield BASE
+    call("buildah", "rmi", "--force", BASE)

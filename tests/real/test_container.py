@@ -1,57 +1,30 @@
 """The container for real: built, then scenarios and an image build run in it."""
 
 import os
-import shutil
-import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.containers import BASE, call, needs_containers, pip_volumes
 
 from vfio_lab.image import rootfs
 from vfio_lab.util.cache import Cache
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE, IMAGE = "localhost/vfio-lab-test-base", "localhost/vfio-lab-test"
+IMAGE = "localhost/vfio-lab-test"
 LARGEST_BYTES = int(1.5 * (1 << 30))
 CHANGED_S = 60.0
-TOOLS = ("buildah", "mmdebstrap")
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, TOOLS)),
-    reason=f"building a container without privileges needs root and {' and '.join(TOOLS)}",
-)
-
-
-def call(*command, **more):
-    return subprocess.run(
-        command, check=True, capture_output=True, text=True, **more
-    ).stdout.strip()
+pytestmark = needs_containers
 
 
 def build(*options, check=True):
     """Build the container by the script that users call."""
-    authorities = ssl.get_default_verify_paths().cafile
-    given = [Path(os.environ.get("PIP_CERT", authorities or "")), Path("/etc/pip.conf")]
-    volumes = [f"--volume={path}:{path}:ro" for path in given if path.is_file()]
     environment = {**os.environ, "CONTAINER_TOOL": "buildah", "CONTAINER_IMAGE": IMAGE}
-    command = [ROOT / "container/build", "--isolation=chroot", "--layers", *volumes, *options]
+    command = [ROOT / "container/build", "--isolation=chroot", "--layers", *pip_volumes(), *options]
     return subprocess.run(command, env=environment, check=check, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A plain Debian from the host's mirror."""
-    root = tmp_path_factory.mktemp("base") / "root.tar"
-    call("mmdebstrap", "--variant=minbase", "--include=ca-certificates", "trixie", root)
-    made = call("buildah", "from", "scratch")
-    call("buildah", "add", made, root, "/")
-    call("buildah", "commit", made, BASE)
-    call("buildah", "rm", made)
-    yield BASE
-    call("buildah", "rmi", "--force", BASE)
 
 
 @pytest.fixture(scope="module")

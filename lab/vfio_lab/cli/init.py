@@ -16,12 +16,24 @@ AREA_LETTERS = 3
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-def init(folder: Path) -> None:
+@click.option(
+    "--ci",
+    "service",
+    type=click.Choice(["github", "gitlab"]),
+    help="Write the file that makes this service run the scenarios; DIR may be a project.",
+)
+def init(folder: Path, service: str | None) -> None:
     """Create a project in DIR: a topology, a claim, a scenario that proves it, and a CI job."""
-    made = make_project(folder.absolute())
+    from vfio_lab.cli.ci_files import write_ci_file
+
+    folder = folder.absolute()
+    made = [] if service and _is_used(folder) else make_project(folder)
+    if service:
+        made.append(write_ci_file(folder, service))
     for path in made:
-        click.echo(path.relative_to(folder.absolute()))
-    click.echo(f"now run `pytest` in {folder}; docs/project.md says what to change")
+        click.echo(path.relative_to(folder))
+    if len(made) > 1:
+        click.echo(f"now run `pytest` in {folder}; docs/project.md says what to change")
 
 
 def make_project(folder: Path) -> list[Path]:
@@ -30,7 +42,7 @@ def make_project(folder: Path) -> list[Path]:
     Raises:
         UsageError: the folder is not empty, or its name is not suitable for a package.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if _is_used(folder):
         raise UsageError(f"{folder} is not empty", expected="a new folder, or an empty one")
     words = names(folder.name)
     made = []
@@ -64,3 +76,7 @@ def names(folder: str) -> dict[str, str]:
             f"{folder!r} makes no name for a package", seen=f"there is a package {package} already"
         )
     return {"NAME": package, "DASHED": package.replace("_", "-"), "AREA": letters}
+
+
+def _is_used(folder: Path) -> bool:
+    return folder.exists() and any(folder.iterdir())

@@ -88,6 +88,18 @@ def host_family() -> HostFamily | None:
     return None
 
 
+def packages_of(family: str, unneeded: Iterable[str] = ()) -> list[str]:
+    """Return all packages that the lab uses on a family of distributions.
+
+    Args:
+        family: a section of images/hosts.toml.
+        unneeded: tools to leave out.
+    """
+    tools: Mapping[str, str] = _hosts()[family]["packages"]
+    wanted = {name: words for name, words in tools.items() if name not in set(unneeded)}
+    return sorted({word for words in wanted.values() for word in words.split()})
+
+
 def which(name: str) -> Path | None:
     """Return the path of a command, found on the PATH or in the sbin folders."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}")
