@@ -78,6 +78,7 @@ class Target:
     def settle(self, pid, number=None, request=None):
         """Make a request and wait for its answer, or for the user's end."""
         number = number or next(ids)
+        self.channel._asked.add(number)
         request = {"op": "listdir", "args": {"path": "/proc/self"}} if request is None else request
         body = json.dumps({"id": number, **request})
         self.channel.carrier.sendall(f"{pid} {body}\n".encode())
@@ -133,6 +134,7 @@ def test_nesting_is_followed_as_far_as_a_bound(hostile, deep, brackets):
     value = opening * deep + "0" + closing * deep
     number = next(ids)
     body = f'{{"id":{number},"op":"nonsense","args":{value}}}'.encode()
+    hostile.channel._asked.add(number)
     hostile.take(b"0 " + body, b"%d " % hostile.user.pid + body)
     assert (number in hostile.channel.answers) == (deep == 31)
 

@@ -18,9 +18,26 @@ A refusal by the kernel under test is not a failure of the lab: see `vfio_lab.cl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 TAIL_LINES = 40
+LONGEST_LINE = 4000
+# CSI sequences, other escapes (the firmware resets the terminal), lone control characters, and
+# halves of surrogate pairs, which no encoding has.
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
+)
+
+
+def harmless(text: str) -> str:
+    """Return what others wrote as a terminal may show it: no control sequences, no endless line."""
+    text = _CONTROL.sub("", text)
+    lines = (
+        line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}... ({len(line)} characters)"
+        for line in text.split("\n")
+    )
+    return "\n".join(lines)
 
 
 class LabError(Exception):
@@ -80,7 +97,7 @@ class LabError(Exception):
         if self.where is not None:
             lines.append(f"  the rest: {self.where}")
         lines.append(f"  hint: {self.hint}")
-        return "\n".join(lines)
+        return harmless("\n".join(lines))
 
 
 class UsageError(LabError):

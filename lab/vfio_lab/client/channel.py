@@ -26,6 +26,10 @@ READ_BYTES = 1 << 16
 SEND_TIMEOUT_S = 20.0
 SHOWN_CHARACTERS = 200
 LONGEST_ANSWER_BYTES = 1 << 26  # more than the largest file that a user reads, in hex
+MOST_ENDS = 1 << 16  # of users
+LATE_READS = (
+    64  # what has arrived by the end of a deadline counts; a stream without an end does not
+)
 
 
 class UserGone(AgentError):
@@ -94,11 +98,13 @@ class Pending:
             UserGone: the user ended without answering.
             AgentError: the agent failed at the request.
         """
+        late_reads = 0
         while self.id not in self.channel.answers:
+            late_reads += deadline.passed
             if self.pid in self.channel.ended:
                 channel = self.channel
                 raise UserGone(self.about, channel.name, channel.ended[self.pid], channel.log)
-            if not self.channel.pump(deadline):
+            if not self.channel.pump(deadline) or late_reads > LATE_READS:
                 raise self.channel.late(f"no answer to: {self.about}", deadline)
         answer = self.channel.answers[self.id]
         if "error" in answer:
@@ -140,7 +146,8 @@ class Channel:
     last_seen: str = ""
     stall: Callable[[str], LabError | None] = field(default=lambda _what: None)
     _stalled: LabError | None = None
-    _partial: bytes = b""
+    _partial: bytearray = field(default_factory=bytearray)
+    _asked: set[int] = field(default_factory=set)
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def __repr__(self) -> str:
@@ -171,6 +178,7 @@ class Channel:
             raise self.late(f"the guest does not listen to: {about}") from error
         except OSError as error:
             raise self._lost(f"the guest went away before: {about}") from error
+        self._asked.add(number)
         return Pending(self, pid, number, about)
 
     def call(
@@ -205,12 +213,15 @@ class Channel:
             return False
         if not data:
             raise self._lost("the guest went away")
-        *lines, self._partial = (self._partial + data).split(b"\n")
+        self._partial += data
+        lines: list[bytearray] = []
+        if b"\n" in data:
+            *lines, self._partial = self._partial.split(b"\n")
         strange = [line for line in lines if not self._take(line)]
         if len(self._partial) > LONGEST_ANSWER_BYTES:
-            strange, self._partial = [self._partial], b""
+            strange, self._partial = [self._partial], bytearray()
         if strange:
-            seen = repr(strange[0][:SHOWN_CHARACTERS])
+            seen = repr(bytes(strange[0][:SHOWN_CHARACTERS]))
             raise AgentError(
                 "a line from the agent's port is no answer",
                 guest=self.name,
@@ -253,17 +264,18 @@ class Channel:
         context = self.error_context()  # waits for QEMU's end, which tells the kind
         return self.kind_of_loss()(what, guest=self.name, **context)
 
-    def _take(self, line: bytes) -> bool:
-        """Take one message; return whether the line is one."""
-        message = parse_answer(line)
+    def _take(self, line: bytearray) -> bool:
+        """Take one message; return whether the line is one that an agent may send."""
+        message = parse_answer(bytes(line))
         if message is None:
             return False
         match message:
             case {"event": "ready"}:
                 self.ready = True
-            case {"event": "exit", "pid": pid, "exit": code}:
+            case {"event": "exit", "pid": pid, "exit": code} if len(self.ended) < MOST_ENDS:
                 self.ended[pid] = code
-            case {"id": number}:
+            case {"id": number} if number in self._asked:
+                self._asked.remove(number)
                 self.answers[number] = Answer({**message, "ended": time.time()})
             case _:
                 return False

@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfio_lab.errors import TAIL_LINES
+from vfio_lab.errors import TAIL_LINES, harmless
+from vfio_lab.util.files import ends
 
 TAIL_BYTES = 1 << 16
+MOST_BYTES = 1 << 24
 REPORT_LINES = 30
 LONGEST_REPORT_LINES = 150
 LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
@@ -45,8 +47,6 @@ _PATTERN = re.compile(
 _KINDS = tuple(_COMPLAINTS)
 _RECORD = re.compile(r"(?P<level>[0-9]{1,9}),[0-9]*,(?P<us>[0-9]{1,18})(,[^;]*)?;")
 _STAMP = re.compile(r"^\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?")
-# CSI sequences, other escapes (the firmware resets the terminal), and lone control characters.
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ class Complaint:
 
 
 def read_console(path: Path) -> str:
-    """Return a console's text without control sequences, empty if there is none."""
-    try:
-        return _CONTROL.sub("", path.read_text(errors="replace"))
-    except FileNotFoundError:
-        return ""
+    """Return a console's text without control sequences, empty if there is none.
+
+    Of a very long one the middle is left out.
+    """
+    return harmless(ends(path, MOST_BYTES))
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
     """Return a console's last lines, empty if there are none."""
-    return "\n".join(read_console(path)[-TAIL_BYTES:].splitlines()[-lines:])
+    return "\n".join(harmless(ends(path, 2 * TAIL_BYTES))[-TAIL_BYTES:].splitlines()[-lines:])
 
 
 def complaints(text: str) -> list[Complaint]:

@@ -27,7 +27,8 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
     Raises:
         OSError: the write failed; the file is unchanged.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # What a guest said may have halves of surrogate pairs in it, which no encoding has.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     scratch = Path(name)
     try:
@@ -38,6 +39,28 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def ends(path: Path, most_bytes: int) -> str:
+    """Return the text of a file, of a longer one its beginning and its end; empty without a file.
+
+    Args:
+        path: the file.
+        most_bytes: how much of it to read, in bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            if size <= most_bytes:
+                return file.read(most_bytes).decode(errors="replace")
+            first = file.read(most_bytes // 2)
+            file.seek(size - most_bytes // 2)
+            last = file.read(most_bytes // 2)
+    except FileNotFoundError:
+        return ""
+    left_out = f"\n({size - most_bytes} bytes are left out)\n".encode()
+    return (first + left_out + last).decode(errors="replace")
 
 
 @contextlib.contextmanager
