@@ -313,7 +313,7 @@ def test_a_clone_differs_from_its_template_in_sharing_and_waking_alone(each: Top
     memory = f"-object memory-backend-file,id=mem,size={each.memory_mib}M,mem-path=/t/ram"
     assert differences(command(each, template), command(each, clone)) == {
         f"{memory},share=on",
-        f"{memory},share=off",
+        f"{memory},share=off,readonly=on,rom=off",
         "-incoming defer",
     }
 

@@ -72,6 +72,14 @@ def test_a_usable_qemu_is_described(fake_qemu: FakeQemu) -> None:
     assert caps.devices == frozenset(DEVICES)
 
 
+@pytest.mark.parametrize(("version", "able"), [((8, 1, 5), False), ((8, 2, 0), True)])
+def test_from_8_2_it_maps_a_file_privately_that_it_cannot_write(
+    fake_qemu: FakeQemu, version: tuple[int, int, int], able: bool
+) -> None:
+    fake_qemu.answers(version=version)
+    assert probe_qemu().opens_memory_read_only is able
+
+
 def test_it_is_asked_once_a_process(fake_qemu: FakeQemu) -> None:
     fake_qemu.answers()
     assert probe_qemu() is probe_qemu()

@@ -1,10 +1,12 @@
 """Does the lab keep its own promises about guests?"""
 
 import contextlib
+import os
 import signal
 import socket
 import time
 from errno import EACCES, EBUSY, ENOENT, EPERM
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from vfio_lab.errors import GuestLost
 from vfio_lab.machine.base import start_user
 from vfio_lab.machine.guest import Guest
 from vfio_lab.uapi.syscalls import CAP_SYS_ADMIN, O_WRONLY
+from vfio_lab.util.cache import Cache
 from vfio_lab.util.deadline import Deadline
 from vfio_lab_pytest.verdicts import refused
 
@@ -27,6 +30,30 @@ EVERY_CAPABILITY = range(41)
 def draws(guest):
     """Return two random UUIDs, which no other clone may draw."""
     return {guest.root.read_file("/proc/sys/kernel/random/uuid") for _ in range(2)}
+
+
+def written_files(pid):
+    """Return the regular files that a process has opened for writing."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        info = dict(
+            line.split(":", 1)
+            for line in Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().splitlines()
+            if line.startswith("flags")
+        )
+        if link.resolve().is_file() and int(info["flags"], 8) & os.O_ACCMODE:
+            found.add(link.resolve())
+    return found
+
+
+def test_a_clone_opens_no_file_of_the_cache_for_writing(guest):
+    """Template, image and payload are closed to whoever breaks out of a guest."""
+    supervisor = guest.qemu.process.pid
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    (written,) = map(written_files, children)
+    assert guest.console.resolve() in written
+    cache = Cache.default().root.resolve()
+    assert not [path for path in written if path.is_relative_to(cache)]
 
 
 @pytest.mark.complains("panic")

@@ -141,7 +141,7 @@ def argv(
         *_process(run),
         *(_tracing(run) if caps.traces and not run.interactive else []),
         *_machine(topology, caps, accelerator),
-        *_memory(topology, boot),
+        *_memory(topology, caps, boot),
         *_kernel(topology, caps.architecture, boot),
         *_wires(run),
         *_infrastructure(topology, boot),
@@ -200,12 +200,14 @@ def _viommu(topology: Topology, caps: QemuCaps) -> list[str]:
     return ["-device", ",".join([topology.viommu.value, *settings])]
 
 
-def _memory(topology: Topology, boot: BootFiles) -> list[str]:
+def _memory(topology: Topology, caps: QemuCaps, boot: BootFiles) -> list[str]:
     size = f"{topology.memory_mib}M"
     if boot.ram is None:
         backend = f"memory-backend-ram,id=mem,size={size}"
     else:
-        share = "off" if boot.state else "on"
+        share = "on"
+        if boot.state:  # a clone; its template's memory is not its own to change
+            share = f"off{',readonly=on,rom=off' if caps.opens_memory_read_only else ''}"
         backend = (
             f"memory-backend-file,id=mem,size={size},mem-path={_value(boot.ram)},share={share}"
         )

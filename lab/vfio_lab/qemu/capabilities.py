@@ -17,6 +17,7 @@ from vfio_lab.errors import HostError
 from vfio_lab.util import host
 
 OLDEST = (8, 0, 0)
+READ_ONLY_MEMORY = (8, 2, 0)
 ANSWER_TIMEOUT_S = 20.0
 # Debian releases whose QEMU is too old; their backports have a newer version.
 NEEDS_BACKPORTS = frozenset({"bullseye", "bookworm"})
@@ -66,6 +67,11 @@ class QemuCaps:
     def __repr__(self) -> str:
         """Return `QemuCaps(10.0.2)`."""
         return f"{type(self).__name__}({dotted(self.version)})"
+
+    @property
+    def opens_memory_read_only(self) -> bool:
+        """Whether it can map a file privately that it cannot write (`rom=off`)."""
+        return self.version >= READ_ONLY_MEMORY
 
     def missing(self, devices: Collection[str]) -> list[str]:
         """Return the names in `devices` that this QEMU lacks, sorted."""
