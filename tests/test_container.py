@@ -16,7 +16,7 @@ class Machine:
         self.told = folder / "told"
         for path in (self.bin, self.work, self.home):
             path.mkdir()
-        for name in ("sh", "dirname", "mkdir", "id", "stat", "grep"):
+        for name in ("sh", "dirname", "mkdir", "id", "stat", "grep", "sed", "sort", "head"):
             (self.bin / name).symlink_to(f"/usr/bin/{name}" if name != "sh" else "/bin/sh")
 
     def has(self, tool, body="exit 0"):
@@ -57,12 +57,28 @@ def test_without_a_tool_one_line_says_what_to_install(machine, script):
 @pytest.mark.parametrize("tools", [("podman", "docker", "buildah"), ("docker", "buildah")])
 def test_the_build_takes_the_first_tool_and_says_which(machine, tools):
     for tool in tools:
-        machine.has(tool, 'case $1 in --version) echo "version 5 of it";; esac')
+        machine.has(tool, 'case $1 in --version) echo "version 25.0 of it";; esac')
     done = machine.run("build", "--build-arg", "BASE=local")
     assert done.returncode == 0
-    assert "building vfio-lab with version 5 of it" in done.stderr
+    assert "building vfio-lab with version 25.0 of it" in done.stderr
     expected = "build --build-arg BASE=local --tag vfio-lab --file container/Containerfile ."
     assert machine.last == f"{tools[0]} {expected}"
+
+
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [
+        ("podman", "podman version 3.4.4"),
+        ("docker", "Docker version 19.03.8, build afacb8b"),
+        ("buildah", "buildah version 1.19.6 (image-spec 1.0.1, runtime-spec 1.0.2-dev)"),
+    ],
+)
+def test_a_tool_that_is_too_old_is_refused_before_it_builds(machine, tool, said):
+    machine.has(tool, f'echo "{said}"')
+    done = machine.run("build")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"container: {said} is too old: install ")
+    assert machine.last == f"{tool} --version"
 
 
 def test_a_build_that_fails_names_the_base(machine):

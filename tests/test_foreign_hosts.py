@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,21 @@ def test_a_debian_without_apt_gets_the_command(tmp_path):
     done = Root(tmp_path, "ID=debian\n").bootstrap()
     assert done.returncode == 2
     assert "    apt-get install --no-install-recommends apt dpkg\n" in done.stderr
+
+
+def test_a_host_without_python_gets_the_package_that_has_venv(tmp_path):
+    root = Root(tmp_path, FEDORA)
+    root.command("python3", "exit 1")
+    mask = ("--ro-bind", "/dev/null", os.path.realpath("/usr/bin/python3"))
+    assert "    dnf install apt dpkg python3\n" in root.run("./bootstrap", setup=mask).stderr
+
+
+@pytest.mark.parametrize("family", ["ubuntu", "fedora", "arch", "opensuse"])
+def test_every_tool_has_a_package_on_every_family(family):
+    known = tomllib.loads((ROOT / "images/hosts.toml").read_text())
+    tools = {tool for names in known["abilities"].values() for tool in names.split()}
+    lacking = tools - set(known[family]["packages"])
+    assert lacking <= {"chromium-headless-shell", "keyring"}
 
 
 def test_nothing_is_installed_without_install(tmp_path):
