@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.support.checkouts import change
 from tests.support.repositories import WHO, commit, fingerprint, new_repository
 
 from vfio_lab.errors import BuildError, UsageError
@@ -63,9 +64,9 @@ def test_bare_repositories_linked_worktrees_and_shallow_clones_will_do(
 ) -> None:
     bare, linked = repository.with_name("linux.git"), repository.with_name("linked")
     shallow = repository.with_name("shallow")
-    gittree.git(repository, "clone", "-q", "--bare", str(repository), str(bare))
+    change(repository, "clone", "-q", "--bare", str(repository), str(bare))
     gittree.git(repository, "worktree", "add", "-q", str(linked), "v1")
-    gittree.git(repository, "clone", "-q", "--depth=1", f"file://{repository}", str(shallow))
+    change(repository, "clone", "-q", "--depth=1", f"file://{repository}", str(shallow))
     last = gittree.commit_hash(repository, "v3")
     for place in (bare, linked, shallow):
         with checkout.checked_out(place, last, cache) as tree:

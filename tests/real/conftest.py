@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.checkouts import change
 from support.containers import BASE, call
 
 from vfio_lab.kernels import gittree, ktree
@@ -67,7 +68,7 @@ def drill(cache: Cache, repository: Path, history: ModuleType) -> Path:
         for stale in made.parent.parent.glob(f"{DRILL}-*"):
             shutil.rmtree(stale)
         made.parent.mkdir()
-        gittree.git(repository, "clone", "-q", "--shared", str(repository), str(made))
+        change(repository, "clone", "-q", "--shared", str(repository), str(made))
         first = gittree.git(made, "rev-list", "--max-parents=0", "HEAD").strip()
         gittree.git(made, "reset", "-q", "--hard", first)
         history.grow(made, steps)

@@ -10,7 +10,7 @@ from tests.support.command import vfio_lab
 from tests.support.repositories import fingerprint
 
 from vfio_lab.campaign import behaviour, bisect_report, bisection, mutants
-from vfio_lab.kernels import base, gittree, series, trial
+from vfio_lab.kernels import base, gittree, kbuild, series, trial
 from vfio_lab.util.cache import Cache
 
 KERNEL = "7.3"
@@ -71,7 +71,7 @@ def test_another_series_on_the_same_base_compiles_what_it_changes(
     patch = tmp_path / "errno.patch"
     patch.write_text(FAULT.read_text().replace("EPERM", "ENODEV"))
     tried = trial.ensure_pair(ground, series.read_series([str(patch)], tmp_path).patches, cache)
-    log = (tried.after.bzimage.parent / trial.LOG).read_text()
+    log = (tried.after.bzimage.parent / kbuild.LOG).read_text()
     assert [name for name in COMPILED.findall(log) if not name.endswith(".mod.o")] == [CORE]
 
 

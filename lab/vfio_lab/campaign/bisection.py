@@ -335,7 +335,7 @@ def _drive(work: Path, question: Question, where: Path) -> str:
         log = where / "git.log"
         pipeline(
             "bisect",
-            ["git", "-C", str(work), *gittree.HARMLESS, "bisect", "run", *command],
+            ["git", "-C", str(work), "bisect", "run", *command],
             log=log,
             on_line=follow,
             env=gittree.quiet(work) | {VARIABLE: os.fspath(home()[0])},

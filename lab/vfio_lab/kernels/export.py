@@ -146,8 +146,9 @@ def ensure_tree_kernel(tree: Path, cache: Cache, config: Sequence[kconfig.Option
             state = _update(bench, source)
             _make(bench, scratch, state, source.key)
             kselftests.add_selftests(bench, scratch)
+        shutil.copyfile(bench.log("compile"), scratch / kbuild.LOG)
         facts = asdict(bench.made()) | {"history": khistory.known(source.tree)}
-        facts |= {"git": provenance.git_facts(source.tree)}
+        facts |= {"git": provenance.git_facts(source.tree)} | provenance.jail_facts()
         facts |= {"name": source.job.name, "lasting": False, "tree": str(source.tree)}
         kernels.write_facts(scratch, facts)
         bench.forget_logs()

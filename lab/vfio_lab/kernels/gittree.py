@@ -15,14 +15,29 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vfio_lab.errors import BuildError, UsageError
-from vfio_lab.util import host
+from vfio_lab.util import host, jail
 from vfio_lab.util.process import environment
 
-# A repository's hooks and file system monitor are untrusted programs.
-HARMLESS = (
-    *("-c", "safe.directory=*"),
-    *("-c", f"core.hooksPath={os.devnull}"),
-    *("-c", "core.fsmonitor=false"),
+# Settings of a repository that name programs, and what keeps those programs from running. A missing
+# object is not fetched either.
+HARMLESS = {
+    "safe.directory": "*",
+    "core.hooksPath": os.devnull,
+    "core.fsmonitor": "false",
+    "core.sshCommand": "false",
+    "gpg.program": "false",
+    "log.showSignature": "false",
+    "protocol.allow": "never",
+    "submodule.recurse": "false",
+}
+SETTINGS = ("git", "config", "--null", "--list")
+DEFAULT_EXCLUDES = "~/.config/git/ignore"
+# Commands that only read a repository. They run in a jail, where nothing can be written.
+READING = frozenset(
+    [
+        *("describe", "for-each-ref", "log", "ls-files", "ls-tree"),
+        *("merge-base", "rev-list", "rev-parse", "show", "status"),
+    ]
 )
 IN_PLACE = ("include/config", "include/generated")
 # Files that `make config` alone leaves behind.
@@ -31,6 +46,9 @@ LEFTOVER = re.compile(r"(^|/)\.(config(\.old)?|[^/]*\.cmd)$|\.(o|a|ko)$")
 
 def git(tree: Path, *arguments: str, text: str | None = None) -> str:
     """Return the output of a git command in a tree.
+
+    A repository may name programs in hooks, filters and settings. None of them runs, and a command
+    that only reads runs in a jail where this host supports one.
 
     Args:
         tree: the folder to run it in.
@@ -42,7 +60,12 @@ def git(tree: Path, *arguments: str, text: str | None = None) -> str:
         BuildError: it failed.
     """
     host.need("tree")
-    command = ["git", "-C", os.fspath(tree), *HARMLESS, *arguments]
+    settings = _settings(tree)
+    command = ["git", *arguments]
+    if arguments[0] in READING:
+        excludes = Path(settings.get("core.excludesfile", DEFAULT_EXCLUDES)).expanduser()
+        visible = [path for path in (tree, *repositories(tree), excludes) if path.exists()]
+        command = jail.confine(command, jail.Jail((), tuple(visible)), foreign=False)
     done = subprocess.run(
         command,
         check=False,
@@ -50,7 +73,8 @@ def git(tree: Path, *arguments: str, text: str | None = None) -> str:
         capture_output=True,
         text=True,
         errors="replace",
-        env=quiet(tree),
+        cwd=tree,
+        env=_environment(tree, settings),
     )
     if done.returncode:
         raise BuildError(
@@ -58,6 +82,29 @@ def git(tree: Path, *arguments: str, text: str | None = None) -> str:
             seen=done.stderr.strip() or f"exit code {done.returncode}",
         )
     return done.stdout
+
+
+def repositories(tree: Path) -> list[Path]:
+    """Return the folders of a tree's repository and of those whose objects it shares.
+
+    The first is the one that all its worktrees have in common. Outside of a checkout there is none.
+
+    Source: gitrepository-layout(5).
+    """
+    found = tree / ".git"
+    if found.is_file():
+        found = tree / found.read_text().strip().removeprefix("gitdir: ")
+    elif not found.exists():
+        found = tree  # bare
+    if (common := found / "commondir").is_file():
+        found = found / common.read_text().strip()
+    folders = [found.resolve()] if (found / "HEAD").is_file() else []
+    for folder in folders:  # grows: what shares objects may share those of others
+        alternates = folder / "objects/info/alternates"
+        lines = alternates.read_text().splitlines() if alternates.is_file() else []
+        others = [(folder / "objects" / line).resolve().parent for line in lines]
+        folders += [one for one in others if one not in folders and (one / "HEAD").is_file()]
+    return folders
 
 
 def user(folder: Path) -> str:
@@ -196,5 +243,34 @@ def _same(source: Path, copy: Path) -> bool:
 
 
 def quiet(tree: Path) -> dict[str, str]:
-    """Return an environment in which git does not search above a tree, nor refresh its index."""
-    return environment(GIT_CEILING_DIRECTORIES=os.fspath(tree.parent), GIT_OPTIONAL_LOCKS="0")
+    """Return an environment in which git stays in a tree and runs no program that it names."""
+    return _environment(tree, _settings(tree))
+
+
+def _environment(tree: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    given = dict(HARMLESS)
+    for name, value in settings.items():
+        if name.startswith("filter."):
+            given[name] = "false" if name.endswith(".required") else ""
+        elif name == "core.excludesfile":  # the user's own file, which the jail would not show
+            given[name] = value
+    # git does not search above the tree, nor refresh its index.
+    words = {"GIT_CEILING_DIRECTORIES": os.fspath(tree.parent), "GIT_OPTIONAL_LOCKS": "0"}
+    for number, (name, value) in enumerate(given.items()):
+        words |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return environment(**words, GIT_CONFIG_COUNT=str(len(given)))
+
+
+def _settings(tree: Path) -> dict[str, str]:
+    """Return git's settings in a tree, the user's and the repository's."""
+    done = subprocess.run(
+        SETTINGS,
+        check=False,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        cwd=tree,
+        env=_environment(tree, {}),
+    )
+    pairs = (entry.partition("\n") for entry in done.stdout.split("\0") if entry)
+    return {name: value for name, _newline, value in pairs}

@@ -26,6 +26,7 @@ BZIMAGE = "bzImage"
 MODULES = "modules.squashfs"
 CONFIG = "config"
 SYSTEM_MAP = "System.map"
+LOG = "compile.log"  # what the build of untrusted code printed
 KEPT = {str(X86_64.boot_image): BZIMAGE, ".config": CONFIG, "System.map": SYSTEM_MAP}
 # A child of the source tree: then every path on a compiler's command line is relative, and both
 # ccache and the product are blind to where the tree was unpacked.

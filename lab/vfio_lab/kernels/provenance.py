@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vfio_lab.kernels import gittree, packaged
+from vfio_lab.kernels import gittree, kbuild, packaged
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
+from vfio_lab.util import jail
 
-KEPT = ("compiler", "git", "base", "patches")
+KEPT = ("compiler", "git", "base", "patches", "unconfined")
 
 
 def kernel_facts(kernel: Kernel) -> dict[str, Any]:
@@ -32,6 +34,13 @@ def kernel_facts(kernel: Kernel) -> dict[str, Any]:
     if "package" in known:
         found["package"] = {"name": known["package"], "version": known["package_version"]}
     return found
+
+
+def keep_build_log(kernel: Kernel, folder: Path) -> None:
+    """Copy what the build of untrusted code printed to the evidence."""
+    log = kernel.bzimage.parent / kbuild.LOG
+    if log.is_file():
+        shutil.copyfile(log, folder / log.name)
 
 
 def git_facts(tree: Path) -> dict[str, Any]:
@@ -55,6 +64,11 @@ def base_facts(base: Kernel) -> dict[str, Any]:
     known = packaged.facts(base)
     kept = ("package", "package_version", "compiler", "git", "history")
     return {"base": base.name} | {key: known[key] for key in kept if key in known}
+
+
+def jail_facts() -> dict[str, bool]:
+    """Return the fact that untrusted code was built without a jail, if it was."""
+    return {} if jail.confines() else {"unconfined": True}
 
 
 def patch_facts(patches: Sequence[Patch]) -> list[Mapping[str, str]]:

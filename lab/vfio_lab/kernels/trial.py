@@ -15,7 +15,6 @@ from vfio_lab.kernels.patching import PatchedFiles
 from vfio_lab.kernels.series import Patch
 from vfio_lab.util.cache import Cache, digest
 
-LOG = "compile.log"
 # Folders and files that make does not read.
 UNBUILT = tuple(map(PurePath, ("Documentation", "MAINTAINERS", "tools/testing")))
 
@@ -102,9 +101,9 @@ def patched_in(
                 kselftests.add_selftests(bench, scratch)
         finally:
             patching.restore_files(change.files, tree.bench.tree, bench.tree)
-        shutil.copyfile(bench.log("compile"), scratch / LOG)
+        shutil.copyfile(bench.log("compile"), scratch / kbuild.LOG)
         facts = {"release": bench.release, "version": base.version, "lasting": False}
-        facts |= provenance.base_facts(base)
+        facts |= provenance.base_facts(base) | provenance.jail_facts()
         facts |= {"patches": provenance.patch_facts(change.patches)}
         kernels.write_facts(scratch, {"name": _label(tree, key), **facts})
 

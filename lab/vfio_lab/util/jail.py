@@ -75,18 +75,21 @@ def confine(command: Sequence[str], jail: Jail, *, foreign: bool) -> list[str]:
     Raises:
         HostError: the code is untrusted, and this host does not support a jail.
     """
-    if os.environ.get(OFF):
-        return list(command)
-    if (obstacle := why_not()) is None:
+    if confines():
         return jail.wrap(command)
-    if foreign:
+    if foreign and not os.environ.get(OFF):
         raise HostError(
             "untrusted code is built in a jail only, and this host does not support one",
             expected="bubblewrap that can create namespaces",
-            seen=obstacle,
+            seen=why_not(),
             hint=f"{host.install_command([BWRAP])}; --no-jail builds it without one",
         )
     return list(command)
+
+
+def confines() -> bool:
+    """Return whether builds run in a jail: it is not turned off, and this host supports one."""
+    return not os.environ.get(OFF) and why_not() is None
 
 
 @functools.cache

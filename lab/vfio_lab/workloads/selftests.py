@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vfio_lab.client.sysfs import PciFunction
@@ -18,7 +19,7 @@ from vfio_lab.client.user import User
 from vfio_lab.kernels import kselftests, ksource, packaged
 from vfio_lab.kernels.kbuild import Bench, Job
 from vfio_lab.kernels.unpack import unneeded
-from vfio_lab.util import host, progress
+from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import MANIFEST, Cache, digest
 
 KIND = "selftests"
@@ -114,9 +115,15 @@ def _compile(bench: Bench, product: Path) -> None:
     tree, stage = os.fspath(bench.tree), bench.work / "stage"
     install = ["TARGETS=vfio", f"INSTALL_PATH={stage}", "install"]
     with progress.task(f"Compiling the selftests of kernel {bench.job.name}"):
-        bench.run("selftests-headers", ["make", "-C", tree, "headers"])
+        confined = bench.confinement()
+        confined = replace(confined, writable=(*confined.writable, bench.tree))
+
+        def run(stage: str, command: list[str]) -> None:
+            bench.run(stage, jail.confine(command, confined, foreign=bench.foreign))
+
+        run("selftests-headers", ["make", "-C", tree, "headers"])
         nowhere = f"EXTRA_CFLAGS=-ffile-prefix-map={tree}/="
         make = ["env", LINKING, nowhere, "make", "-C", f"{tree}/{TESTS}"]
-        bench.run("selftests", [*make, *install])
+        run("selftests", [*make, *install])
     for program in (stage / "vfio").glob("vfio_*"):
         shutil.copyfile(program, product / program.name)
