@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -123,3 +125,24 @@ def test_a_jail_that_cannot_be_made_says_why(monkeypatch, tmp_path):
     jail.why_not.cache_clear()
     assert jail.why_not() == said
     jail.why_not.cache_clear()
+
+
+@pytest.mark.skipif(jail.why_not() is not None, reason=f"no jail: {jail.why_not()}")
+@pytest.mark.parametrize(
+    ("program", "bound"),
+    [
+        (("truncate", "--size={}", "file"), jail.FILE_BYTES),
+        (
+            (os.path.realpath(sys.executable), "-c", "import mmap; mmap.mmap(-1, {})"),
+            jail.ADDRESS_SPACE_BYTES,
+        ),
+    ],
+    ids=["a file", "memory"],
+)
+def test_what_a_build_takes_has_a_bound(tmp_path, program, bound):
+    def take(size):
+        words = jail.Jail((tmp_path,)).wrap([word.format(size) for word in program])
+        return subprocess.run(words, cwd=tmp_path, check=False, capture_output=True).returncode
+
+    assert take(bound + 1) != 0
+    assert take(1 << 20) == 0
