@@ -18,7 +18,9 @@ from vfio_lab.util.deadline import Deadline
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(vfio_lab.__file__).parents[2]
-ENDS_WITHIN_S = 8  # two where nothing else runs; xdist's own patience would be ten
+# It ends in less time than it took to start. xdist's own patience, ten seconds, is five starts where
+# nothing else runs. A busy host makes both slower.
+MOST_STARTS = 3
 PATIENCE_S = 60
 ESCAPE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
 CTRL_C = b"\x03"
@@ -157,13 +159,14 @@ def test_a_log_gets_plain_lines(scenarios, pytester):
 @pytest.mark.parametrize("spread", [(), ("-n", "2")], ids=["alone", "two workers"])
 def test_ctrl_c_ends_it_and_leaves_results_and_report(scenarios, pytester, spread):
     scenarios(slow=3600)
+    began = time.monotonic()
     terminal = Terminal(*spread, "--lab-report", "site", "--lab-artifacts", ".artifacts")
     terminal.until("FAILED")
     terminal.until("test_slow")
     pressed = time.monotonic()
     os.write(terminal.side, CTRL_C)
     text = terminal.to_its_end()
-    assert time.monotonic() - pressed < ENDS_WITHIN_S
+    assert time.monotonic() - pressed < MOST_STARTS * (pressed - began)
     assert "KeyboardInterrupt" in text
     (path,) = pytester.path.glob(".artifacts/*/results.json")
     found = json.loads(path.read_text())

@@ -87,7 +87,7 @@ class Server(paramiko.ServerInterface):
             with contextlib.suppress(OSError, EOFError):
                 channel.shutdown_write()
                 channel.send_exit_status(process.wait() & 0xFF)
-            channel.close()
+                channel.close()
             feed.join()
 
 
