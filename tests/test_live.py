@@ -18,8 +18,8 @@ from vfio_lab.util.deadline import Deadline
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(vfio_lab.__file__).parents[2]
-# It ends in less time than it took to start. xdist's own patience, ten seconds, is five starts where
-# nothing else runs. A busy host makes both slower.
+# A run ends in less time than it took to start; a busy host makes both slower. xdist's own
+# patience, ten seconds, is five starts where nothing else runs.
 MOST_STARTS = 3
 PATIENCE_S = 60
 ESCAPE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
