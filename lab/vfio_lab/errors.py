@@ -23,12 +23,13 @@ from pathlib import Path
 
 TAIL_LINES = 40
 LONGEST_LINE = 4000
-# CSI sequences, other escapes (the firmware resets the terminal), lone control characters, what
-# turns the direction of text, and halves of surrogate pairs, which no encoding has.
-_CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+# Control characters but for newline and tab, what turns the direction of text, and halves of
+# surrogate pairs, which no encoding has.
+UNPRINTABLE = (
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+# CSI sequences, and other escapes: the firmware resets the terminal.
+_CONTROL = re.compile(rf"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|{UNPRINTABLE}")
 
 
 def harmless(text: str) -> str:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vfio_lab.errors import UNPRINTABLE
+
 MOST_BYTES = 32 << 20
 LONGEST_LINE = 4 << 20
-# Control characters but for newline and tab, what turns the direction of text, and surrogates.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_UNPRINTABLE = re.compile(UNPRINTABLE)
 
 
 def printable(text: object) -> str:
