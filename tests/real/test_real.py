@@ -118,8 +118,7 @@ def test_what_scenarios_run_is_counted_line_by_line() -> None:
 
 
 def test_gdb_attaches_with_the_symbols_of_modules(cache: Cache, tmp_path: Path) -> None:
-    gdb = shutil.which("gdb")
-    if gdb is None:
+    if shutil.which("gdb") is None:
         pytest.skip("this host lacks gdb")
     guest_factory = GuestFactory.open(cache, KERNEL)
     with gdb.stubbed(guest_factory, find_topology("igb"), tmp_path) as (guest, socket):
