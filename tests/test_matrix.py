@@ -27,6 +27,7 @@ RUNS = [
         ("new", "A03", Outcome.FAILED, "expected EACCES"),
     ),
 ]
+PROVEN = [Outcome.PASSED]
 
 
 def test_claims_that_differ_come_first_and_the_worst_scenario_counts() -> None:
@@ -37,6 +38,13 @@ def test_claims_that_differ_come_first_and_the_worst_scenario_counts() -> None:
         (None, Outcome.FAILED),
         (Outcome.PASSED, Outcome.PASSED),
     ]
+
+
+def test_a_claim_is_skipped_only_if_all_of_its_scenarios_are() -> None:
+    skipped = ("other", "A01", Outcome.SKIPPED, "needs CONFIG_VIRTIO_IOMMU")
+    runs = [ran(*(("one", "A01", end, "") for end in ends), skipped) for ends in ([], PROVEN)]
+    (line,) = claim_table.lines(runs)
+    assert line.cells == (Outcome.SKIPPED, Outcome.PASSED)
 
 
 def test_the_text_fits_and_says_where_agreement_begins() -> None:

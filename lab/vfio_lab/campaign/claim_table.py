@@ -12,7 +12,7 @@ from vfio_lab.campaign.results import (
     Outcome,
     Record,
     Results,
-    worst,
+    outcome_of_claim,
 )
 from vfio_lab.spec import claims
 
@@ -38,8 +38,9 @@ class Line:
     Args:
         claim: its ID.
         sentence: what it says.
-        cells: the worst outcome of its scenarios on each kernel, None where none was run.
-        reasons: the reason of the worst outcome on each kernel.
+        cells: the worst outcome of its scenarios that were not skipped on each kernel, None where
+            none was run.
+        reasons: the reason of that outcome on each kernel.
     """
 
     claim: str
@@ -130,7 +131,7 @@ def _line(claim: str, rows: Sequence[tuple[Record | None, ...]]) -> Line:
     cells, reasons = [], []
     for records in zip(*rows, strict=True):
         there = [one for one in records if one is not None]
-        outcome = worst(one.outcome for one in there)
+        outcome = outcome_of_claim(one.outcome for one in there)
         cells.append(outcome)
         reasons.append(next((one.reason for one in there if one.outcome is outcome), ""))
     return Line(claim, claims.load_claims()[claim].sentence, tuple(cells), tuple(reasons))

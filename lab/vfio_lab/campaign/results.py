@@ -219,6 +219,16 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome | None:
     return max(outcomes, key=lambda one: one.weight, default=None)
 
 
+def outcome_of_claim(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """Return the worst outcome of a claim's scenarios; skipped only if all of them were.
+
+    Args:
+        outcomes: those of its scenarios on one kernel.
+    """
+    found = list(outcomes)
+    return worst(one for one in found if one is not Outcome.SKIPPED) or worst(found)
+
+
 def _read(path: Path, schema: int) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text())

@@ -74,10 +74,10 @@ def listing(chosen: list[Claim], width: int, verdicts: Verdicts) -> Iterator[str
 
 
 def last(claim: Claim, verdicts: Verdicts) -> dict[str, results.Outcome]:
-    """Return the worst of the last verdicts of a claim's scenarios, by kernel."""
+    """Return the outcome of a claim by the last verdicts of its scenarios, by kernel."""
     nodeids = by_claim().get(claim.id, ())
     found = {
-        kernel: results.worst(
+        kernel: results.outcome_of_claim(
             outcome for nodeid, outcome in outcomes.items() if nodeid.partition("[")[0] in nodeids
         )
         for kernel, outcomes in verdicts.items()

@@ -16,7 +16,7 @@ from vfio_lab.campaign.results import (
     Outcome,
     Record,
     Results,
-    worst,
+    outcome_of_claim,
 )
 from vfio_lab.campaign.series_trial import MAILBOX
 from vfio_lab.report.pages import moment, rough_duration
@@ -65,13 +65,13 @@ def summarize(
 
 
 def outcome_by_claim(records: Iterable[Record], claims: Iterable[Claim]) -> dict[str, Outcome]:
-    """Return the worst outcome of each claim's scenarios; untested claims are left out."""
-    found: dict[str, Outcome] = {}
-    known = {claim.id for claim in claims}
-    for record in records:
-        for claim in known.intersection(record.claims):
-            found[claim] = worst(filter(None, [found.get(claim), record.outcome])) or record.outcome
-    return found
+    """Return the outcome of each claim; untested claims are left out."""
+    run = list(records)
+    found = {
+        claim.id: outcome_of_claim(one.outcome for one in run if claim.id in one.claims)
+        for claim in claims
+    }
+    return {claim: outcome for claim, outcome in found.items() if outcome}
 
 
 def _facts(results: Results) -> Iterator[str]:

@@ -13,7 +13,7 @@ from vfio_lab.campaign.results import (
     Outcome,
     Record,
     Results,
-    worst,
+    outcome_of_claim,
 )
 from vfio_lab.evidence.collect import FAILURE, STACKS
 from vfio_lab.hw.catalogue import topologies
@@ -229,7 +229,7 @@ def _row(claim: Claim, scenarios: Sequence[ScenarioView], runs: Sequence[str]) -
     mine = [scenario for scenario in scenarios if claim.id in scenario.record.claims]
     names = dict.fromkeys(scenario.name for scenario in mine)
     verdicts = [
-        worst(scenario.record.outcome for scenario in mine if scenario.run == run) for run in runs
+        outcome_of_claim(each.record.outcome for each in mine if each.run == run) for run in runs
     ]
     return ClaimRow(
         claim,
