@@ -26,7 +26,10 @@ from vfio_lab_pytest.verdicts import refused
         pytest.param(
             "a character device", marks=[claim("M05"), pytest.mark.needs("VFIO_DEVICE_CDEV")]
         ),
-        pytest.param("a dma-buf", marks=[claim("M06"), pytest.mark.needs("VFIO_PCI_DMABUF")]),
+        pytest.param(
+            "a dma-buf",
+            marks=[claim("M06"), pytest.mark.needs("VFIO_PCI_DMABUF", "VFIO_DEVICE_CDEV")],
+        ),
     ],
 )
 def test_a_call_without_a_free_descriptor_leaves_nothing(guest, user, pf, wanted):
