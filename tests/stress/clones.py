@@ -10,6 +10,8 @@ import time
 from multiprocessing.queues import Queue
 from pathlib import Path
 
+from support.abandoned import abandoned
+
 from stress import leftovers
 from stress.table import Finding
 from vfio_lab.errors import LabError
@@ -28,7 +30,7 @@ def clones(seconds: float) -> Finding:
     """Clone guests side by side; half of them have VFs and an open device when they end."""
     factory = GuestFactory.open(Cache.default())
     spec = factory.boot_spec(find_topology("igb"))
-    shm, began = leftovers.in_memory(), time.monotonic()
+    shm, began = abandoned(), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="vfio-lab-stress-"))
     reports: Queue[Report] = multiprocessing.Queue()
     workers = [
@@ -43,7 +45,7 @@ def clones(seconds: float) -> Finding:
     took = time.monotonic() - began
     wrong = [each for _, some in told for each in some]
     wrong += [f"left running: {pid}" for pid in leftovers.qemus(folder)]
-    wrong += [f"left in /dev/shm: {name}" for name in leftovers.in_memory() - shm]
+    wrong += [f"left in /dev/shm: {name}" for name in abandoned() - shm]
     shutil.rmtree(folder)
     times = sorted(each for some, _ in told for each in some)
     late = times[min(len(times) - 1, int(0.95 * len(times)))]

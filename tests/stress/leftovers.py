@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-SHM = Path("/dev/shm")
-
 
 def qemus(folder: Path) -> list[int]:
     """Return the processes whose command lines name a folder."""
@@ -17,11 +15,6 @@ def qemus(folder: Path) -> list[int]:
             if str(folder).encode() in words and b"qemu" in words:
                 found.append(int(path.parent.name))
     return found
-
-
-def in_memory() -> set[str]:
-    """Return what of the lab is in /dev/shm."""
-    return {path.name for path in SHM.glob("vfio-lab*")}
 
 
 def descriptors() -> int:

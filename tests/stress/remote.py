@@ -69,12 +69,22 @@ def test_a_full_disk_there_is_told(loaned_host):
     assert "INTERNALERROR" not in said
 
 
-@pytest.mark.parametrize("after_s", [0.0])
-def test_a_machine_that_goes_away_is_told(loaned_host, after_s):
+def killed(host):
+    host.guest.qemu.kill()
+
+
+def rebooted(host):
+    """Reset the machine; it comes up again, without the run's agent and connections."""
+    deadline = Deadline.after(QMP_TIMEOUT_S)
+    host.guest.qmp.execute("set-action", deadline=deadline, reboot="reset")
+    host.guest.qmp.execute("system_reset", deadline=deadline)
+
+
+@pytest.mark.parametrize("goes_away", [killed, rebooted])
+def test_a_machine_that_goes_away_is_told(loaned_host, goes_away):
     with loaned_host.start(MATCH) as run:
         loaned_host.await_driver("vfio-pci")
-        time.sleep(after_s)
-        loaned_host.guest.qemu.kill()
+        goes_away(loaned_host)
         said = end(run)
     assert run.returncode != 0
     nothing_wrong_was_said(loaned_host, said)
