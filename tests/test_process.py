@@ -7,7 +7,7 @@ import pytest
 
 from vfio_lab.errors import BuildError, HostError
 from vfio_lab.util.deadline import Deadline, wait_until
-from vfio_lab.util.process import environment, how_it_ended, pipeline
+from vfio_lab.util.process import environment, how_it_ended, pipeline, yielding
 
 
 @pytest.fixture
@@ -118,3 +118,18 @@ def _runs(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state != "Z"  # an orphan that nobody has reaped yet is gone all the same
+
+
+def test_tools_that_yield_have_a_low_priority_among_processes_and_sessions(tmp_path):
+    log = tmp_path / "log"
+    show = ["sh", "-c", "nice; cat /proc/self/autogroup"]
+    pipeline("show", show, log=log)
+    own = int(log.read_text().split()[0])
+    with yielding():
+        pipeline("show", show, log=log)
+    yields = log.read_text().split()
+    assert int(yields[0]) == own + 10
+    if Path("/proc/self/autogroup").exists():
+        assert yields[-1] == "10"
+    pipeline("show", show, log=log)
+    assert int(log.read_text().split()[0]) == own

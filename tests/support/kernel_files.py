@@ -63,7 +63,13 @@ def bzimage(path: Path, banner: str = BANNER, vmlinux: bytes = b"\x7fELF" + PVH_
     return path
 
 
-def deb(path: Path, root: Path, package: str = "linux-image", architecture: str = "amd64") -> Path:
+def deb(
+    path: Path,
+    root: Path,
+    package: str = "linux-image",
+    architecture: str = "amd64",
+    compression: str = "none",
+) -> Path:
     """Make a Debian package of a folder."""
     control = root / "DEBIAN/control"
     control.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +77,7 @@ def deb(path: Path, root: Path, package: str = "linux-image", architecture: str 
         f"Package: {package}\nVersion: 1\nArchitecture: {architecture}\n"
         "Maintainer: nobody <n@invalid>\nDescription: small\n"
     )
-    tool("dpkg-deb", "--root-owner-group", "-Znone", "--build", root, path)
+    tool("dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", root, path)
     return path
 
 

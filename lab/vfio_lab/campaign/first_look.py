@@ -8,10 +8,12 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.text import Text
 
@@ -23,10 +25,11 @@ from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.spec.scenarios import FOLDER, PROJECT
 from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache
-from vfio_lab.util.process import GUARD, LAST_WORDS_S, environment
+from vfio_lab.util.process import GUARD, LAST_WORDS_S, environment, yielding
 
 SHOWN = FOLDER / "vf_token" / "test_match.py"
 WORKERS = 2
+IMAGE = (sys.executable, "-P", "-c", "from vfio_lab.cli import main; main()", "image", "build")
 # What scenarios ask a kernel for and distributions often leave out.
 OPTIONAL = ("VFIO_NOIOMMU", "IOMMUFD", "VFIO_DEVICE_CDEV")
 
@@ -118,7 +121,10 @@ def _options(kernel: Kernel | None) -> Mapping[str, str]:
 
 @contextlib.contextmanager
 def _scenarios_of(look: FirstLook, folder: Path) -> Iterator[None]:
-    """Run the scenarios of a look in a process of their own until the body ends."""
+    """Run the scenarios of a look in a process of their own until the body ends.
+
+    Their image is built beside the fetch of their kernel. The body's tools yield to both.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
         (folder / "pytest.log").open("wb") as log,
@@ -126,19 +132,26 @@ def _scenarios_of(look: FirstLook, folder: Path) -> Iterator[None]:
     ):
         words = ["--lab-kernel", look.kernel, "--lab-artifacts", os.fspath(folder)]
         words += ["-n", str(WORKERS), f"--report-log={reports}", os.fspath(SHOWN)]
-        run = subprocess.Popen(
-            [*GUARD, *PYTEST, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=PROJECT,
-            env=environment(),
-            start_new_session=True,
-        )
+        image = _started(IMAGE, log)
+        run = _started([*PYTEST, *words], log)
         try:
-            yield
+            with yielding():
+                yield
         finally:
             _end(run)
+            _end(image)
+
+
+def _started(command: Sequence[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*GUARD, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=PROJECT,
+        env=environment(),
+        start_new_session=True,
+    )
 
 
 def _end(run: subprocess.Popen[bytes]) -> None:

@@ -32,6 +32,8 @@ KEPT = {str(X86_64.boot_image): BZIMAGE, ".config": CONFIG, "System.map": SYSTEM
 # ccache and the product are blind to where the tree was unpacked.
 OUT = "lab-out"
 SCRATCH_BYTES = 4 << 30
+# What untrusted code has to leave to others on the disk.
+ROOM_BYTES, ROOM_FILES = 1 << 30, 10_000
 CCACHE_SIZE = "1G"
 # The guest maps modules directly from the host's page cache; decompression would cost time.
 SQUASHFS_FORMAT = ("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-all-root")
@@ -348,8 +350,9 @@ class Bench:
         """
         log = self.log(stage)
         what = f"{stage} kernel {self.job.name}"
+        check = self._check_disk if self.foreign else lambda: None
         try:
-            pipeline(what, command, log=log, on_line=follow, env=self._environment())
+            pipeline(what, command, log=log, on_line=follow, env=self._environment(), check=check)
         except BuildError as error:
             if not any(words in (error.tail or "") for words in DISK_FULL):
                 raise
@@ -359,6 +362,17 @@ class Bench:
                 where=log,
                 hint=f"free some space below {self.cache.root}, or move XDG_CACHE_HOME",
             ) from error
+
+    def _check_disk(self) -> None:
+        """Raise HostError if untrusted code leaves others no room on the disk."""
+        disk = os.statvfs(self.work)
+        if disk.f_bavail * disk.f_frsize < ROOM_BYTES or 0 < disk.f_favail < ROOM_FILES:
+            raise HostError(
+                f"kernel {self.job.name} was not built: it nearly filled the disk",
+                expected=f"{host.megabytes(ROOM_BYTES)} free, and room for {ROOM_FILES} files",
+                seen=f"{host.megabytes(disk.f_bavail * disk.f_frsize)} free",
+                where=self.work,
+            )
 
     def _environment(self) -> dict[str, str]:
         inherited = {

@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from vfio_lab.errors import TAIL_LINES, BuildError, HostError
@@ -23,9 +24,15 @@ from vfio_lab.util.deadline import Deadline
 from vfio_lab.util.files import full
 
 LAST_WORDS_S = 15.0
+CHECK_EVERY_S = 1.0
 CHUNK_BYTES = 1 << 16
 FAILURES_KEPT = 5
 GUARD = ("setpriv", "--pdeathsig", "TERM", "--")
+# The kernel divides cores among sessions first, then among the processes of each: sched(7).
+YIELDING = (
+    "sh", "-c", 'echo 10 2>/dev/null >/proc/self/autogroup; exec nice -n 10 "$@"', "sh"
+)  # fmt: skip
+_prefix: ContextVar[tuple[str, ...]] = ContextVar("_prefix", default=())
 # A user's PATH lacks what Debian keeps for the administrator: depmod, chroot, mke2fs.
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -41,6 +48,16 @@ def environment(**extra: str) -> dict[str, str]:
     return {**ours, "PATH": path, "LC_ALL": "C.UTF-8", **extra}
 
 
+@contextlib.contextmanager
+def yielding() -> Iterator[None]:
+    """Leave the cores to other work: tools that the body starts get what that does not use."""
+    token = _prefix.set(YIELDING)
+    try:
+        yield
+    finally:
+        _prefix.reset(token)
+
+
 def pipeline(  # noqa: PLR0913 - all but the first named, and optional
     what: str,
     *stages: Sequence[str],
@@ -49,6 +66,7 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     accepted: Container[int] = (0,),
+    check: Callable[[], None] = lambda: None,
 ) -> int:
     """Run commands as a pipeline and return the exit code of the last one.
 
@@ -60,17 +78,14 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
         env: environment, by default `environment()`.
         cwd: folder to run in.
         accepted: exit codes that are not failures.
+        check: called at least once a second; what it raises ends the commands.
 
     Raises:
         BuildError: a command failed; names the failed commands in the order they ended.
         HostError: a command is not installed.
     """
     env = environment() if env is None else env
-    for stage in stages:
-        if shutil.which(stage[0], path=env["PATH"]) is None:
-            raise HostError(
-                f"cannot {what}", seen=f"no {stage[0]} on the PATH", hint="run `vfio-lab doctor`"
-            )
+    _require_tools(what, stages, env)
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     children: list[subprocess.Popen[bytes]] = []
     output_read, output_write = os.pipe()
@@ -79,7 +94,7 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
             _start(stages, output_write, children, env, cwd)
         finally:
             os.close(output_write)
-        tail, order = _drain(output_read, log, on_line, children)
+        tail, order = _drain(output_read, log, on_line, children, check)
         codes = [child.wait() for child in children]
     except BaseException:
         _end(children)
@@ -98,6 +113,14 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
     return codes[-1]
 
 
+def _require_tools(what: str, stages: Sequence[Sequence[str]], env: Mapping[str, str]) -> None:
+    for stage in stages:
+        if shutil.which(stage[0], path=env["PATH"]) is None:
+            raise HostError(
+                f"cannot {what}", seen=f"no {stage[0]} on the PATH", hint="run `vfio-lab doctor`"
+            )
+
+
 def how_it_ended(code: int) -> str:
     """Return the description of a process's exit code."""
     return f"exited with code {code}" if code >= 0 else f"was killed by signal {-code}"
@@ -114,7 +137,7 @@ def _start(
         before = children[-1].stdout if children else subprocess.DEVNULL
         last = len(children) == len(stages) - 1
         child = subprocess.Popen(
-            [*GUARD, *stage],
+            [*GUARD, *_prefix.get(), *stage],
             stdin=before,
             stdout=output_write if last else subprocess.PIPE,
             stderr=output_write,
@@ -132,6 +155,7 @@ def _drain(
     log: Path,
     on_line: Callable[[str], None],
     children: Sequence[subprocess.Popen[bytes]],
+    check: Callable[[], None],
 ) -> tuple[str, list[int]]:
     """Return the last lines of output, and the children's indices in the order they ended."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -147,7 +171,8 @@ def _drain(
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         partial, open_ = "", True
         while open_ or len(order) < len(children):
-            for key, _ in ready.select():
+            check()
+            for key, _ in ready.select(CHECK_EVERY_S):
                 if key.fd != output_read:
                     order.append(key.data)
                     ready.unregister(key.fd)
