@@ -29,10 +29,8 @@ def debug(topology: str, name: str | None, core: bool) -> None:
     out = debugging.symbols_folder(guest_factory.kernel, cache)
     where = new_evidence("debug")
     with debugging.stubbed(guest_factory, chosen, where) as (guest, socket):
-        login = guest.login
-        words = ["ssh", "-p", str(login.port), "-i", str(login.key), f"{login.user}@{login.host}"]
         click.echo(debugging.gdb(guest, socket, out))
-        click.echo(shlex.join(words))
+        click.echo(shlex.join(guest.login.command()))
         click.echo(f"console: {guest.console}")
         if core:
             debugging.pause_on_panic(guest)

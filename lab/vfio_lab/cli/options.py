@@ -25,7 +25,7 @@ def no_jail(command: F) -> F:
         is_flag=True,
         expose_value=False,
         callback=_turn_off,
-        help="Build untrusted code without a jail.",
+        help="Build and run untrusted kernels without a jail.",
     )
     return option(command)
 
@@ -82,4 +82,4 @@ def print_behaviour(comparisons: Sequence[Comparison]) -> None:
 def _turn_off(_context: click.Context, _option: click.Parameter, given: bool) -> None:
     if given:
         os.environ[jail.OFF] = "1"
-        click.echo("vfio-lab: builds run without a jail", err=True)
+        click.echo("vfio-lab: builds and QEMU run without a jail", err=True)

@@ -21,6 +21,7 @@ QMP_TIMEOUT_S = 20.0
 DUMP_TIMEOUT_S = 120.0
 FOREVER_S = 10 * 365 * 86400.0
 CORE = "vmcore"
+SOCKET = "gdb"
 VMCOREINFO_OPTION = "FW_CFG_SYSFS"
 SECTIONS = "/sys/module/{}/sections/.text"
 
@@ -37,10 +38,11 @@ def stubbed(
         folder: the folder for the guest's console and logs.
     """
     with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a socket's path must be short
-        socket = Path(short) / "gdb"
+        socket = Path(short) / SOCKET
+        socket.symlink_to(folder.resolve() / SOCKET)  # QEMU's folder, the only one in its jail
         guest = guest_factory.start("debug", topology, folder)
         try:
-            command = f"gdbserver unix:{socket},server=on,wait=off"
+            command = f"gdbserver unix:{SOCKET},server=on,wait=off"
             deadline = Deadline.after(QMP_TIMEOUT_S)
             guest.qmp.execute("human-monitor-command", deadline=deadline, command_line=command)
             yield guest, socket

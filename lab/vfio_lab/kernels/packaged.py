@@ -90,6 +90,11 @@ class Kernel:
             return 6.0
         return 3.0 if self.initramfs else 1.0
 
+    @property
+    def trusted(self) -> bool:
+        """Whether it is made of a distribution's packages alone, whose signatures were checked."""
+        return self.lasting
+
     def option(self, name: str) -> str | None:
         """Return `y`, `m` or the value of an option, None if it is not set.
 

@@ -31,6 +31,8 @@ def kernel_facts(kernel: Kernel) -> dict[str, Any]:
         "config": _sha256(kernel.config.read_bytes()),
     }
     found |= {key: known[key] for key in KEPT if known.get(key)}
+    if not kernel.trusted:
+        found |= jail_facts()
     if "package" in known:
         found["package"] = {"name": known["package"], "version": known["package_version"]}
     return found
@@ -67,7 +69,7 @@ def base_facts(base: Kernel) -> dict[str, Any]:
 
 
 def jail_facts() -> dict[str, bool]:
-    """Return the fact that untrusted code was built without a jail, if it was."""
+    """Return the fact that untrusted code is built, and runs in QEMU, without a jail, if so."""
     return {} if jail.confines() else {"unconfined": True}
 
 

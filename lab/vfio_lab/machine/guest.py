@@ -33,13 +33,16 @@ from vfio_lab.qemu import console
 from vfio_lab.qemu.accelerator import Accelerator
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
 from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.qemu.confinement import qemu_jail, relay
 from vfio_lab.qemu.crash import backtrace
 from vfio_lab.qemu.process import Qemu
 from vfio_lab.qemu.qmp import Qmp
 from vfio_lab.util.deadline import Deadline, wait_until
 from vfio_lab.util.host_time import STALLED_S, Progress
+from vfio_lab.util.jail import Jail, confines
 from vfio_lab.vfio import VfioUser
 
+LOOPBACK = "127.0.0.1"
 WAKE_TIMEOUT_S = 20.0
 BOOT_TIMEOUT_S = 60.0
 ENDING_TIMEOUT_S = 1.0
@@ -80,6 +83,18 @@ class BootSpec:
     def frozen(self) -> bool:
         """Whether the guest is cloned from a template; if not, it boots from power-on."""
         return self.files.state is not None
+
+    def jail(self, folder: Path) -> Jail | None:
+        """Return what QEMU may write and read; None leaves it to QEMU's own sandbox.
+
+        Args:
+            folder: the folder for console and logs.
+        """
+        if self.kernel.trusted or not confines():
+            return None
+        writes = not self.caps.opens_memory_read_only
+        how = self.accelerator.name
+        return qemu_jail(self.caps.binary, self.files, folder, how, writes_memory=writes)
 
 
 @dataclass(repr=False)
@@ -131,7 +146,8 @@ class Guest(TestMachine):
                 machine.topology, machine.caps, machine.accelerator.name, machine.files, run
             )
             inherit = (monitor_end.fileno(), agent_end.fileno())
-            qemu = Qemu.launch(command, folder / "qemu.log", inherit, keepable=keepable)
+            log, jail = folder / "qemu.log", machine.jail(folder)
+            qemu = Qemu.launch(command, log, inherit, jail=jail, keepable=keepable)
         guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
         guest.channel.error_context, guest.channel.log = guest.error_context, guest.console
         guest.channel.kind_of_loss, guest.channel.stall = qemu.kind_of_loss, guest.stall
@@ -201,12 +217,14 @@ class Guest(TestMachine):
 
     @cached_property
     def login(self) -> Login:
-        """Where this guest's sshd listens: a port of the host's loopback."""
+        """Where this guest's sshd listens: a port of the host's loopback, or of its jail's."""
+        port = self.qmp.forwarded_port(deadline=Deadline.after(CALL_TIMEOUT_S))
         return Login(
-            "127.0.0.1",
-            self.qmp.forwarded_port(deadline=Deadline.after(CALL_TIMEOUT_S)),
+            LOOPBACK,
+            port,
             key=self.machine.keys / "user",
             host_key=self.machine.keys / "host.pub",
+            relay=relay(self.qemu.process.pid, LOOPBACK, port) if self.qemu.jailed else (),
         )
 
     def wait_boot_complete(self, deadline: Deadline) -> None:

@@ -7,6 +7,8 @@ import contextlib
 import getpass
 import os
 import shlex
+import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,6 +71,8 @@ class Login:
         user: account.
         key: private key file; None uses the user's own agent and keys.
         host_key: the one public host key to accept; None takes those of known_hosts.
+        relay: a command whose stdin and stdout are the connection, if the port is in another
+            network; an empty one connects to it.
     """
 
     host: str
@@ -76,6 +80,7 @@ class Login:
     user: str = "root"
     key: Path | None = None
     host_key: Path | None = None
+    relay: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return `Login(root@machine:22)`."""
@@ -106,6 +111,8 @@ class Login:
             options += ["-i", str(self.key), "-o", "IdentitiesOnly=yes"]
         if self.host_key is not None:
             options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        if self.relay:
+            options += ["-o", f"ProxyCommand={shlex.join(self.relay).replace('%', '%%')}"]
         return ["ssh", *options, f"{self.user}@{self.host}"]
 
 
@@ -123,6 +130,7 @@ class Ssh:
     def __init__(self, login: Login, deadline: Deadline) -> None:
         self.login = login
         self._client = paramiko.SSHClient()
+        self._relay: subprocess.Popen[bytes] | None = None
         if login.host_key is None:
             self._client.load_system_host_keys()
         else:
@@ -139,12 +147,13 @@ class Ssh:
                 key_filename=str(login.key) if login.key else None,
                 look_for_keys=login.key is None,
                 allow_agent=login.key is None,
+                sock=self._relayed() if login.relay else None,
                 timeout=deadline.blocking_s,
                 banner_timeout=deadline.blocking_s,
                 auth_timeout=deadline.blocking_s,
             )
         except (OSError, paramiko.SSHException) as error:
-            self._client.close()
+            self.close()
             raise SshError(
                 f"no SSH connection to {login.user}@{login.host} port {login.port}",
                 seen=repr(error),
@@ -204,6 +213,17 @@ class Ssh:
     def close(self) -> None:
         """Hang up."""
         self._client.close()
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.wait()
+
+    def _relayed(self) -> socket.socket:
+        """Start the relay and return our end of the connection."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            end = theirs.fileno()
+            self._relay = subprocess.Popen(self.login.relay, stdin=end, stdout=end)
+        return ours
 
     def _broken(self, command: str, seen: str) -> SshError:
         what = f"the SSH connection to {self.login.host} broke: {command}"

@@ -19,10 +19,13 @@ from pathlib import Path
 
 from vfio_lab.errors import GuestKilled, GuestLost, LaunchError, QemuCrashed
 from vfio_lab.util.deadline import Deadline
+from vfio_lab.util.jail import Jail
 
 # If the parent dies between fork and prctl, there is no signal, so check the parent's PID.
 # A crash leaves a core beside the log, where the host's core_pattern is as the kernel has it.
 GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; ulimit -c unlimited 2>/dev/null; exec "$@"'
+KILLS = (signal.SIGKILL, signal.SIGTERM)
+SIGNALLED = 128  # bubblewrap's exit code is this and the number of the signal that ended QEMU
 KILLED_POLITELY = "terminating on signal"  # QEMU's words, softmmu/runstate.c
 KEPT: list[Qemu] = []  # forgotten, Python would complain that they still run
 
@@ -34,16 +37,18 @@ class Qemu:
     """A running QEMU.
 
     Args:
-        process: the child.
+        process: the child: QEMU, or bubblewrap or a supervisor with QEMU below it.
         argv: its command line.
         log: the file with its stdout and stderr.
         supervisor: the socket to the supervisor, if `process` is one.
+        jailed: whether it runs in a jail.
     """
 
     process: subprocess.Popen[bytes]
     argv: tuple[str, ...]
     log: Path
     supervisor: socket.socket | None = None
+    jailed: bool = False
 
     def __repr__(self) -> str:
         """Return `Qemu(pid 4711)`; its command line is in the evidence."""
@@ -51,7 +56,13 @@ class Qemu:
 
     @classmethod
     def launch(
-        cls, argv: Sequence[str], log: Path, inherit: Sequence[int], *, keepable: bool = False
+        cls,
+        argv: Sequence[str],
+        log: Path,
+        inherit: Sequence[int],
+        *,
+        jail: Jail | None = None,
+        keepable: bool = False,
     ) -> Qemu:
         """Start QEMU.
 
@@ -59,6 +70,7 @@ class Qemu:
             argv: the command line, the binary first.
             log: the file for its stdout and stderr.
             inherit: descriptors that the command line refers to.
+            jail: what it may write and read; None does not confine it.
             keepable: whether `keep` may be called.
 
         Raises:
@@ -66,14 +78,16 @@ class Qemu:
         """
         if shutil.which(argv[0]) is None:  # the guard below would only exit with 127
             raise LaunchError(f"cannot start {argv[0]}", seen="no such executable file")
+        command, jailed = (jail.wrap(argv), True) if jail else (argv, False)
         if not keepable:
-            return cls(_start(argv[0], guarded(argv), log, inherit), tuple(argv), log)
+            process = _start(argv[0], guarded(command), log, inherit)
+            return cls(process, tuple(argv), log, jailed=jailed)
         ours, theirs = socket.socketpair()
         with theirs:
             fds = ",".join(map(str, inherit))
-            supervisor = [sys.executable, "-m", SUPERVISOR, str(theirs.fileno()), fds, *argv]
+            supervisor = [sys.executable, "-m", SUPERVISOR, str(theirs.fileno()), fds, *command]
             process = _start(argv[0], supervisor, log, [*inherit, theirs.fileno()])
-        return cls(process, tuple(argv), log, ours)
+        return cls(process, tuple(argv), log, ours, jailed)
 
     def keep(self, *wires: int) -> None:
         """Let QEMU run on after this process ends; it must have been launched as keepable.
@@ -99,16 +113,24 @@ class Qemu:
             return False
         return True
 
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code; of a signal, the negative number of it; None while it runs."""
+        code = self.process.poll()
+        if self.jailed and code is not None and code > SIGNALLED:
+            return SIGNALLED - code
+        return code
+
     def kind_of_loss(self) -> type[GuestLost]:
         """Return what the end of the process means to a caller that still needed it."""
-        code = self.process.poll() or 0
-        if code == -signal.SIGKILL or KILLED_POLITELY in self.log.read_text(errors="replace"):
+        code = self.exit_code or 0
+        if -code in KILLS or KILLED_POLITELY in self.log.read_text(errors="replace"):
             return GuestKilled
         return QemuCrashed if code < 0 else GuestLost
 
     def how_it_ended(self) -> str:
         """Return a description of the exit, with QEMU's output."""
-        code = self.process.poll()
+        code = self.exit_code
         output = self.log.read_text(errors="replace").strip()
         if code is None:
             ending = "still running"

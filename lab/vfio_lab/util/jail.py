@@ -1,7 +1,8 @@
-"""A jail for untrusted code: a build has no home folders, no network and few writable folders.
+"""A jail for untrusted code: no home folders, no network and few writable folders.
 
 A Makefile, a Kconfig `$(shell)` or a script in a patch series runs with the rights of the user who
-builds it. bubblewrap runs it in separate namespaces, with a read-only file system.
+builds it; so does a QEMU whose guest has broken out. bubblewrap runs them in separate namespaces,
+with a read-only file system.
 
 Source: bwrap(1), prlimit(1), user_namespaces(7).
 """
@@ -32,15 +33,19 @@ PROCESSES = 8192
 
 @dataclass(frozen=True)
 class Jail:
-    """The folders that a build may write and read.
+    """The folders that a program may write and read.
 
     Args:
-        writable: folders that the build may write to; they must exist.
-        visible: folders inside hidden ones that the build may still read.
+        writable: folders that the program may write to; they must exist.
+        visible: files and folders inside hidden ones that the program may still read.
+        devices: the only devices that it has; None gives it the harmless ones, and terminals.
+        dumps_core: whether a crash leaves a core.
     """
 
     writable: tuple[Path, ...]
     visible: tuple[Path, ...] = ()
+    devices: tuple[Path, ...] | None = None
+    dumps_core: bool = False
 
     def wrap(self, command: Sequence[str]) -> list[str]:
         """Return the command line that runs a command in the jail."""
@@ -49,11 +54,11 @@ class Jail:
         return [
             PRLIMIT,
             f"--as={ADDRESS_SPACE_BYTES}", f"--fsize={FILE_BYTES}", f"--nproc={PROCESSES}",
-            "--core=0", "--",
+            *(() if self.dumps_core else ("--core=0",)), "--",
             BWRAP,
             "--unshare-all", "--die-with-parent", "--new-session",
             "--ro-bind", "/", "/",
-            "--dev", "/dev",
+            *self._dev(),
             "--proc", "/proc",
             *(word for path in sorted(hidden) if Path(path).is_dir() for word in ("--tmpfs", path)),
             *(word for path in self.visible for word in ("--ro-bind", *_twice(path))),
@@ -62,6 +67,12 @@ class Jail:
             "--", *command,
         ]
         # fmt: on
+
+    def _dev(self) -> tuple[str, ...]:
+        if self.devices is None:
+            return ("--dev", "/dev")
+        bound = (word for path in self.devices for word in ("--dev-bind", *_twice(path)))
+        return ("--tmpfs", "/dev", *bound)
 
 
 def confine(command: Sequence[str], jail: Jail, *, foreign: bool) -> list[str]:
