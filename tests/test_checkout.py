@@ -8,7 +8,7 @@ from tests.support.checkouts import change
 from tests.support.repositories import WHO, commit, fingerprint, new_repository
 
 from vfio_lab.errors import BuildError, UsageError
-from vfio_lab.kernels import base, checkout, export, gittree, khistory, series
+from vfio_lab.kernels import base, checkout, export, gittree, kconfig, khistory, series
 from vfio_lab.util.cache import Cache
 
 FILE = "drivers/vfio/vfio_main.c"
@@ -128,6 +128,16 @@ def test_a_series_is_tried_on_its_own_ground(repository: Path, tmp_path: Path) -
     assert chosen(repository, str(mailbox)) == base.PackagedBase(
         "7.3", "the series names no base-commit", repository
     )
+
+
+def test_a_fragment_configures_a_tree_and_no_packaged_kernel(repository: Path) -> None:
+    options = (kconfig.Option("KASAN", "y", "mine", "fragment:1"),)
+    found = series.read_series(["v2..v3"], repository)
+    ground = base.choose_base(None, found, repository, options)
+    assert (ground.config, base.choose_base(None, found, repository).config) == (options, ())
+    with pytest.raises(UsageError, match=r"kernel 6\.12 has a configuration of its own") as refusal:
+        base.choose_base("6.12", found, repository, options)
+    assert "6.12:debug" in (refusal.value.hint or "")
 
 
 def test_a_range_starts_where_its_ends_part(repository: Path) -> None:

@@ -128,6 +128,10 @@ def test_a_series_is_repeated_in_three_lines():
     assert " ".join([again, *rest]).replace(" \\ ", "").split() == line.split()
 
 
+def test_a_series_with_a_fragment_is_repeated_with_it():
+    assert "--config fragment.config" in try_command("linux", Choice(()), configured=True)
+
+
 @pytest.fixture
 def series_run(tmp_path):
     """The folder that `vfio-lab try` leaves."""

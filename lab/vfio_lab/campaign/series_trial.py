@@ -20,7 +20,7 @@ from vfio_lab.kernels.series import Patch
 from vfio_lab.util.cache import Cache
 
 BEFORE, AFTER = "before", "after"
-MAILBOX = "series.mbox"
+MAILBOX, FRAGMENT = "series.mbox", "fragment.config"
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,20 @@ def try_series(
     compared = confirm.compare_twice(before, after, kernels, choice.jobs, where)
     behaviour.write_comparisons([compared], where)
     before.write(where / BEFORE)
-    replace(after, command=try_command(base.option, choice)).write(where / AFTER)
+    command = try_command(base.option, choice, configured=bool(base.config))
+    replace(after, command=command).write(where / AFTER)
     return SeriesTrial(base.name, before, after, compared, where)
 
 
-def try_command(base: str, choice: Choice) -> str:
+def try_command(base: str, choice: Choice, *, configured: bool = False) -> str:
     """Return what to type to try a series again that is in a mailbox.
 
     Args:
         base: what `--on` calls the base.
         choice: which scenarios.
+        configured: whether it was tried with a fragment of the configuration.
     """
     words = ["vfio-lab", "try", MAILBOX, "--on", base]
+    words += ["--config", FRAGMENT] if configured else []
     words += [] if choice.expression is None else ["-k", choice.expression]
     return shlex.join([*words, *(() if choice.paths == runs.all_scenarios() else choice.paths)])

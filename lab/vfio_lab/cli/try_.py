@@ -13,6 +13,7 @@ from vfio_lab.campaign.compare import Difference
 from vfio_lab.campaign.report_log import OnEnd
 from vfio_lab.campaign.results import Outcome, Results
 from vfio_lab.cli.options import (
+    config_fragment,
     no_jail,
     print_behaviour,
     scenario_choice,
@@ -34,6 +35,7 @@ from vfio_lab.cli.options import (
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @strict
+@config_fragment
 @no_jail
 @click.pass_context
 def try_(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -45,6 +47,7 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     repository: Path,
     as_json: bool,
     strict: bool,
+    config: Path | None,
 ) -> None:
     """Apply patches to a kernel's sources, and show which scenarios then end differently.
 
@@ -65,11 +68,12 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     from vfio_lab.campaign import behaviour, compare, runs
     from vfio_lab.campaign.series_trial import try_series
     from vfio_lab.cli.evidence import new_evidence
-    from vfio_lab.kernels import base, series
+    from vfio_lab.kernels import base, kconfig, series
 
+    options = () if config is None else kconfig.read_fragment(config)
     patches, scenarios = split_scenarios(words)
     found = series.read_series(patches, repository)
-    on = base.choose_base(name, found, repository)
+    on = base.choose_base(name, found, repository, options)
     click.echo(f"base: {on.name}, {on.why}", err=as_json)
     choice = runs.Choice.asked(scenarios, expression, jobs)
     tried = try_series(on, found.patches, choice, lambda: new_evidence("try"), at_once)

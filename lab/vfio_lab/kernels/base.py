@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import checkout, export, gittree, ktree, selector
 from vfio_lab.kernels import packaged as kernels
+from vfio_lab.kernels.kconfig import Option
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Series
 from vfio_lab.util.cache import Cache
@@ -33,6 +34,10 @@ class Base(Protocol):
     @property
     def why(self) -> str:
         """The reason why it was chosen."""
+
+    @property
+    def config(self) -> tuple[Option, ...]:
+        """Options that are set besides the lab's own, or instead of them."""
 
     @property
     def objects(self) -> list[Path]:
@@ -68,6 +73,11 @@ class PackagedBase:
         return self.name
 
     @property
+    def config(self) -> tuple[Option, ...]:
+        """None: its options are those of its entry in the catalogue."""
+        return ()
+
+    @property
     def objects(self) -> list[Path]:
         """The objects of the repository that the user is in."""
         return _objects(self.repository)
@@ -95,11 +105,13 @@ class TreeBase:
         tree: the top folder of the tree, or the repository.
         why: the reason why it was chosen.
         commit: the hash of the commit; empty for the tree as it is.
+        config: options that are set besides the lab's own, or instead of them.
     """
 
     tree: Path
     why: str
     commit: str = ""
+    config: tuple[Option, ...] = ()
 
     @property
     def name(self) -> str:
@@ -132,24 +144,41 @@ class TreeBase:
 
     def kernel(self, tree: Path, cache: Cache) -> Kernel:
         """Return the kernel of the sources."""
-        return export.ensure_tree_kernel(tree, cache)
+        return export.ensure_tree_kernel(tree, cache, self.config)
 
     def built(self, tree: Path, cache: Cache) -> AbstractContextManager[ktree.Tree]:
         """Yield the mirror of the sources."""
-        return export.built_tree(tree, cache)
+        return export.built_tree(tree, cache, self.config)
 
 
-def choose_base(named: str | None, series: Series, folder: Path) -> Base:
+def choose_base(
+    named: str | None, series: Series, folder: Path, config: Sequence[Option] = ()
+) -> Base:
     """Return what a series is tried on.
 
     Args:
         named: what the user asks for, None if nothing.
         series: the series.
         folder: the folder that the user is in, or names with -C.
+        config: options that are set besides the lab's own, or instead of them.
 
     Raises:
-        UsageError: there is no such base.
+        UsageError: there is no such base, or it is a packaged kernel, whose options are fixed.
     """
+    base = _chosen(named, series, folder)
+    if not config:
+        return base
+    if isinstance(base, TreeBase):
+        return replace(base, config=tuple(config))
+    raise UsageError(
+        f"kernel {base.name} has a configuration of its own",
+        expected="a tree or a commit, which is configured with the fragment",
+        seen=f"{base.name}: {base.why}",
+        hint=f"name a tree with --on, or a flavour such as {base.name.partition(':')[0]}:debug",
+    )
+
+
+def _chosen(named: str | None, series: Series, folder: Path) -> PackagedBase | TreeBase:
     repository = gittree.find_repository(folder)
     if named is not None:
         return _named(named, repository)
@@ -167,7 +196,7 @@ def choose_base(named: str | None, series: Series, folder: Path) -> Base:
     return PackagedBase(default, why, repository)
 
 
-def _named(name: str, repository: Path | None) -> Base:
+def _named(name: str, repository: Path | None) -> PackagedBase | TreeBase:
     why = "named with --on"
     if name in kernels.kernel_catalogue().specs:
         return PackagedBase(name, why, repository)
