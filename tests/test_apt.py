@@ -3,7 +3,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from vfio_lab.cli import main
 from vfio_lab.errors import HostError
 from vfio_lab.kernels import ksource
 from vfio_lab.util import apt
@@ -78,6 +80,17 @@ def test_a_host_without_a_debian_source_is_told_what_to_add(fake_tools: FakeTool
         apt.mirror()
     assert refusal.value.hint is not None
     assert apt.MIRROR in refusal.value.hint
+
+
+def test_the_doctor_says_which_mirror_there_is(
+    fake_tools: FakeTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for listing, said in (("", "X mirror       this host's apt has no source"), (TOLD, TOLD[:23])):
+        fake_tools("apt-get", f"echo '{listing}'")
+        done = CliRunner().invoke(main, ["doctor"])
+        assert said in done.output
+        assert (done.exit_code == 2) or listing
 
 
 def test_before_the_first_update_the_sources_alone_tell_the_mirror(fake_tools: FakeTools) -> None:

@@ -4,6 +4,9 @@ import gzip
 import http.server
 import os
 import re
+import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,12 +14,16 @@ from pathlib import Path
 
 import pytest
 from support.b4 import b4
+from support.command import COMMAND
+from support.processes import running
 from support.repositories import WHO, commit, new_repository
 
+from vfio_lab.cli import INTERRUPTED
 from vfio_lab.errors import HostError, UsageError
 from vfio_lab.kernels import gittree, series
 
 FILE = "drivers/vfio/vfio_main.c"
+FETCH_S = 60
 __all__ = ["b4"]
 
 
@@ -98,3 +105,25 @@ def test_what_the_archive_lacks_is_said_in_one_line(archive: Archive) -> None:
         series.read_series(["other@example.org"], Path("/"))
     assert failure.value.exit_code == 2
     assert "\n" not in (failure.value.seen or "")
+
+
+def test_ctrl_c_ends_a_fetch_and_leaves_nothing(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", os.fspath(scratch))
+    with socket.create_server(("127.0.0.1", 0)) as server:  # which accepts and never answers
+        server.settimeout(FETCH_S)
+        link = f"http://127.0.0.1:{server.getsockname()[1]}/all/{archive.message}"
+        command = [*COMMAND, "try", link, "-C", tmp_path / "linux"]
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            wire, _ = server.accept()
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=FETCH_S)
+            wire.close()
+    assert (process.returncode, "Traceback" in said) == (INTERRUPTED, False), said
+    assert list(scratch.iterdir()) == []
+    assert not running(link)

@@ -15,7 +15,7 @@ from vfio_lab.hw.catalogue import topologies
 from vfio_lab.image import rootfs
 from vfio_lab.kernels import packaged, selector
 from vfio_lab.qemu import accelerator, capabilities
-from vfio_lab.util import host
+from vfio_lab.util import apt, host
 from vfio_lab.util.cache import Cache
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -26,6 +26,7 @@ BUILD_BYTES = 6 * GB
 RUN_BYTES = GB
 MEMORY_BYTES = GB
 DAY_S = 86400.0
+APT = "apt-get"
 OTHER = ("setup", "other")  # what only bootstrap looks for
 CONTAINER = 'the container needs none of them: "Anywhere else" in README.md'
 OLD_DAYS = 14  # a stable series gets a release about every week
@@ -101,6 +102,8 @@ def examine(cache: Cache) -> Iterator[Finding]:
         else "not built yet; the first run builds it, in about a minute",
     )
     yield from _tools("image", there=root is not None)
+    if built is None or root is None:
+        yield from _mirror()
     yield from _unproven()
     if root is None:
         yield from _guarded("user ids", rootfs.need_namespaces)
@@ -169,6 +172,16 @@ def _unproven() -> Iterator[Finding]:
     elif not family.proven:
         seen = f"{name}: these names of packages were never tried"
         yield Finding("packages", WARN, seen, CONTAINER)
+
+
+def _mirror() -> Iterator[Finding]:
+    """Say where Debian's packages come from, which kernels and images are made of."""
+    if host.which(APT) is None:
+        return  # then that is what is missing
+    try:
+        yield Finding("mirror", OK, apt.mirror().uri)
+    except LabError as error:
+        yield Finding("mirror", FAIL, error.what, error.hint or "")
 
 
 def _guarded(name: str, check: Callable[[], None]) -> Iterator[Finding]:
