@@ -28,7 +28,7 @@ def table_markdown(runs: Sequence[Results], table: Sequence[Line], command: str)
 
 def _page(runs: Sequence[Results], table: Sequence[Line], command: str) -> Iterator[str]:
     yield "# Claims by kernel\n"
-    yield f"Written by `{command}`; do not edit.\n"
+    yield textwrap.fill(f"Written by `{command}`; do not edit.", WIDTH) + "\n"
     yield from _kernels(runs)
     names = [run.kernel["name"] for run in runs]
     differing = [line for line in table if line.differs]
