@@ -2,6 +2,7 @@
 PYTEST = .venv/bin/pytest
 JOBS = 4
 KERNELS = 7.3 6.12 6.1
+MOCKED = scenarios/mediated scenarios/migration
 PART = clones
 SECONDS = 2400
 SEED = 1
@@ -31,6 +32,7 @@ matrix: setup ## the scenarios on all three kernels, and what is made of kernels
 	$(PYTEST) tests/real
 	@failed=; for kernel in $(KERNELS); do \
 	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
+	  $(PYTEST) $(MOCKED) -n $(JOBS) --lab-kernel $$kernel:mocks || failed="$$failed $$kernel:mocks"; \
 	done; [ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }
 
 stress: setup ## what holds on a busy, full or dying host: PART=clones|load|chaos|remote|fuzz

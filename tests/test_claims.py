@@ -32,7 +32,7 @@ LATE = Change("late", "a late change", (6, 17), None, ((6, 12, 50),), (), "made 
 LONGEST_SENTENCE = 260
 # A file of the kernel, or of a user of vfio that is named, with functions and a note.
 SOURCE = re.compile(
-    r"(drivers|include|lib|mm|tools|virt|QEMU hw|libvirt src)/[\w./-]+"
+    r"(drivers|include|kernel|lib|mm|samples|tools|virt|QEMU hw|libvirt src)/[\w./-]+"
     r"(:\w+(, \w+)*)?( \([^()]+\))?"
 )
 ORIGIN = re.compile(r"(Documentation|include/uapi)/[\w./-]+:\w+|commit [0-9a-f]{12}|CVE-\d+-\d+")

@@ -19,6 +19,7 @@ from vfio_lab.uapi import (
     names,
     vfio,
     vfio_data,
+    vfio_migration,
     vfio_type1,
 )
 from vfio_lab.uapi.layout import (
@@ -32,7 +33,11 @@ from vfio_lab.uapi.layout import (
 from vfio_lab.uapi.names import Kind, ioctl_name
 from vfio_lab.util.cache import Cache
 
-MODULES = {"vfio.h": (vfio, vfio_data, vfio_type1), "iommufd.h": (iommufd,), "kvm.h": (kvm,)}
+MODULES = {
+    "vfio.h": (vfio, vfio_data, vfio_migration, vfio_type1),
+    "iommufd.h": (iommufd,),
+    "kvm.h": (kvm,),
+}
 NEWEST = {
     "vfio.h": "VFIO_DEVICE_FEATURE_ZPCI_ERROR",
     "iommufd.h": "IOMMU_IOAS_NOIOMMU_GET_PA",

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 
-from vfio_lab.uapi import iommufd, vfio, vfio_type1
+from vfio_lab.uapi import iommufd, vfio, vfio_migration, vfio_type1
 
 
 class Kind(enum.Enum):
@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     GROUP = "group"
     DEVICE = "device"
     IOMMUFD = "iommufd"
+    MIGRATION = "migration"
 
 
 def _table(module: ModuleType, *prefixes: str) -> dict[int, str]:
@@ -39,6 +40,7 @@ NAMES: Mapping[Kind, Mapping[int, str]] = MappingProxyType(
         Kind.GROUP: MappingProxyType(_table(vfio, "VFIO_GROUP_")),
         Kind.DEVICE: MappingProxyType(_table(vfio, "VFIO_DEVICE_")),
         Kind.IOMMUFD: MappingProxyType(_CONTAINER | _IOMMUFD),
+        Kind.MIGRATION: MappingProxyType(_table(vfio_migration, "VFIO_MIG_")),
     }
 )
 

@@ -13,6 +13,7 @@ from vfio_lab.vfio.group import Group, GroupDevice
 from vfio_lab.vfio.handle import Handle
 from vfio_lab.vfio.hot_reset import Affected, HotResetInfo
 from vfio_lab.vfio.iommufd import Iommufd
+from vfio_lab.vfio.migration import Migration, MigrationFile
 from vfio_lab.vfio.paths import (
     cdev_node,
     group_node,
@@ -35,6 +36,8 @@ __all__ = [
     "Handle",
     "HotResetInfo",
     "Iommufd",
+    "Migration",
+    "MigrationFile",
     "VfioUser",
     "cdev_node",
     "group_node",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 
+from vfio_lab.client.mediated import MEDIATED
 from vfio_lab.client.user import User
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.pci import DEVICES, Bdf
@@ -20,9 +21,14 @@ from vfio_lab.vfio.group import (
 from vfio_lab.vfio.iommufd import Iommufd
 
 
+def device_folder(name: Bdf | str) -> str:
+    """Return a device's folder in sysfs, by its BDF or the UUID of a mediated device."""
+    return f"{DEVICES if ':' in str(name) else MEDIATED}/{name}"
+
+
 def group_node(user: User, bdf: Bdf | str) -> str:
     """Return the name of a device's group node: its number, or `noiommu-N`."""
-    link = user.readlink(f"{DEVICES}/{bdf}/iommu_group")
+    link = user.readlink(f"{device_folder(bdf)}/iommu_group")
     number = link.rpartition("/")[2]
     noiommu = f"{NOIOMMU_PREFIX}{number}"
     return noiommu if user.exists(f"{GROUP_FOLDER}/{noiommu}") else number
@@ -30,7 +36,7 @@ def group_node(user: User, bdf: Bdf | str) -> str:
 
 def cdev_node(user: User, bdf: Bdf | str) -> str:
     """Return the name of a device's character device: `vfioN`, or `noiommu-vfioN`."""
-    names = user.listdir(f"{DEVICES}/{bdf}/vfio-dev")
+    names = user.listdir(f"{device_folder(bdf)}/vfio-dev")
     if len(names) != 1:
         raise UsageError(
             f"{bdf} has no character device of vfio",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Literal, overload
 
+from vfio_lab.client.mediated import MediatedDevice
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.client.user import User
 from vfio_lab.vfio.cdev import Cdev
@@ -13,6 +14,7 @@ from vfio_lab.vfio.group import Group, GroupDevice
 from vfio_lab.vfio.paths import group_node, open_cdev_path, open_group_path
 
 Access = Literal["group", "cdev"]
+Openable = PciFunction | MediatedDevice
 
 
 class VfioUser(User):
@@ -20,22 +22,22 @@ class VfioUser(User):
 
     @overload
     def open(
-        self, function: PciFunction, token: uuid.UUID | None = None, *, options: str | None = None
+        self, function: Openable, token: uuid.UUID | None = None, *, options: str | None = None
     ) -> GroupDevice: ...
 
     @overload
     def open(
-        self, function: PciFunction, token: uuid.UUID | None = None, *, access: Literal["cdev"]
+        self, function: Openable, token: uuid.UUID | None = None, *, access: Literal["cdev"]
     ) -> Cdev: ...
 
     @overload
     def open(
-        self, function: PciFunction, token: uuid.UUID | None = None, *, access: Access
+        self, function: Openable, token: uuid.UUID | None = None, *, access: Access
     ) -> Device: ...
 
     def open(
         self,
-        function: PciFunction,
+        function: Openable,
         token: uuid.UUID | None = None,
         *,
         options: str | None = None,
@@ -56,6 +58,6 @@ class VfioUser(User):
             return open_cdev_path(self, str(function), token=token)
         return open_group_path(self, str(function), token=token, options=options)
 
-    def open_group(self, function: PciFunction) -> Group:
+    def open_group(self, function: Openable) -> Group:
         """Open a device's group without attaching it to a container."""
         return Group(self, group_node(self, str(function)))
