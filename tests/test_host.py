@@ -60,7 +60,9 @@ def test_the_command_is_that_of_the_distribution(
 def test_every_tool_has_a_package_on_debian_and_no_family_knows_others() -> None:
     hosts = tomllib.loads(host.HOSTS.read_text())
     tools = {tool.name for tool in host.TOOLS}
-    families = {name: one["packages"] for name, one in hosts.items() if "packages" in one}
+    families = {
+        name: one["packages"] | one["foreign"] for name, one in hosts.items() if "packages" in one
+    }
     assert set(families["debian"]) == tools
     assert all(set(packages) <= tools for packages in families.values())
 

@@ -17,14 +17,18 @@ class Architecture:
         name: as printed by `uname -m`.
         debian: Debian's name.
         kernel: the kernel's name, a folder below its `arch/`.
+        cross: prefix of the names of Debian's compiler and binutils for it.
         boot_image: the image that QEMU boots, as a path in a built kernel tree.
         qemu: QEMU's binary.
         qemu_package: the Debian package that contains the binary.
         machine: QEMU's machine type, with the properties that every guest sets.
         machine_globals: further defaults of the machine's devices, for `-global`.
         split_irqchip: the machine option that makes KVM leave the I/O APIC to QEMU, if needed.
+        reloads: whether QEMU writes the kernel into a clone's memory again; clones need none.
+        serial: QEMU's device type of the serial console.
         cpu: the CPU model without KVM.
         console: the kernel's name of the serial console.
+        early_console: kernel command line word for a console before that.
         boot_words: kernel command line words for every guest of the architecture.
         multiarch: folder of shared libraries below /usr/lib.
         loader: file name of the dynamic loader.
@@ -34,14 +38,18 @@ class Architecture:
     name: str
     debian: str
     kernel: str
+    cross: str
     boot_image: PurePosixPath
     qemu: str
     qemu_package: str
     machine: tuple[str, ...]
     machine_globals: tuple[str, ...]
     split_irqchip: str
+    reloads: bool
+    serial: str
     cpu: str
     console: str
+    early_console: str
     boot_words: tuple[str, ...]
     multiarch: str
     loader: str

@@ -47,6 +47,7 @@ X86_64 = Architecture(
     name="x86_64",
     debian="amd64",
     kernel="x86",
+    cross="x86_64-linux-gnu-",
     boot_image=PurePosixPath("arch/x86/boot/bzImage"),
     qemu="qemu-system-x86_64",
     qemu_package="qemu-system-x86",
@@ -54,8 +55,11 @@ X86_64 = Architecture(
     # With ACPI hotplug, root ports do not set link and presence bits, and no reset below works.
     machine_globals=("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",),
     split_irqchip="kernel-irqchip=split",
+    reloads=False,
+    serial="isa-serial",
     cpu="max",
     console="ttyS0",
+    early_console="earlyprintk=ttyS0",
     boot_words=(
         # On a busy host the timer check may see no tick, and the kernel panics: "timer doesn't
         # work through Interrupt-remapped IO-APIC".

@@ -133,7 +133,7 @@ def _product(built: kernels.Kernel) -> dict[str, str]:
         "compiler": str(kernels.facts(built).get("compiler", "unknown")),
         "digest": built.digest,
         "folder": str(folder),
-        "image": f"{kbuild.BZIMAGE}, {_size(built.bzimage)}",
+        "image": f"{built.bzimage.name}, {_size(built.bzimage)}",
         "modules": f"{kbuild.MODULES}, {_size(built.modules)}",
     }
 

@@ -23,6 +23,8 @@ KINDS = "a source tree, a built tree, a package, or an image with its modules be
 SETUP_SECTORS_AT = 0x1F1
 HEADER = struct.Struct("<4s8xH")
 HEADER_AT = 0x202
+# Source: Documentation/arch/arm64/booting.rst.
+ARM64, ARM64_AT = b"ARM\x64", 0x38
 PAYLOAD = struct.Struct("<II")
 PAYLOAD_AT = 0x248
 SECTOR_BYTES = 0x200
@@ -77,6 +79,13 @@ class BzImage:
                 file.seek(HEADER_AT)
                 head = file.read(HEADER.size)
                 magic, offset = HEADER.unpack(head) if len(head) == HEADER.size else (b"", 0)
+                file.seek(ARM64_AT)
+                if file.read(len(ARM64)) == ARM64:
+                    raise UsageError(
+                        f"{path} is a kernel for arm64",
+                        expected="one for x86-64",
+                        hint="kernels for arm64 are those that the lab builds: --lab-arch arm64",
+                    )
                 if magic != b"HdrS":
                     raise UsageError(f"{path} is no bzImage", expected=KINDS)
                 file.seek(SECTOR_BYTES + offset)

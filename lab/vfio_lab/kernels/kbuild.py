@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfio_lab.arch import X86_64
+from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.errors import BuildError, HostError
 from vfio_lab.kernels import kconfig
 from vfio_lab.kernels.compiler_cache import compiler_cache
 from vfio_lab.kernels.make_output import complaint, step
+from vfio_lab.kernels.toolchain import compiler, make_words
 from vfio_lab.kernels.unpack import unneeded, unpack_source
 from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import Cache
@@ -27,7 +27,6 @@ MODULES = "modules.squashfs"
 CONFIG = "config"
 SYSTEM_MAP = "System.map"
 LOG = "compile.log"  # what the build of untrusted code printed
-KEPT = {str(X86_64.boot_image): BZIMAGE, ".config": CONFIG, "System.map": SYSTEM_MAP}
 # A child of the source tree: then every path on a compiler's command line is relative, and both
 # ccache and the product are blind to where the tree was unpacked.
 OUT = "lab-out"
@@ -44,7 +43,6 @@ IDENTITY = {
     "KBUILD_BUILD_HOST": "lab",
     "KBUILD_BUILD_VERSION": "1",
 }
-
 
 # Variables that influence kbuild, or that a parent `make` passes down.
 STEERING = frozenset(
@@ -93,12 +91,20 @@ class Job:
         asked: the requested options.
         unasked: options that are not requested, because of their marks for other series.
         steps: the number of lines that `make` prints, 0 if unknown.
+        architecture: the architecture that the kernel is for.
     """
 
     name: str
     asked: tuple[kconfig.Option, ...]
     unasked: tuple[kconfig.Option, ...]
     steps: int
+    architecture: Architecture = X86_64
+
+
+def kept(architecture: Architecture) -> dict[str, str]:
+    """Return the files of a build tree that guests need, and their names in the product."""
+    image = architecture.boot_image
+    return {str(image): image.name, ".config": CONFIG, SYSTEM_MAP: SYSTEM_MAP}
 
 
 def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
@@ -116,16 +122,13 @@ def build(job: Job, archive: Path, scratch: Path, cache: Cache) -> Made:
     """
     bench = Bench(job, scratch / "work", cache)
     try:
-        bench.prepare(archive, unneeded([option.name for option in job.asked]))
+        bench.prepare(
+            archive, unneeded([option.name for option in job.asked], job.architecture.kernel)
+        )
         bench.pack(scratch)
         return bench.made()
     finally:
         cache.delete_later(scratch / "work")
-
-
-def compiler() -> str:
-    """Return the first line of the compiler's `--version`."""
-    return _output_of("gcc", "--version").splitlines()[0]
 
 
 def version(tree: Path) -> kconfig.Series:
@@ -197,6 +200,7 @@ class Bench:
             BuildError: a step failed, or an option was not granted; the full log stays.
         """
         host.need("kernel")
+        host.need_compiler(self.job.architecture)
         self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
         host.need_space(self.work, SCRATCH_BYTES, f"building kernel {self.job.name}")
         self.unpack(archive, without)
@@ -236,7 +240,10 @@ class Bench:
         """
         final = kconfig.read_config((self.out / ".config").read_text())
         kconfig.check_config(
-            self.job.asked, self.job.unasked, final, kconfig.config_symbols(self.tree)
+            self.job.asked,
+            self.job.unasked,
+            final,
+            kconfig.config_symbols(self.tree, self.job.architecture.kernel),
         )
 
     def refused(self) -> list[str]:
@@ -263,7 +270,9 @@ class Bench:
 
             try:
                 self.make(
-                    "compile", *(targets or (X86_64.boot_image.name, "modules")), follow=follow
+                    "compile",
+                    *(targets or (self.job.architecture.boot_image.name, "modules")),
+                    follow=follow,
                 )
             except BuildError as error:
                 log = error.where.read_text(errors="replace") if error.where else ""
@@ -288,8 +297,8 @@ class Bench:
             for link in ("build", "source"):
                 (folder / self.release / link).unlink(missing_ok=True)
             self.squash(folder, product / MODULES)
-            for made, kept in KEPT.items():
-                shutil.copyfile(self.out / made, product / kept)
+            for made, name in kept(self.job.architecture).items():
+                shutil.copyfile(self.out / made, product / name)
 
     def squash(self, folder: Path, target: Path) -> None:
         """Pack the files for /lib/modules."""
@@ -298,7 +307,7 @@ class Bench:
 
     def made(self) -> Made:
         """Return the facts about the built kernel."""
-        return Made(self.release, self.version, compiler())
+        return Made(self.release, self.version, compiler(self.job.architecture))
 
     def make(self, stage: str, *arguments: str, follow: Follow = _ignore) -> None:
         """Run kbuild's make.
@@ -309,7 +318,7 @@ class Bench:
             follow: called with each line of output.
         """
         command = ["make", "-C", os.fspath(self.tree), f"O={OUT}", f"-j{host.cores()}"]
-        command += [f"CC={self._cc()}", *ABSENT, *arguments]
+        command += [*make_words(self.job.architecture), *ABSENT, *arguments]
         self.run(stage, jail.confine(command, self.confinement(), foreign=self.foreign), follow)
 
     def confinement(self) -> jail.Jail:
@@ -326,9 +335,6 @@ class Bench:
     @property
     def _ccache(self) -> Path:
         return compiler_cache(self.cache, foreign=self.foreign)
-
-    def _cc(self) -> str:
-        return "gcc" if host.which("ccache") is None else "ccache gcc"
 
     def log(self, stage: str) -> Path:
         """Return the log file of a stage."""
@@ -388,8 +394,3 @@ class Bench:
             "CCACHE_NOHASHDIR": "1",
         }
         return inherited | IDENTITY | ccache
-
-
-def _output_of(*command: str) -> str:
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
-    return done.stdout

@@ -169,10 +169,10 @@ def read_fragment(path: Path) -> tuple[Option, ...]:
     return tuple(Option(name, value, "", str(path)) for name, value in values.items())
 
 
-def config_symbols(tree: Path) -> frozenset[str]:
-    """Return the names of all options that a source tree defines for the guests' architecture."""
+def config_symbols(tree: Path, architecture: str = X86_64.kernel) -> frozenset[str]:
+    """Return the names of all options that a source tree defines for an architecture."""
     foreign = [
-        path for path in (tree / "arch").iterdir() if path.is_dir() and path.name != X86_64.kernel
+        path for path in (tree / "arch").iterdir() if path.is_dir() and path.name != architecture
     ]
     names: set[str] = set()
     for path in tree.rglob("Kconfig*"):

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from vfio_lab.arch import ARCHITECTURES, X86_64, Architecture
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import kbuild, modfiles
 from vfio_lab.kernels.packaged import Kernel
-from vfio_lab.util import progress
+from vfio_lab.util import host, progress
 from vfio_lab.util.cache import Cache, digest, file_digest
 from vfio_lab.util.process import pipeline
 
@@ -98,7 +99,8 @@ def pack_modules(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Pa
             )
         _check_release(path, kernel)
         shutil.copyfile(path, there[path.name])
-    squash(stage, kernel.release, scratch / kbuild.MODULES, log)
+    architecture = ARCHITECTURES[kernel.architecture]
+    squash(stage, kernel.release, scratch / kbuild.MODULES, log, architecture)
     shutil.rmtree(stage)
 
 
@@ -120,11 +122,13 @@ def product(kernel: Kernel, modules: Iterable[Path], scratch: Path, log: Path) -
 
 def link_product(kernel: Kernel, scratch: Path) -> None:
     """Link the files of a kernel's product, except its modules, to another product's folder."""
-    for name in kbuild.KEPT.values():
+    for name in kbuild.kept(ARCHITECTURES[kernel.architecture]).values():
         os.link(kernel.bzimage.parent / name, scratch / name)
 
 
-def squash(root: Path, release: str, target: Path, log: Path) -> None:
+def squash(
+    root: Path, release: str, target: Path, log: Path, architecture: Architecture = X86_64
+) -> None:
     """Strip the modules below `root`/lib/modules, index them and pack them for guests.
 
     Signed modules are not stripped: without the signature they would taint a kernel that checks it.
@@ -134,6 +138,7 @@ def squash(root: Path, release: str, target: Path, log: Path) -> None:
         release: the folder in lib/modules.
         target: the squashfs to create.
         log: the file for the tools' output.
+        architecture: the architecture of the modules.
 
     Raises:
         BuildError: a tool failed.
@@ -141,7 +146,7 @@ def squash(root: Path, release: str, target: Path, log: Path) -> None:
     folder = root / "lib/modules"
     unsigned = [path for path in sorted(folder.rglob("*.ko")) if not modfiles.signed(path)]
     if unsigned:
-        _run(log, "strip", "--strip-debug", *unsigned)
+        _run(log, f"{host.cross(architecture)}strip", "--strip-debug", *unsigned)
     _run(log, "depmod", "--basedir", root, release)
     _run(log, "mksquashfs", folder, target, *kbuild.SQUASHFS_OPTIONS)
 

@@ -80,14 +80,13 @@ def ensure_tree(name: str, cache: Cache) -> Tree:
     package, archive = ksource.ensure_source(cache.open(), spec.source)
     key = spec.key(package.sha256)
     folder = cache.path(KIND, key)
-    job = kbuild.Job(spec.name, spec.asked, spec.unasked, spec.steps)
     with cache.lock(KIND, key):
         if not (folder / READY).exists():
             _drop_outdated(name, cache)
             shutil.rmtree(folder, ignore_errors=True)
-            kbuild.Bench(job, folder, cache).prepare(archive)
+            kbuild.Bench(spec.job, folder, cache).prepare(archive)
             (folder / READY).write_text(json.dumps({"name": name}))
-    return Tree(name, kbuild.Bench(job, folder, cache))
+    return Tree(name, kbuild.Bench(spec.job, folder, cache))
 
 
 @contextlib.contextmanager

@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vfio_lab.arch import X86_64
+from vfio_lab.arch import ARCHITECTURES, X86_64, Architecture
 from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.kernels import kbuild, kconfig, ksource
+from vfio_lab.kernels.fragments import CATALOGUE, PLAIN, Common, common_options, read_named
 from vfio_lab.spec.changes import Change
 from vfio_lab.util import progress, resources
 from vfio_lab.util.cache import (
@@ -34,8 +35,6 @@ VMLINUX = "vmlinux"
 INITRAMFS = "early.cpio"
 # Part of every product's key: increase it when the product's layout or build changes.
 RECIPE = 1
-PLAIN = "plain"
-CATALOGUE = "kernels.toml"
 Flavours = Mapping[str, tuple[str, tuple[kconfig.Option, ...]]]
 
 
@@ -121,6 +120,7 @@ class Spec:
         steps: the number of lines that its build prints.
         options: the options of every kernel.
         extra: further options of the flavour.
+        architecture: the architecture that it is for.
     """
 
     name: str
@@ -130,6 +130,7 @@ class Spec:
     steps: int
     options: tuple[kconfig.Option, ...]
     extra: tuple[kconfig.Option, ...]
+    architecture: Architecture = X86_64
 
     @cached_property
     def asked(self) -> tuple[kconfig.Option, ...]:
@@ -152,7 +153,7 @@ class Spec:
         return {
             "recipe": RECIPE,
             "name": self.name,
-            "architecture": X86_64.name,
+            "architecture": self.architecture.name,
             "source": source_digest,
             "options": {option.name: option.value for option in self.asked},
         }
@@ -160,6 +161,11 @@ class Spec:
     def key(self, source_digest: str) -> str:
         """Return the cache key of this kernel for a certain source package."""
         return digest(self.inputs(source_digest))[:16]
+
+    @property
+    def job(self) -> kbuild.Job:
+        """What to build."""
+        return kbuild.Job(self.name, self.asked, self.unasked, self.steps, self.architecture)
 
 
 @dataclass(frozen=True)
@@ -202,11 +208,12 @@ def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
     for path in (extension.folder / IMAGES.name / CATALOGUE for extension in load_extensions()):
         if path.is_file():
             places[path.parent] = tomllib.loads(path.read_text("utf-8"))
-    base = tuple(option for name in data["fragments"] for option in _fragment(folder, name))
+    bases = common_options(folder, data)
     found = ((place, _flavours(place, table)) for place, table in places.items())
     flavours: Flavours = {PLAIN: ("", ()), **join("flavour", found)}
     specs = (
-        (place, _specs(table.get("kernels", {}), flavours, base)) for place, table in places.items()
+        (place, _specs(table.get("kernels", {}), flavours, bases))
+        for place, table in places.items()
     )
     return Catalogue(data["default"], join("kernel", specs))
 
@@ -214,30 +221,31 @@ def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
 def _flavours(folder: Path, table: Mapping[str, Any]) -> Flavours:
     """Return the flavours of a catalogue: the purpose and the options of each."""
     return {
-        name: (entry["about"], _fragment(folder, entry["fragment"]))
+        name: (entry["about"], read_named(folder, entry["fragment"]))
         for name, entry in table.get("flavours", {}).items()
     }
 
 
 def _specs(
-    kernels: Mapping[str, Mapping[str, Any]],
-    flavours: Flavours,
-    options: tuple[kconfig.Option, ...],
+    kernels: Mapping[str, Mapping[str, Any]], flavours: Flavours, bases: Iterable[Common]
 ) -> dict[str, Spec]:
-    """Return the kernels of a catalogue's table, in every flavour."""
+    """Return the kernels of a catalogue's table, in every flavour and for every architecture."""
     specs = {}
-    for series, entry in kernels.items():
-        for flavour, (about, extra) in flavours.items():
-            name = series if flavour == PLAIN else f"{series}:{flavour}"
-            specs[name] = Spec(
-                name=name,
-                about=about or entry["about"],
-                series=kconfig.series(series),
-                source=ksource.Wanted(entry["package"], tuple(entry["suites"])),
-                steps=entry["steps"].get(flavour, entry["steps"][PLAIN]),
-                options=options,
-                extra=extra,
-            )
+    for base in bases:
+        for series, entry in kernels.items():
+            for flavour in base.flavours(flavours):
+                about, extra = flavours[flavour]
+                name = base.name(series, flavour)
+                specs[name] = Spec(
+                    name=name,
+                    about=about or entry["about"],
+                    series=kconfig.series(series),
+                    source=ksource.Wanted(entry["package"], tuple(entry["suites"])),
+                    steps=entry["steps"].get(name.rpartition(":")[2], entry["steps"][PLAIN]),
+                    options=base.options,
+                    extra=extra,
+                    architecture=base.architecture,
+                )
     return specs
 
 
@@ -274,12 +282,11 @@ def ensure_packaged_kernel(name: str, cache: Cache) -> Kernel:
 
     def build(scratch: Path) -> None:
         waiting.close()
-        job = kbuild.Job(spec.name, spec.asked, spec.unasked, spec.steps)
-        made = kbuild.build(job, archive, scratch, cache)
+        made = kbuild.build(spec.job, archive, scratch, cache)
         facts = {
             "name": spec.name,
             "release": made.release,
-            "architecture": X86_64.name,
+            "architecture": spec.architecture.name,
             "version": made.version,
             "package": package.name,
             "package_version": package.version,
@@ -312,17 +319,6 @@ def facts(kernel: Kernel) -> dict[str, Any]:
     return _facts(kernel.bzimage.parent)
 
 
-def _fragment(folder: Path, name: str) -> tuple[kconfig.Option, ...]:
-    path = folder / "config" / f"{name}.config"
-    if not path.is_file():
-        raise UsageError(
-            f"there is no configuration fragment {name!r}",
-            expected=f"a file {path}",
-            seen=f"named by {folder / CATALOGUE}",
-        )
-    return kconfig.parse(path.read_text(), path.name)
-
-
 def write_facts(folder: Path, facts: Mapping[str, object]) -> None:
     """Record facts about a product in its folder."""
     (folder / FACTS).write_text(json.dumps(facts, indent=1))
@@ -335,17 +331,18 @@ def read_kernel(entry: Path) -> Kernel:
         BuildError: the folder was not written by a build.
     """
     known = _facts(entry)
+    architecture = ARCHITECTURES.get(str(known.get("architecture", X86_64.name)), X86_64)
     try:
         return Kernel(
             name=str(known["name"]),
             release=str(known["release"]),
             version=tuple(int(part) for part in known["version"]),
-            bzimage=entry / kbuild.BZIMAGE,
+            bzimage=entry / architecture.boot_image.name,
             modules=entry / kbuild.MODULES,
             config=entry / kbuild.CONFIG,
             digest=file_digest(entry / MANIFEST),
             lasting=bool(known.get("lasting", True)),
-            architecture=str(known.get("architecture", X86_64.name)),
+            architecture=architecture.name,
             history=tuple(dict(known.get("history", {})).items()),
             vmlinux=_if_there(entry / VMLINUX),
             initramfs=_if_there(entry / INITRAMFS),

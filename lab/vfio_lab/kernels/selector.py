@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from vfio_lab.arch import X86_64
+from vfio_lab.arch import ARCHITECTURES, X86_64, Architecture, find_architecture
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import (
     distribution,
@@ -83,18 +84,89 @@ def remove_named_kernel(name: str, cache: Cache) -> int:
     return kernels.remove_kernel(name, cache)
 
 
-def ensure_kernel(what: str, cache: Cache) -> Kernel:
+@dataclass(frozen=True)
+class AskedKernel:
+    """A kernel that a user asks for, not built yet.
+
+    Args:
+        name: what `ensure_kernel` takes.
+        architecture: what it is for.
+    """
+
+    name: str
+    architecture: Architecture
+
+
+def ask_kernel(name: str | None, architecture: str | None) -> AskedKernel:
+    """Return the kernel that a user asks for.
+
+    Args:
+        name: a name of a catalogue, `host`, or a path; None for the default.
+        architecture: a name of its architecture; None for the one that the kernel's name has.
+
+    Raises:
+        UsageError: there is no such architecture, or no such kernel for it.
+    """
+    specs = kernels.kernel_catalogue().specs
+    name = name or kernels.kernel_catalogue().default
+    if architecture is None:
+        return AskedKernel(name, _own_architecture(name))
+    wanted = find_architecture(architecture)
+    if name not in all_kernels():
+        if wanted != X86_64 and is_source(Path(name).expanduser()):
+            raise UsageError(
+                f"{name} can be built for {X86_64.debian} only",
+                seen=f"--lab-arch {architecture}",
+                hint=f"kernels for {wanted.debian} are those of `vfio-lab kernel list`",
+            )
+        return AskedKernel(name, wanted)
+    for other in (name, f"{name}:{wanted.debian}"):
+        if other in specs and specs[other].architecture == wanted:
+            return AskedKernel(other, wanted)
+    if name not in specs and wanted == X86_64:
+        return AskedKernel(name, wanted)
+    there = [known for known, spec in specs.items() if spec.architecture == wanted]
+    raise UsageError(
+        f"there is no kernel {name!r} for {wanted.debian}", expected=f"one of {', '.join(there)}"
+    )
+
+
+def _own_architecture(name: str) -> Architecture:
+    """Return the architecture of a packaged or built kernel, x86-64 for any other name."""
+    specs, folder = kernels.kernel_catalogue().specs, Path(name).expanduser()
+    if name in specs:
+        return specs[name].architecture
+    if (folder / kernels.FACTS).exists():
+        return ARCHITECTURES[kernels.read_kernel(folder).architecture]
+    return X86_64
+
+
+def ensure_kernel(what: str, cache: Cache, architecture: Architecture | None = None) -> Kernel:
     """Return the kernel that a user means.
 
     Args:
         what: a name of a catalogue, `host`, or a path.
         cache: the cache that keeps it, if it has to be built or packed.
+        architecture: the architecture that it must be for, None for any.
 
     Raises:
-        UsageError: there is no such kernel, or a part of it is missing.
+        UsageError: there is no such kernel, a part of it is missing, or it is for another
+            architecture.
         HostError: a tool, disk space or the network is missing.
         BuildError: the kernel does not compile.
     """
+    made = _ensured(what, cache)
+    if architecture is not None and made.architecture != architecture.name:
+        raise UsageError(
+            f"kernel {made.name} is for another architecture",
+            expected=architecture.name,
+            seen=made.architecture,
+            hint=f"--lab-arch {ARCHITECTURES[made.architecture].debian}",
+        )
+    return made
+
+
+def _ensured(what: str, cache: Cache) -> Kernel:
     if what in kernels.kernel_catalogue().specs:
         return kernels.ensure_packaged_kernel(what, cache)
     if what in distribution.distribution_catalogue():

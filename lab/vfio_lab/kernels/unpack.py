@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from vfio_lab.arch import X86_64
 from vfio_lab.errors import BuildError
 from vfio_lab.util import progress
 from vfio_lab.util.process import environment
@@ -17,11 +18,10 @@ Run = Callable[[list[str], Callable[[str], None]], None]
 TARBALL = ".tar.xz"
 TAR_RECORD_BYTES = 10240
 TAR_RECORDS_A_NOTE = 2000
-# Files, from the top of the tree, that no x86-64 kernel is compiled from, and those that need an
+# Files, from the top of the tree, that no kernel is compiled from, and those that need an
 # option: more than half of all, which take long to write and to delete. A star matches any path.
 # Kconfig files and makefiles of every folder stay.
 NEVER = (
-    "arch/[!x]*/*.[chS]",
     "arch/*.dts*",
     "Documentation/*.rst",
     "Documentation/*.yaml",
@@ -40,13 +40,15 @@ OPTIONAL = {
 }
 
 
-def unneeded(asked: Collection[str]) -> tuple[str, ...]:
+def unneeded(asked: Collection[str], architecture: str = X86_64.kernel) -> tuple[str, ...]:
     """Return patterns of paths that no kernel with these options is compiled from.
 
     Args:
         asked: the names of the requested options.
+        architecture: the kernel's name of the architecture, a folder below `arch/`.
     """
-    return (*NEVER, *(pattern for name, pattern in OPTIONAL.items() if name not in asked))
+    others = f"arch/[!{architecture[0]}]*/*.[chS]"
+    return (others, *NEVER, *(pattern for name, pattern in OPTIONAL.items() if name not in asked))
 
 
 def unpack_source(

@@ -8,10 +8,11 @@ import platform
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vfio_lab.arch import Architecture
 from vfio_lab.errors import HostError
 from vfio_lab.util import resources
 from vfio_lab.util.process import SYSTEM_PATH
@@ -51,12 +52,14 @@ class HostFamily:
         install: the command that installs packages.
         proven: where the lab was set up with these names; empty if it never was.
         packages: the packages that contain a tool, by the tool's name.
+        foreign: the same of tools for guests of another architecture.
     """
 
     name: str
     install: str
     proven: str
     packages: Mapping[str, str]
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
 
 @functools.cache
@@ -100,6 +103,11 @@ def packages_of(family: str, unneeded: Iterable[str] = ()) -> list[str]:
     return sorted({word for words in wanted.values() for word in words.split()})
 
 
+def cross(architecture: Architecture) -> str:
+    """Return the prefix of the compiler and binutils for an architecture; empty for the host's."""
+    return "" if platform.machine() == architecture.name else architecture.cross
+
+
 def which(name: str) -> Path | None:
     """Return the path of a command, found on the PATH or in the sbin folders."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}")
@@ -121,7 +129,8 @@ def install_command(tools: Iterable[str]) -> str:
     if family is None:
         return f"install {' '.join(sorted(set(tools)))}, or use the container (README.md)"
     sudo = "" if os.geteuid() == 0 else "sudo "
-    packages = {word for tool in tools for word in family.packages.get(tool, tool).split()}
+    known = {**family.packages, **family.foreign}
+    packages = {word for tool in tools for word in known.get(tool, tool).split()}
     return f"{sudo}{family.install} {' '.join(sorted(packages))}"
 
 
@@ -136,6 +145,21 @@ def need(purpose: str) -> None:
             f"this host lacks tools for: {purpose}",
             seen=f"no {', '.join(tool.name for tool in absent)}",
             hint=install_command(tool.name for tool in absent),
+        )
+
+
+def need_compiler(architecture: Architecture) -> None:
+    """Check that the host can compile for an architecture.
+
+    Raises:
+        HostError: it cannot; the hint is the command that installs the compiler.
+    """
+    gcc = f"{cross(architecture)}gcc"
+    if which(gcc) is None:
+        raise HostError(
+            f"this host has no compiler for {architecture.name}",
+            seen=f"no {gcc}",
+            hint=install_command([gcc]),
         )
 
 
