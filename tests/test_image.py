@@ -9,6 +9,7 @@ import pytest
 
 from vfio_lab.errors import BuildError, HostError, UsageError
 from vfio_lab.image import rootfs
+from vfio_lab.image.recipe import command, network
 from vfio_lab.util import apt, host
 from vfio_lab.util.cache import Cache
 
@@ -102,7 +103,7 @@ def test_images_are_built_apart(cache: Cache, tools: Path) -> None:
 
 
 def test_scripts_are_made_executable_and_nothing_else_is(tmp_path: Path) -> None:
-    argv = rootfs.command(rootfs.recipe("clients"), MIRROR, tmp_path)
+    argv = command(rootfs.recipe("clients"), MIRROR, tmp_path)
     (made,) = [word for word in argv if "chmod 0755" in word]
     assert made.split()[2:] == ['"$1"/usr/lib/vfio-lab/init']
 
@@ -137,7 +138,7 @@ def test_the_key_follows_packages_and_not_their_order_or_reasons(folder: Path) -
 
 
 def test_the_mirror_is_the_hosts_and_signatures_are_checked(tmp_path: Path) -> None:
-    argv = rootfs.command(rootfs.recipe(), MIRROR, tmp_path)
+    argv = command(rootfs.recipe(), MIRROR, tmp_path)
     assert argv[-3:] == [
         "trixie",
         "-",
@@ -147,7 +148,7 @@ def test_the_mirror_is_the_hosts_and_signatures_are_checked(tmp_path: Path) -> N
 
 
 def test_without_a_keyring_apts_own_keys_decide(tmp_path: Path) -> None:
-    argv = rootfs.command(rootfs.recipe(), apt.Mirror(MIRROR.uri, None), tmp_path)
+    argv = command(rootfs.recipe(), apt.Mirror(MIRROR.uri, None), tmp_path)
     assert argv[-1] == "deb http://mirror.example/debian trixie main"
 
 
@@ -157,13 +158,13 @@ def test_the_hosts_proxy_is_used_for_the_image_too(
     settings = tmp_path / "apt.conf"
     settings.write_text('Acquire::http::Proxy "http://proxy.example:3142";\n')
     monkeypatch.setenv("APT_CONFIG", str(settings))
-    argv = rootfs.command(rootfs.recipe(), MIRROR, tmp_path, rootfs._network())
+    argv = command(rootfs.recipe(), MIRROR, tmp_path, network())
     assert '--aptopt=Acquire::http::Proxy "http://proxy.example:3142";' in argv
 
 
 def test_hooks_survive_paths_with_spaces(folder: Path) -> None:
     scratch = folder / "with space"
-    argv = rootfs.command(rootfs.recipe(folder=folder), MIRROR, scratch)
+    argv = command(rootfs.recipe(folder=folder), MIRROR, scratch)
     assert f"--customize-hook=download /var/lib/dpkg/status '{scratch}/status'" in argv
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from vfio_lab.arch import AARCH64
 from vfio_lab.errors import HostError, LabError
 from vfio_lab.hw.catalogue import topologies
 from vfio_lab.image import rootfs
@@ -27,7 +28,7 @@ RUN_BYTES = GB
 MEMORY_BYTES = GB
 DAY_S = 86400.0
 APT = "apt-get"
-OTHER = ("setup", "other")  # what only bootstrap looks for
+OTHER = ("setup", "other", "arm64")  # what only bootstrap looks for, and what few need
 CONTAINER = 'the container needs none of them: "Anywhere else" in README.md'
 OLD_DAYS = 14  # a stable series gets a release about every week
 
@@ -81,6 +82,7 @@ def examine(cache: Cache) -> Iterator[Finding]:
     built = packaged.find_packaged_kernel(default, cache)
     root = rootfs.find_image(cache)
     yield from _qemu(cache, built)
+    yield from _foreign()
     yield from _tools("run", there=False)
     yield Finding(
         "kernel",
@@ -159,6 +161,13 @@ def _tools(purpose: str, *, there: bool) -> Iterator[Finding]:
             f"no {', '.join(tool.name for tool in absent)} ({purpose})",
             host.install_command(tool.name for tool in absent),
         )
+
+
+def _foreign() -> Iterator[Finding]:
+    """Say whether guests of the other architecture can be run, which few need."""
+    absent = [tool.name for tool in host.missing("arm64")]
+    seen = f"only with --lab-arch arm64: no {', '.join(absent)}" if absent else "guests can be run"
+    yield Finding("arm64", OK, seen, capabilities.install_hint(AARCH64, absent) if absent else "")
 
 
 def _unproven() -> Iterator[Finding]:

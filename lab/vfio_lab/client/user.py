@@ -13,6 +13,7 @@ from typing import Any, Self
 from vfio_lab.client.answer import Answer
 from vfio_lab.client.call import Buffer, CommandResult, Refusal, Reply, command_line
 from vfio_lab.client.channel import ROUTER, Channel, Pending
+from vfio_lab.client.spelling import spell
 from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import DeadlineExceeded
 from vfio_lab.uapi.syscalls import (
@@ -101,9 +102,10 @@ class User:
         Raises:
             UsageError: the table has no such system call.
         """
-        wire = [arg if isinstance(arg, int) else arg.wire() for arg in args]
+        number, spelled = spell(self.channel.architecture, call, args)
+        wire = [arg if isinstance(arg, int) else arg.wire() for arg in spelled]
         words = about or ", ".join(_in_words(args))
-        asked = {"number": self.channel.architecture.syscall(call), "args": wire}
+        asked = {"number": number, "args": wire}
         return self._start("syscall", asked, label or call, words, syscall=call, given=args)
 
     def syscall(self, call: str, *args: int | Buffer, label: str = "", about: str = "") -> Reply:

@@ -165,3 +165,4 @@ AMD_IOMMU = Model(
 )
 HOST_BRIDGE = Model("", INTEL, 0x29C0)
 LPC = Model("", INTEL, 0x2918)
+GENERIC_HOST_BRIDGE = Model("", REDHAT, 0x0008)  # of QEMU's virt

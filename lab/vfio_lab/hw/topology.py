@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
+from vfio_lab.arch import AARCH64, ARCHITECTURES, X86_64, Architecture
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.models import (
     DISK,
+    GENERIC_HOST_BRIDGE,
     HOST_BRIDGE,
     LPC,
     NET,
@@ -19,7 +21,9 @@ from vfio_lab.hw.models import (
     SERIAL,
 )
 from vfio_lab.hw.tree import (
+    EXPANDER,
     Endpoint,
+    Expander,
     Function,
     Node,
     grouped,
@@ -41,6 +45,17 @@ INFRASTRUCTURE: Mapping[int, Endpoint] = MappingProxyType(
         0x1F: Endpoint("lpc", LPC),
     }
 )
+GENERIC: Mapping[int, Endpoint] = MappingProxyType(
+    {
+        slot: Endpoint("host", GENERIC_HOST_BRIDGE) if node.role == "host" else node
+        for slot, node in INFRASTRUCTURE.items()
+        if node.model is not LPC
+    }
+)
+BUILT_IN = MappingProxyType({X86_64.name: INFRASTRUCTURE, AARCH64.name: GENERIC})
+# Words for the command line of an x86-64 kernel, and what other kernels call them.
+INTEL_ONLY = "intel_iommu="
+ELSEWHERE = MappingProxyType({"iommu=pt": "iommu.passthrough=1"})
 IOMMU_SLOT, SLOTS = 0x17, 0x20
 MEMORY_MIB = 512
 INFRASTRUCTURE_ROLES = frozenset(node.role for node in INFRASTRUCTURE.values()) | {"iommu"}
@@ -60,6 +75,7 @@ class Topology:
         cpus: virtual CPUs; under TCG a second one makes nothing faster.
         memory_mib: RAM, in MiB.
         boot_words: further words for the kernel's command line.
+        architecture: the machine's, as printed by `uname -m`.
     """
 
     name: str
@@ -70,16 +86,40 @@ class Topology:
     cpus: int = 1
     memory_mib: int = MEMORY_MIB
     boot_words: tuple[str, ...] = ()
+    architecture: str = X86_64.name
 
     def __repr__(self) -> str:
         """Return `Topology(igb)`."""
         return f"{type(self).__name__}({self.name})"
 
+    def on(self, architecture: Architecture) -> Topology:
+        """Return the same hardware on a machine of an architecture, as far as the machine has it.
+
+        An Intel IOMMU of the usual settings becomes an SMMUv3.
+        """
+        if architecture.name == self.architecture:
+            return self
+        viommu = self.viommu
+        if viommu is Viommu.INTEL and not self.viommu_options:
+            viommu = Viommu.SMMUV3
+        words = tuple(ELSEWHERE.get(word, word) for word in self.boot_words)
+        return replace(self, architecture=architecture.name, viommu=viommu, boot_words=words)
+
+    @property
+    def lacking(self) -> str:
+        """What the architecture's machine lacks of it, empty if it can be had."""
+        if self.architecture == X86_64.name:
+            return ""
+        if self.viommu in (Viommu.INTEL, Viommu.AMD):
+            return " ".join((self.viommu.value, *(f"with {one}" for one in self.viommu_options)))
+        # QEMU describes a second host bridge in ACPI only; the guests read a device tree.
+        return EXPANDER.qemu if any(isinstance(one, Expander) for one in self.children) else ""
+
     @cached_property
     def functions(self) -> tuple[Function, ...]:
         """All PCI functions that the guest finds before any VF exists, in bus order."""
         own = dict(enumerate(self.children, start=1))
-        taken: dict[int, Node] = {**INFRASTRUCTURE, **own}
+        taken: dict[int, Node] = {**BUILT_IN[self.architecture], **own}
         model = self.viommu.model
         if model is not None:
             # QEMU makes the function of an amd-iommu itself, in the first slot that is free.
@@ -129,7 +169,9 @@ class Topology:
     @property
     def kernel_args(self) -> tuple[str, ...]:
         """What the kernel's command line says about this hardware."""
-        return (*self.viommu.kernel_args(self.viommu_settings), *self.boot_words)
+        words = (*self.viommu.kernel_args(self.viommu_settings), *self.boot_words)
+        foreign = self.architecture != X86_64.name
+        return tuple(word for word in words if not (foreign and word.startswith(INTEL_ONLY)))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -152,7 +194,9 @@ class Topology:
         """The device types that QEMU must have."""
         models = {function.model for function in self.functions}
         names = {name for model in models for name in (model.qemu, *model.needs)}
-        return frozenset(names | {self.viommu.value, "vmcoreinfo", "isa-serial"}) - {""}
+        return frozenset(
+            names | {self.viommu.value, "vmcoreinfo", ARCHITECTURES[self.architecture].serial}
+        ) - {""}
 
     def function(self, role: str) -> Function:
         """Return the function that plays a role, such as `pf0`.

@@ -14,6 +14,7 @@ class Viommu(enum.Enum):
 
     INTEL = "intel-iommu"
     AMD = "amd-iommu"
+    SMMUV3 = "arm-smmuv3"
     VIRTIO = "virtio-iommu-pci"
     NONE = ""
 
@@ -37,8 +38,9 @@ class Viommu(enum.Enum):
         Args:
             settings: all its properties.
         """
-        unsafe = self is not Viommu.NONE and _REMAPPING not in settings
-        return (*_KERNEL_ARGS[self], *(_UNSAFE_INTERRUPTS if unsafe else ()))
+        # An SMMUv3 stands before an ITS, which knows devices apart.
+        isolated = self in (Viommu.NONE, Viommu.SMMUV3) or _REMAPPING in settings
+        return (*_KERNEL_ARGS[self], *(() if isolated else _UNSAFE_INTERRUPTS))
 
 
 _MODELS: Mapping[Viommu, Model] = {Viommu.AMD: AMD_IOMMU, Viommu.VIRTIO: VIRTIO_IOMMU}
@@ -47,6 +49,7 @@ _USUAL: Mapping[Viommu, tuple[str, ...]] = {
     Viommu.INTEL: (_REMAPPING,),
     # With remapping on, the kernel finds no southbridge IOAPIC in QEMU's tables and turns it off.
     Viommu.AMD: ("intremap=off",),
+    Viommu.SMMUV3: (),
     Viommu.VIRTIO: VIRTIO_IOMMU.options,
     Viommu.NONE: (),
 }
@@ -59,6 +62,7 @@ _UNSAFE_INTERRUPTS = (
 _KERNEL_ARGS: Mapping[Viommu, tuple[str, ...]] = {
     Viommu.INTEL: ("intel_iommu=on",),
     Viommu.AMD: (),
+    Viommu.SMMUV3: (),
     Viommu.VIRTIO: (),
     # VFIO's own no-IOMMU switch stays off: that it is needed is for scenarios to show.
     Viommu.NONE: ("intel_iommu=off",),

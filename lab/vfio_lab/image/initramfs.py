@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 from vfio_lab.arch import X86_64
-from vfio_lab.image.rootfs import IMAGES, Image, recipe
+from vfio_lab.image.recipe import IMAGES
+from vfio_lab.image.rootfs import Image, recipe
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.util import host
 from vfio_lab.util.cache import Cache, digest, file_digest

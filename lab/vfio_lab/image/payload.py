@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.image import agent
 from vfio_lab.util import resources
 from vfio_lab.util.cache import Cache, digest
@@ -32,15 +33,19 @@ def keys(cache: Cache) -> Path:
     return cache.obtain("keys", "ssh", _make_keys)
 
 
-def payload_files(cache: Cache) -> dict[str, bytes]:
+def payload_files(cache: Cache, architecture: Architecture = X86_64) -> dict[str, bytes]:
     """Return the payload's files by their paths below /run/vfio-lab.
+
+    Args:
+        cache: the cache that keeps the agent and the keys.
+        architecture: the guests' architecture.
 
     Raises:
         HostError: the agent cannot be compiled here.
     """
     pairs = keys(cache)
     return {
-        "agent": agent.build_agent(cache).read_bytes(),
+        "agent": agent.build_agent(cache, architecture=architecture).read_bytes(),
         "boot": BOOT.read_bytes(),
         "settings": f"MODULES='{' '.join(MODULES)}'\n".encode(),
         "network": NETWORK.encode(),

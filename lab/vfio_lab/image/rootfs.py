@@ -9,23 +9,22 @@ import json
 import os
 import pwd
 import re
-import shlex
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vfio_lab.arch import X86_64
+from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.errors import HostError, UsageError
-from vfio_lab.util import apt, host, progress, resources
-from vfio_lab.util.cache import Cache, digest, file_digest
+from vfio_lab.image.recipe import IMAGES, SQUASHFS_OPTIONS, Recipe, command, network
+from vfio_lab.util import apt, host, progress
+from vfio_lab.util.cache import Cache, file_digest
 from vfio_lab.util.extensions import join, load_extensions
 from vfio_lab.util.process import environment, pipeline
 
-IMAGES = resources.root() / "images"
 KIND = "image"
 BASE = "base"
 CATALOGUE = "rootfs.toml"
@@ -35,76 +34,8 @@ SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 STEP_WORDS = ("Get:", "Unpacking ", "Setting up ")
 KEPT_VARIABLES = frozenset({"HOME", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TMPDIR", "USER"})
 SCRATCH_FACTOR = 3.5  # scratch space of a build, as a multiple of the image's size
-# Hash randomization would change the order of constant sets, and so the bytecode. With an unchecked
-# hash the guest does not compare bytecode with its source.
-COMPILE = (
-    'PYTHONHASHSEED=0 chroot "$1" sh -c "python3 -m compileall -q -f'
-    ' --invalidation-mode unchecked-hash /usr/lib/python3*"'
-)
-# Uncompressed: under TCG decompression is slow, and the host's page cache has the data anyway. The
-# superblock must name a compressor, and lz4 is the only one built into the kernel.
 # sqfstar ends at the end of the archive, and may leave mmdebstrap with padding that nobody reads.
 DRAINED = ("sh", "-c", '"$@"; code=$?; cat >/dev/null; exit "$code"', "sh")
-SQUASHFS_OPTIONS = (
-    *("-comp", "lz4", "-noI", "-noD", "-noF", "-noX", "-no-xattrs"),
-    # To find duplicates sqfstar 4.5.1 reads its output back, sometimes before it is written:
-    # "Failed to checksum data from output filesystem". The duplicates amount to 64 KiB only.
-    "-no-duplicates",
-    *("-root-mode", "0755"),  # sqfstar ignores the tar's entry for the root and uses 0777
-    *("-no-progress", "-quiet"),
-)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that determines an image.
-
-    Args:
-        name: `base`, or a name in the catalogue.
-        suite: the Debian suite.
-        components: the components of the suite.
-        variant: mmdebstrap's set of base packages.
-        packages: further packages.
-        drop: globs of paths that are removed at the end.
-        files: the lab's files in the image, by their absolute path there.
-        epoch: the newest time stamp of a file, in seconds since 1970.
-        steps: the number of progress lines that a build prints.
-        size_mib: disk space for the image, in MiB.
-        extras: additions to the payload of its guests: `kernel`, `selftests`.
-    """
-
-    name: str
-    suite: str
-    components: tuple[str, ...]
-    variant: str
-    packages: tuple[str, ...]
-    drop: tuple[str, ...]
-    files: Mapping[str, Path]
-    epoch: int
-    steps: int
-    size_mib: int
-    extras: tuple[str, ...]
-
-    @property
-    def inputs(self) -> dict[str, object]:
-        """What the key is made of: the recipe, and the digest of every file that it names."""
-        return {
-            "architecture": X86_64.debian,
-            "suite": self.suite,
-            "components": self.components,
-            "variant": self.variant,
-            "packages": self.packages,
-            "drop": self.drop,
-            "files": {name: file_digest(path) for name, path in self.files.items()},
-            "epoch": self.epoch,
-            "hooks": [COMPILE],
-            "squashfs": SQUASHFS_OPTIONS,
-        }
-
-    @property
-    def key(self) -> str:
-        """The digest of the inputs."""
-        return digest(self.inputs)[:16]
 
 
 @dataclass(frozen=True)
@@ -187,11 +118,17 @@ def _recipe(name: str, data: Mapping[str, Any], folder: Path) -> Recipe:
         steps=data["steps"],
         size_mib=data["size_mib"],
         extras=tuple(data["extras"]),
+        only=tuple(data.get("architectures", ())),
     )
 
 
-def recipe(name: str = BASE, folder: Path = IMAGES) -> Recipe:
+def recipe(name: str = BASE, folder: Path = IMAGES, architecture: Architecture = X86_64) -> Recipe:
     """Return a recipe.
+
+    Args:
+        name: its name in the catalogue.
+        folder: the folder with rootfs.toml.
+        architecture: the architecture of the guests.
 
     Raises:
         UsageError: there is none of that name.
@@ -199,7 +136,7 @@ def recipe(name: str = BASE, folder: Path = IMAGES) -> Recipe:
     known = recipes(folder)
     if name not in known:
         raise UsageError(f"there is no image {name!r}", expected=f"one of {', '.join(known)}")
-    return known[name]
+    return replace(known[name], architecture=architecture)
 
 
 def find_image(cache: Cache, name: str = BASE) -> Image | None:
@@ -213,16 +150,25 @@ def find_image(cache: Cache, name: str = BASE) -> Image | None:
     return None if entry is None else _load(entry, made)
 
 
-def ensure_image(cache: Cache, name: str = BASE) -> Image:
+def ensure_image(cache: Cache, name: str = BASE, architecture: Architecture = X86_64) -> Image:
     """Return an image; build it if necessary.
+
+    Args:
+        cache: the cache that keeps images.
+        name: its name in the catalogue.
+        architecture: the architecture of the guests.
 
     Raises:
         UsageError: there is no recipe of that name.
         HostError: a tool, a permission or disk space is missing.
         BuildError: a package cannot be fetched or set up.
     """
-    made = recipe(name)
-    title = f"guest image {name} (Debian {made.suite})"
+    made = recipe(name, architecture=architecture)
+    if made.only and architecture.name not in made.only:
+        raise UsageError(
+            f"image {name!r} is not made for {architecture.name}", expected=", ".join(made.only)
+        )
+    title = f"guest image {name} (Debian {made.suite}, {architecture.debian})"
 
     def build(scratch: Path) -> None:
         with progress.task(title, made.steps) as task:
@@ -237,56 +183,6 @@ def remove_image(cache: Cache) -> list[str]:
     for key in keys:
         cache.remove(KIND, key)
     return keys
-
-
-def command(
-    made: Recipe, mirror: apt.Mirror, scratch: Path, network: Sequence[str] = ()
-) -> list[str]:
-    """Return mmdebstrap's command line; it writes a tar to stdout.
-
-    Args:
-        made: the recipe.
-        mirror: the mirror to fetch packages from.
-        network: apt settings that are needed to reach the mirror.
-        scratch: the folder that receives the list of installed packages.
-    """
-    signed = "" if mirror.keyring is None else f"[signed-by={mirror.keyring}] "
-    source = f"deb {signed}{mirror.uri} {made.suite} {' '.join(made.components)}"
-    uploads = [shlex.join(["upload", os.fspath(path), name]) for name, path in made.files.items()]
-    folders = sorted({str(Path(name).parent) for name in made.files})
-    hooks = [
-        "mkdir -p" + "".join(f' "$1"{folder}' for folder in folders),
-        *uploads,
-        "chmod 0755" + "".join(f' "$1"{name}' for name in _programs(made)),
-        COMPILE,
-        shlex.join(["download", "/var/lib/dpkg/status", os.fspath(scratch / "status")]),
-    ]
-    return [
-        "mmdebstrap",
-        f"--mode={_mode()}",
-        f"--variant={made.variant}",
-        "--format=tar",
-        "--verbose",
-        f"--include={','.join(made.packages)}",
-        *(f"--aptopt={setting}" for setting in network),
-        *(f"--customize-hook={hook}" for hook in hooks),
-        made.suite,
-        "-",
-        source,
-    ]
-
-
-def _mode() -> str:
-    """Return how mmdebstrap changes its root: root in a container may be unable to mount."""
-    if os.geteuid() != 0:
-        return "unshare"
-    probe = ["unshare", "--mount", "--propagation", "unchanged", "true"]
-    done = subprocess.run(probe, check=False, capture_output=True)
-    return "unshare" if done.returncode == 0 else "root"
-
-
-def _programs(made: Recipe) -> list[str]:
-    return [name for name, path in made.files.items() if path.read_bytes().startswith(b"#!")]
 
 
 def _load(entry: Path, made: Recipe) -> Image:
@@ -313,7 +209,7 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
 
     pipeline(
         "build the guest image",
-        command(made, apt.mirror(), scratch, _network()),
+        command(made, apt.mirror(), scratch, network()),
         [*_as_root(), *DRAINED, "sqfstar", *SQUASHFS_OPTIONS, os.fspath(squashfs), *made.drop],
         log=log,
         on_line=follow,
@@ -327,15 +223,6 @@ def _build(made: Recipe, scratch: Path, log: Path, task: progress.Task) -> None:
     }
     status.unlink()
     (scratch / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
-
-
-def _network() -> list[str]:
-    # mmdebstrap starts apt without the host's configuration, so pass on proxies and certificates.
-    question = ["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n']
-    answer = subprocess.run(
-        [*question, "Acquire::http", "Acquire::https"], check=True, capture_output=True, text=True
-    )
-    return answer.stdout.splitlines()
 
 
 def _environment(made: Recipe) -> dict[str, str]:

@@ -148,7 +148,8 @@ class Guest(TestMachine):
             inherit = (monitor_end.fileno(), agent_end.fileno())
             log, jail = folder / "qemu.log", machine.jail(folder)
             qemu = Qemu.launch(command, log, inherit, jail=jail, keepable=keepable)
-        guest = cls(name, machine, folder, qemu, Channel(agent, name), monitor, agent)
+        channel = Channel(agent, name, architecture=machine.caps.architecture)
+        guest = cls(name, machine, folder, qemu, channel, monitor, agent)
         guest.channel.error_context, guest.channel.log = guest.error_context, guest.console
         guest.channel.kind_of_loss, guest.channel.stall = qemu.kind_of_loss, guest.stall
         return guest
@@ -211,7 +212,9 @@ class Guest(TestMachine):
         """
         deadline = Deadline.after(SSH_TIMEOUT_S)
         carrier = self.ssh.carrier("sh", "-c", AGENT_BY_HAND, deadline=deadline)
-        channel = Channel(carrier, f"{self.name} over SSH")
+        channel = Channel(
+            carrier, f"{self.name} over SSH", architecture=self.machine.caps.architecture
+        )
         channel.await_ready(deadline)
         return channel
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from vfio_lab.arch import ARCHITECTURES, X86_64
+from vfio_lab.arch import X86_64
 from vfio_lab.client.channel import Channel
 from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import AgentError, HostError, LabError
@@ -290,7 +290,7 @@ def _complaint(session: Session) -> str:
 def _other_architecture(login: Login, machine: str) -> HostError:
     return HostError(
         f"{login.host} is of an architecture that the lab cannot drive",
-        expected=", ".join(ARCHITECTURES),
+        expected=X86_64.name,
         seen=machine,
         hint="name another machine with --lab-host",
     )

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
-from vfio_lab.errors import BuildError
+from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.hw.topology import Topology
 from vfio_lab.image import initramfs, payload, rootfs
 from vfio_lab.image.rootfs import Image
-from vfio_lab.kernels import kmodules, packaged, selector
+from vfio_lab.kernels import kmodules, selector
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.guest import BOOT_LOG, BootSpec, Guest
 from vfio_lab.machine.hardware import verify_hardware, verify_migratable
@@ -90,6 +90,7 @@ class GuestFactory:
         kernel_name: str | None = None,
         modules: Path | None = None,
         qemu: str | None = None,
+        architecture: str | None = None,
     ) -> GuestFactory:
         """Return the factory for a kernel, building what the cache lacks.
 
@@ -99,16 +100,16 @@ class GuestFactory:
                 `vfio_lab.kernels.selector` takes.
             modules: folder of modules that replace the kernel's own.
             qemu: the path of a QEMU, by default the one on PATH.
+            architecture: the name of the guests' architecture, by default that of the kernel.
 
         Raises:
             HostError: this host cannot run or build it.
             UsageError: there is no kernel of that name, or the modules are not for it.
         """
         replacing = kmodules.found_in(modules) if modules else []
-        caps = capabilities.probe_qemu(qemu) if qemu else capabilities.probe_qemu()
-        built = selector.ensure_kernel(
-            kernel_name or packaged.kernel_catalogue().default, cache.open()
-        )
+        asked = selector.ask_kernel(kernel_name, architecture)
+        caps = capabilities.probe_qemu(qemu or "", asked.architecture)
+        built = selector.ensure_kernel(asked.name, cache.open(), asked.architecture)
         if replacing:
             built = kmodules.replaced(built, replacing, cache)
         guest_factory = cls(cache, built, caps, choose_accelerator(caps, cache, built.bzimage))
@@ -123,8 +124,10 @@ class GuestFactory:
             HostError: this host cannot build it.
         """
         if image_name not in self._disks:
-            root_fs = rootfs.ensure_image(self.cache, image_name)
-            content = payload.payload_files(self.cache) | self._extras(root_fs)
+            root_fs = rootfs.ensure_image(self.cache, image_name, self.caps.architecture)
+            content = payload.payload_files(self.cache, self.caps.architecture) | self._extras(
+                root_fs
+            )
             key = payload.payload_digest(content)[:16]
             folder = self.cache.obtain(
                 "payload", key, lambda scratch: payload.pack_tar(content, scratch / "payload.tar")
@@ -160,6 +163,13 @@ class GuestFactory:
             BuildError: the template could not be frozen, or its hardware is not the topology's.
             BootError: it did not boot.
         """
+        topology = topology.on(self.caps.architecture)
+        if topology.lacking:
+            raise UsageError(
+                f"there is no topology {topology.name} on {topology.architecture}",
+                expected=topology.lacking,
+                seen=f"a machine {self.caps.architecture.machine[0]} without it",
+            )
         spec = self._cold(topology, image_name)
         if cold or not topology.freezable:
             return spec
@@ -218,7 +228,8 @@ class GuestFactory:
         command = argv(cold.topology, self.caps, self.accelerator.name, cold.files, nowhere)
         return {
             "recipe": RECIPE,
-            "topology": repr(astuple(replace(cold.topology, summary=""))),
+            # Without its architecture, which comes last and is in QEMU's command line.
+            "topology": repr(astuple(replace(cold.topology, summary=""))[:-1]),
             "argv": wherever(self.cache.root, command),
             "qemu": self.caps.digest,
             "kernel": self.kernel.digest,

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.qemu.capabilities import QemuCaps
 from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.deadline import Deadline
@@ -60,7 +61,7 @@ def choose_accelerator(caps: QemuCaps, cache: Cache, bzimage: Path | None = None
         return Accelerator("tcg", f"there is no {KVM}")
     if not os.access(KVM, os.R_OK | os.W_OK):
         return Accelerator("tcg", f"{KVM} is closed to uid {os.geteuid()}: join the group kvm")
-    bzimage = bzimage or _trial_kernel(cache)
+    bzimage = bzimage or _trial_kernel(cache, caps.architecture)
     if bzimage is None:
         return Accelerator("tcg", f"{KVM} opens, but there is no kernel yet to test it with")
     key = _trial_key(caps, bzimage)
@@ -68,14 +69,15 @@ def choose_accelerator(caps: QemuCaps, cache: Cache, bzimage: Path | None = None
     def judge(scratch: Path) -> None:
         for stale in cache.keys("accelerator"):
             cache.remove("accelerator", stale)
-        (scratch / "verdict.json").write_text(json.dumps(asdict(try_kvm(caps.binary, bzimage))))
+        verdict = try_kvm(caps.binary, bzimage, architecture=caps.architecture)
+        (scratch / "verdict.json").write_text(json.dumps(asdict(verdict)))
 
     entry = cache.obtain("accelerator", key, judge)
     return Accelerator(**json.loads((entry / "verdict.json").read_text()))
 
 
-def _trial_kernel(cache: Cache) -> Path | None:
-    ours = sorted((cache.root / "kernel").glob("*/bzImage"))
+def _trial_kernel(cache: Cache, architecture: Architecture) -> Path | None:
+    ours = sorted((cache.root / "kernel").glob(f"*/{architecture.boot_image.name}"))
     theirs = sorted(BOOT.glob("vmlinuz*"), key=lambda path: path.stat().st_mtime)
     readable = [path for path in [*theirs, *ours] if os.access(path, os.R_OK)]
     return readable[-1] if readable else None
@@ -92,17 +94,23 @@ def _trial_key(caps: QemuCaps, bzimage: Path) -> str:
     )[:16]
 
 
-def try_kvm(qemu: Path, bzimage: Path, patience_s: float = TRIAL_S) -> Accelerator:
+def try_kvm(
+    qemu: Path,
+    bzimage: Path,
+    patience_s: float = TRIAL_S,
+    architecture: Architecture = X86_64,
+) -> Accelerator:
     """Boot a kernel under KVM until it prints a line, gets stuck or runs out of time.
 
     Args:
         qemu: the binary.
         bzimage: the kernel.
         patience_s: how long to wait for the first line, in seconds.
+        architecture: the architecture of both.
     """
     begun = time.monotonic()
     output = b""
-    with _trial(qemu, bzimage) as process:
+    with _trial(qemu, bzimage, architecture) as process:
         for chunk in _output(process, Deadline.after(patience_s)):
             output += chunk
             if ALIVE in output or any(word in output for word in STUCK):
@@ -121,7 +129,9 @@ def try_kvm(qemu: Path, bzimage: Path, patience_s: float = TRIAL_S) -> Accelerat
 
 
 @contextmanager
-def _trial(qemu: Path, bzimage: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _trial(
+    qemu: Path, bzimage: Path, architecture: Architecture
+) -> Iterator[subprocess.Popen[bytes]]:
     # fmt: off
     command = [
         "setpriv", "--pdeathsig", "KILL", "--",
@@ -129,13 +139,13 @@ def _trial(qemu: Path, bzimage: Path) -> Iterator[subprocess.Popen[bytes]]:
         "-nodefaults", "-no-user-config", "-no-reboot",
         "-display", "none",
         # The same as for guests; host kernels without KVM_IOAPIC support nothing else.
-        "-machine", "q35,kernel-irqchip=split",
+        "-machine", ",".join(filter(None, (architecture.machine[0], architecture.split_irqchip))),
         "-accel", "kvm",
         "-cpu", "host",
         "-m", "256M",
         "-serial", "stdio",
         "-kernel", os.fspath(bzimage),
-        "-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1",
+        "-append", f"console={architecture.console} {architecture.early_console} panic=-1",
     ]
     # fmt: on
     process = subprocess.Popen(

@@ -34,7 +34,7 @@ class BootFiles:
     """The files that a guest boots or resumes from.
 
     Args:
-        kernel: the bzImage, or a vmlinux that QEMU can start.
+        kernel: the image, or a vmlinux that QEMU can start.
         image: the root file system, the first disk.
         fstype: the type of the root file system.
         modules: the squashfs for /lib/modules.
@@ -172,9 +172,12 @@ def _machine(topology: Topology, caps: QemuCaps, accelerator: str) -> list[str]:
     architecture = caps.architecture
     kind, *settings = architecture.machine
     machine = [kind, "memory-backend=mem", *settings]
+    if topology.viommu is Viommu.SMMUV3:
+        machine.append("iommu=smmuv3")
     if accelerator == "kvm":
         accel, cpu = "kvm", "host"
-        machine.append(architecture.split_irqchip)  # which interrupt remapping needs
+        if architecture.split_irqchip:  # which interrupt remapping needs
+            machine.append(architecture.split_irqchip)
     else:
         accel, cpu = f"tcg,thread=multi,tb-size={TB_SIZE_MIB}", architecture.cpu
     # fmt: off
@@ -195,7 +198,7 @@ def _viommu(topology: Topology, caps: QemuCaps) -> list[str]:
     settings = caps.spelled(topology.viommu.value, topology.viommu_settings)
     if topology.viommu is Viommu.VIRTIO:
         return ["-device", _device(topology, "iommu", *settings)]
-    if topology.viommu is Viommu.NONE:
+    if topology.viommu in (Viommu.NONE, Viommu.SMMUV3):  # an SMMUv3 is a part of the machine
         return []
     return ["-device", ",".join([topology.viommu.value, *settings])]
 
@@ -220,6 +223,8 @@ def _memory(topology: Topology, caps: QemuCaps, boot: BootFiles) -> list[str]:
 
 
 def _kernel(topology: Topology, architecture: Architecture, boot: BootFiles) -> list[str]:
+    if boot.state and architecture.reloads:
+        return []
     root = ("root=/dev/vda", "ro", f"rootfstype={boot.fstype}", f"init={INIT}")
     console = f"console={architecture.console}"
     words = (

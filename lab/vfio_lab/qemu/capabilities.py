@@ -88,7 +88,7 @@ class QemuCaps:
                 f"{what} needs devices that this QEMU lacks",
                 expected=f"{', '.join(missing)} in the output of `{self.binary.name} -device help`",
                 seen=f"QEMU {dotted(self.version)} at {self.binary}",
-                hint=install_hint(),
+                hint=install_hint(self.architecture),
             )
 
     def spelled(self, device: str, settings: Iterable[str]) -> list[str]:
@@ -119,15 +119,21 @@ class QemuCaps:
 
 
 @cache
-def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
-    """Return the capabilities of the QEMU on the PATH; it is asked once per process.
+def probe_qemu(binary: str = "", architecture: Architecture = X86_64) -> QemuCaps:
+    """Return the capabilities of a QEMU; it is asked once per process.
+
+    Args:
+        binary: the executable, by default the architecture's on the PATH.
+        architecture: the architecture of its guests.
 
     Raises:
         HostError: there is no QEMU, it does not run, it is too old, or it has no igb.
     """
+    binary = binary or architecture.qemu
     found = shutil.which(binary)
+    hint = install_hint(architecture)
     if found is None:
-        raise HostError(f"{binary} is not on PATH", seen="no such command", hint=install_hint())
+        raise HostError(f"{binary} is not on PATH", seen="no such command", hint=hint)
     path = Path(found)
     replies = list(_ask(path))
     try:
@@ -144,10 +150,10 @@ def probe_qemu(binary: str = X86_64.qemu) -> QemuCaps:
             f"{path} does not answer like a QEMU",
             expected="a QMP greeting and a list of device types",
             seen=json.dumps(replies)[:500],
-            hint=install_hint(),
+            hint=hint,
         ) from error
     traces = any(map(_traces, replies[3:]))
-    facts = (path, version, devices, _digest(path, version))
+    facts = (path, version, devices, _digest(path, version), architecture)
     return _usable(QemuCaps(*facts, traces=traces, properties=properties))
 
 
@@ -184,10 +190,15 @@ def dotted(version: Iterable[int]) -> str:
     return ".".join(str(part) for part in version)
 
 
-def install_hint() -> str:
-    """Return the exact command that installs a usable QEMU on this host."""
+def install_hint(architecture: Architecture = X86_64, tools: Iterable[str] = ()) -> str:
+    """Return the exact command that installs a usable QEMU on this host.
+
+    Args:
+        architecture: the architecture of its guests.
+        tools: what to install, by default the QEMU alone.
+    """
     codename = host.os_release().get("VERSION_CODENAME", "")
-    command = host.install_command([X86_64.qemu])
+    command = host.install_command(tools or [architecture.qemu])
     if codename in NEEDS_BACKPORTS:
         command = command.replace(" install ", f" install -t {codename}-backports ")
         return f"{command} (./bootstrap adds that suite and installs it)"
@@ -203,6 +214,8 @@ def _usable(caps: QemuCaps) -> QemuCaps:
             hint=install_hint(),
         )
     caps.require({"igb"}, "the lab")
+    if caps.architecture != X86_64:
+        caps.require({caps.architecture.serial}, f"a guest of {caps.architecture.name}")
     return caps
 
 
