@@ -1,7 +1,7 @@
 # Everything runs in .venv; `setup` makes it, and the host packages, on a machine that has neither.
 PYTEST = .venv/bin/pytest
 JOBS = 4
-KERNELS = 7.3 6.12 6.1
+KERNELS = 7.3 6.12 6.1 7.3:arm64
 MOCKED = scenarios/mediated scenarios/migration
 PART = clones
 SECONDS = 2400
@@ -28,7 +28,7 @@ check: setup ## lint, types, the lab's own tests, scenarios on the default kerne
 	$(PYTEST) scenarios/ tests/guests -n $(JOBS) --lab-require
 	$(PYTEST) tests/package
 
-matrix: setup ## the scenarios on all three kernels, and what is made of kernels: try, bisect, mutate
+matrix: setup ## the scenarios on all kernels and on arm64, and what is made of kernels: try, bisect, mutate
 	$(PYTEST) tests/real
 	@failed=; for kernel in $(KERNELS); do \
 	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
