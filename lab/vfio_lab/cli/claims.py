@@ -115,6 +115,7 @@ def claim_record(claim: Claim, verdicts: Verdicts) -> dict[str, object]:
         "since": [change.id for change in claim.since],
         "until": [change.id for change in claim.until],
         "needs": list(claim.needs),
+        "arch": list(claim.arch),
         "where": claim.where,
         "status": claim.status.value,
         "why": claim.why,

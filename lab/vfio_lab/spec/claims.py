@@ -77,6 +77,7 @@ class Claim:
         since: changes that a kernel must have for it to hold.
         until: changes that ended it.
         needs: kernel options that are needed to test it.
+        arch: the architectures that it is about, as printed by `uname -m`; all if empty.
         where: other requirements, such as a kind of hardware or a tool.
         why: why it is not shown.
         origin: the document, CVE or commit that states it, if no thread does.
@@ -91,6 +92,7 @@ class Claim:
     since: tuple[Change, ...] = ()
     until: tuple[Change, ...] = ()
     needs: tuple[str, ...] = ()
+    arch: tuple[str, ...] = ()
     where: str = ""
     why: str = ""
     origin: str = ""
@@ -245,6 +247,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
         since=tuple(registry[change] for change in entry.get("since", ())),
         until=tuple(registry[change] for change in entry.get("until", ())),
         needs=tuple(entry.get("needs", ())),
+        arch=tuple(entry.get("arch", ())),
         where=str(entry.get("where", "")),
         why=str(entry.get("why", "")),
         origin=str(entry.get("origin", "")),
