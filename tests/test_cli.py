@@ -182,6 +182,17 @@ def test_without_qemu_the_doctor_says_what_to_install(
 
 
 @pytest.mark.usefixtures("fit_host")
+@pytest.mark.parametrize(("version", "said"), [((8, 2, 2), True), ((10, 0, 2), False)])
+def test_a_qemu_that_loses_vfs_is_told_from_one_that_does_not(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], said: bool
+) -> None:
+    found = QemuCaps(CAPS.binary, version, EVERY_DEVICE, "0")
+    monkeypatch.setattr(capabilities, "probe_qemu", lambda: found)
+    warnings = [one.seen for one in examine(cache) if (one.name, one.state) == ("qemu", WARN)]
+    assert any("VFs may vanish" in seen for seen in warnings) == said
+
+
+@pytest.mark.usefixtures("fit_host")
 def test_a_device_that_qemu_lacks_costs_its_topologies_only(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,8 @@ DAY_S = 86400.0
 APT = "apt-get"
 OTHER = ("setup", "other", "arm64")  # what only bootstrap looks for, and what few need
 CONTAINER = 'the container needs none of them: "Anywhere else" in README.md'
+OLD_QEMU = "VFs may vanish when their PF is reset: seen with QEMU 8.2.2, not with 10.0.2"
+NEWER_QEMU = 'a newer QEMU with --lab-qemu PATH, or the container: "Anywhere else" in README.md'
 OLD_DAYS = 14  # a stable series gets a release about every week
 
 
@@ -121,6 +123,8 @@ def _qemu(cache: Cache, built: packaged.Kernel | None) -> Iterator[Finding]:
         yield _failing("qemu", FAIL, error)
         return
     yield Finding("qemu", OK, f"{capabilities.dotted(caps.version)} at {caps.binary}")
+    if not caps.proven:
+        yield Finding("qemu", WARN, OLD_QEMU, NEWER_QEMU)
     unsupported = {
         name: missing
         for name, topology in topologies().items()
