@@ -15,9 +15,10 @@ __attribute__((constructor)) static void map_offset(void)
 {
 	const char *path = getenv("LAB_CLOCK");
 	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	void *page = fd < 0 ? MAP_FAILED :
-				     mmap(NULL, sizeof(*offset), PROT_READ, MAP_SHARED, fd, 0);
+	void *page = MAP_FAILED;
 
+	if (fd >= 0)
+		page = mmap(NULL, sizeof(*offset), PROT_READ, MAP_SHARED, fd, 0);
 	if (page != MAP_FAILED)
 		offset = page;
 	if (fd >= 0)

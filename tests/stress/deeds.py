@@ -150,10 +150,10 @@ def update_kernel(scene: Scene) -> None:
     """Pin the kernel in use anew; then take the old pin back, for nobody builds another here."""
 
     def update() -> None:
-        (pin,) = scene.cache.glob("source/*.json")
-        before = pin.read_bytes()
+        before = {pin: pin.read_bytes() for pin in scene.cache.glob("source/*.json")}
         scene.command("kernel", "update", "--all")
-        pin.write_bytes(before)
+        for pin, content in before.items():
+            pin.write_bytes(content)
 
     if not any(other.is_alive() for other in scene.updates):
         scene.updates.append(threading.Thread(target=update))

@@ -127,17 +127,19 @@ class Plan:
         expression: as for pytest -k; all of them by default.
         jobs: guests at a time, at most.
         explore_s: explore for so many seconds on each topology, instead of running scenarios.
+        hosts: other hosts that run the scenarios instead of this one.
     """
 
     scenarios: tuple[str, ...]
     expression: str | None
     jobs: int
     explore_s: float = 0.0
+    hosts: str | None = None
 
     def choice(self, fault: Mutant) -> Choice:
         """Return the scenarios to run on a mutant; the run stops at the first failure."""
         covers = self.scenarios or fault.covers
-        return Choice(covers, self.expression, options=("-x",), jobs=self.jobs)
+        return Choice(covers, self.expression, ("-x",), self.jobs, self.hosts)
 
 
 def mutant_tally(found: Sequence[MutationResult]) -> str:

@@ -54,29 +54,49 @@ class Choice:
         expression: as for pytest -k.
         options: more arguments for pytest.
         jobs: guests at a time, at most.
+        hosts: other hosts that take part, as for --lab-hosts; with any, this one does not.
     """
 
     paths: tuple[str, ...] = field(default_factory=all_scenarios)
     expression: str | None = None
     options: tuple[str, ...] = ()
     jobs: int = 2
+    hosts: str | None = None
 
     @classmethod
-    def asked(cls, scenarios: tuple[str, ...], expression: str | None, jobs: int | None) -> Choice:
+    def asked(
+        cls,
+        scenarios: tuple[str, ...],
+        expression: str | None,
+        jobs: int | None,
+        hosts: str | None = None,
+    ) -> Choice:
         """Return the choice that a user asks for.
 
         Args:
             scenarios: node IDs or files, relative to the project; all scenarios if empty.
             expression: as for pytest -k.
             jobs: guests at a time, at most; by default as many as this host can run.
+            hosts: other hosts that take part.
         """
-        return cls(scenarios or all_scenarios(), expression, jobs=jobs or possible_jobs())
+        return cls(scenarios or all_scenarios(), expression, (), jobs or possible_jobs(), hosts)
 
     @property
     def words(self) -> list[str]:
         """The arguments for pytest."""
         words = [] if self.expression is None else ["-k", self.expression]
         return [*self.paths, *words, *self.options]
+
+    def spread(self, count: int) -> list[str]:
+        """Return the arguments for pytest that spread scenarios over guests and hosts.
+
+        Args:
+            count: how many scenarios there are.
+        """
+        if self.hosts is not None:
+            return ["--lab-hosts", self.hosts]
+        workers = min(self.jobs, count)
+        return ["-n", str(workers)] if workers > 1 else []
 
 
 def run_scenarios(
@@ -103,9 +123,8 @@ def run_scenarios(
     # Selftests of a kernel's own tree are scenarios of runs on that kernel.
     own = kselftests.programs(Path(kernel))
     count = len(chosen_scenarios(choice, Path(kernel) if own else None))
-    workers = min(choice.jobs, count)
+    spread = choice.spread(count)
     words = ["--lab-kernel", os.fspath(kernel), "--lab-artifacts", os.fspath(where), *choice.words]
-    spread = ["-n", str(workers)] if workers > 1 else []
     log = where / "pytest.log"
     with (
         progress.task(title, count) as task,

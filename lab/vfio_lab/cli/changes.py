@@ -17,11 +17,12 @@ from vfio_lab.cli.options import no_jail, scenario_choice, split_scenarios
 )
 @no_jail
 @click.pass_context
-def changes(
+def changes(  # noqa: PLR0913, PLR0917 - the options of the command
     context: click.Context,
     words: tuple[str, ...],
     expression: str | None,
     jobs: int | None,
+    hosts: str | None,
     output: Path | None,
 ) -> None:
     """Write as Markdown what behaves differently from each KERNEL to the next.
@@ -41,7 +42,7 @@ def changes(
 
     kernels, scenarios = split_scenarios(words)
     where = new_evidence("changes")
-    choice = runs.Choice.asked(scenarios, expression, jobs)
+    choice = runs.Choice.asked(scenarios, expression, jobs, hosts)
     found = recorded.results_on(kernels, choice, where, Cache.default().open())
     if len(found) < 2:  # noqa: PLR2004 - a comparison takes two
         raise UsageError("behaviour is compared between two kernels", seen=" ".join(kernels))

@@ -29,7 +29,7 @@ NUMBERED = re.compile(r"\[[^]]*\b\d+/(\d+)\]")
 @click.option("--on", "name", metavar="BASE", help="What to apply the series to, as for `try`.")
 @scenario_choice
 @no_jail
-def check(name: str | None, expression: str | None, jobs: int | None) -> None:
+def check(name: str | None, expression: str | None, jobs: int | None, hosts: str | None) -> None:
     """Try the series of the mail on standard input, and print the verdict as b4 reads it.
 
     A mail with the only patch of its series is enough. Of a longer series b4 hands over the cover
@@ -48,7 +48,7 @@ def check(name: str | None, expression: str | None, jobs: int | None) -> None:
     try:
         found = series_of(sys.stdin.buffer.read())
         on = base.choose_base(name, found, Path.cwd())
-        choice = runs.Choice.asked((), expression, jobs)
+        choice = runs.Choice.asked((), expression, jobs, hosts)
         tried = try_series(on, found.patches, choice, lambda: new_evidence("check"), unwatched)
         result = check_result(tried)
     except LabError as error:

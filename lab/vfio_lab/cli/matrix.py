@@ -38,6 +38,7 @@ def matrix(  # noqa: PLR0913, PLR0917 - the options of the command
     words: tuple[str, ...],
     expression: str | None,
     jobs: int | None,
+    hosts: str | None,
     as_json: bool,
     page: Path | None,
     document: Path | None,
@@ -60,7 +61,7 @@ def matrix(  # noqa: PLR0913, PLR0917 - the options of the command
 
     cache = Cache.default().open()
     kernels, scenarios = split_scenarios(words)
-    choice = runs.Choice.asked(scenarios, expression, jobs)
+    choice = runs.Choice.asked(scenarios, expression, jobs, hosts)
     where = new_evidence("matrix")
     found = recorded.results_on(kernels, choice, where, cache)
     for number, one in enumerate(found):  # also those of earlier runs, for `finding --since`

@@ -32,6 +32,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     explore_s: float,
     expression: str | None,
     jobs: int | None,
+    hosts: str | None,
     as_json: bool,
 ) -> None:
     """Put faults into drivers/vfio, one at a time, and run the scenarios that cover each.
@@ -54,7 +55,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     names, scenarios = split_scenarios(words)
     if silent:
         context.exit(_try_silent(names, kernels, jobs or runs.possible_jobs()))
-    plan = mutants.Plan(scenarios, expression, jobs or runs.possible_jobs(), explore_s)
+    plan = mutants.Plan(scenarios, expression, jobs or runs.possible_jobs(), explore_s, hosts)
     known = kernels or tuple(mutants.kernels_with_faults())
     where = new_evidence("mutate")
     results = []

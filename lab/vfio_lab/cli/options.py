@@ -41,7 +41,7 @@ def config_fragment(command: F) -> F:
 
 
 def scenario_choice(command: F) -> F:
-    """Add `-k` and `-n`, which say which scenarios to run and how many at a time."""
+    """Add `-k`, `-n` and `--hosts`: which scenarios to run, how many at a time, and where."""
     expression = click.option(
         "-k", "expression", metavar="EXPR", help="Some of the scenarios only, as for pytest -k."
     )
@@ -51,7 +51,12 @@ def scenario_choice(command: F) -> F:
         type=click.IntRange(min=1),
         help="Guests at a time, at most; by default what this host can run.",
     )
-    return expression(jobs(command))
+    hosts = click.option(
+        "--hosts",
+        metavar="HOST[*N],...",
+        help="Run them on other hosts, as for pytest --lab-hosts, instead of here.",
+    )
+    return expression(jobs(hosts(command)))
 
 
 def strict(command: F) -> F:

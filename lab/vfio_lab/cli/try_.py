@@ -44,6 +44,7 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     name: str | None,
     expression: str | None,
     jobs: int | None,
+    hosts: str | None,
     repository: Path,
     as_json: bool,
     strict: bool,
@@ -75,7 +76,7 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     found = series.read_series(patches, repository)
     on = base.choose_base(name, found, repository, options)
     click.echo(f"base: {on.name}, {on.why}", err=as_json)
-    choice = runs.Choice.asked(scenarios, expression, jobs)
+    choice = runs.Choice.asked(scenarios, expression, jobs, hosts)
     tried = try_series(on, found.patches, choice, lambda: new_evidence("try"), at_once)
     rows, where, compared = tried.rows, tried.where, tried.compared
     shown = [row for row in rows if row.differs or row.failed_before_too]
