@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 
@@ -310,3 +312,34 @@ def test_prune_deletes_what_was_not_used_and_then_the_oldest(cli, cache):
 @pytest.mark.parametrize("words", [(), ("--over", "much"), ("--older", "-1")])
 def test_prune_wants_a_bound(cli, words):
     assert cli("prune", *words).exit_code == 2
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from vfio_lab.util.cache import Cache
+assert Cache(Path(sys.argv[1])).find("image", "used")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_prune_leaves_what_another_process_uses_however_old_it_looks(cli, cache):
+    for key in ("used", "unused"):
+        cache.obtain("image", key, lambda folder: (folder / "data").write_bytes(b"x"))
+    command = [sys.executable, "-c", HOLDER, str(cache.root)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        _look_old(cache)
+        cli("prune", "--older", "0")
+        assert cache.keys("image") == ["used"]
+        holder.communicate()
+    _look_old(cache)
+    cli("prune", "--older", "0")
+    assert cache.keys("image") == []
+
+
+def _look_old(cache):
+    for path in (cache.root / "image").iterdir():
+        os.utime(path, (1e9, 1e9))

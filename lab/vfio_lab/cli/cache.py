@@ -14,6 +14,7 @@ import click
 
 from vfio_lab.errors import UsageError
 from vfio_lab.util.cache import MANIFEST, Cache
+from vfio_lab.util.cache_use import in_use
 from vfio_lab.util.host import megabytes
 
 # Kinds that are rebuilt within a minute; the others need a download or a long build.
@@ -116,7 +117,7 @@ def clean(everything: bool) -> None:
     "--over", metavar="SIZE", callback=_size, help="Until the entries are this small: 20G."
 )
 def prune(older: float | None, over: int | None) -> None:
-    """Delete entries that were not used lately; what was used within the last hour stays."""
+    """Delete entries that were not used lately; what is in use, or was within an hour, stays."""
     if older is None and over is None:
         raise click.UsageError("pass --older DAYS, --over SIZE, or both")
     store = Cache.default().open()
@@ -126,7 +127,8 @@ def prune(older: float | None, over: int | None) -> None:
     for place in sorted(ages, key=ages.__getitem__, reverse=True):
         old = older is not None and ages[place] > older * DAY_S
         large = over is not None and total - freed > over
-        if place[0] not in LASTING and ages[place] > IN_USE_S and (old or large):
+        lately = ages[place] <= IN_USE_S or in_use(store.path(*place))
+        if place[0] not in LASTING and not lately and (old or large):
             store.remove(*place)
             freed += sizes[place]
     click.echo(f"freed {megabytes(freed)} of {megabytes(total)} in {store.root}")

@@ -33,6 +33,7 @@ from rich.text import Text
 
 from vfio_lab.errors import HostError, UsageError
 from vfio_lab.util import progress
+from vfio_lab.util.cache_use import hold, in_use
 from vfio_lab.util.files import full, write_whole
 
 CHUNK_BYTES = 1 << 20
@@ -137,6 +138,7 @@ class Cache:
             return None
         with contextlib.suppress(OSError):
             os.utime(seal)  # `prune` reads the seal's mtime as the time of last use
+        hold(entry)
         return entry
 
     def obtain(
@@ -212,7 +214,7 @@ class Cache:
             progress.display().say(Text(line))
 
     def prune(self, kind: str, keep: int, idle_s: float = 0.0) -> None:
-        """Delete the least recently used entries of a kind.
+        """Delete the least recently used entries of a kind that no other process uses.
 
         Args:
             kind: the kind of entries.
@@ -221,7 +223,7 @@ class Cache:
         """
         ages = {key: self.last_use(kind, key) for key in self.keys(kind)}
         for key in sorted(ages, key=ages.__getitem__, reverse=True)[keep:]:
-            if ages[key] <= time.time() - idle_s:
+            if ages[key] <= time.time() - idle_s and not in_use(self.path(kind, key)):
                 self.remove(kind, key)
 
     def remove(self, kind: str, key: str) -> None:
@@ -230,11 +232,8 @@ class Cache:
             self._discard(kind, key)
 
     def delete_later(self, folder: Path) -> None:
-        """Take a large folder away at once and delete it in the background, if it exists.
-
-        A source tree takes minutes on some disks. What a run that ends leaves, the next one
-        deletes.
-        """
+        """Take a large folder away at once and delete it in the background, if it exists."""
+        # A source tree takes minutes on some disks. What a run leaves, the next one deletes.
         heap = self.root / RUBBISH
         with contextlib.suppress(FileNotFoundError):
             heap.mkdir(mode=0o700, exist_ok=True)
@@ -311,6 +310,7 @@ class Cache:
         self._record(kind, key, inputs)
         folder.rename(entry)
         _write_seal(_stamp(entry), self._seal(kind, key))
+        hold(entry)
         return entry
 
 
