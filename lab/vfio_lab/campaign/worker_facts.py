@@ -24,7 +24,7 @@ def main() -> None:
         "accelerator": choose_accelerator(qemu, cache).name,
         "lacking": [pair for pair in json.load(sys.stdin) if cache.find(*pair) is None],
     }
-    print(json.dumps(facts))  # noqa: T201 - the answer
+    json.dump(facts, sys.stdout)
 
 
 if __name__ == "__main__":
