@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.b4 import b4
-from support.command import COMMAND
+from support.command import INTERRUPTIBLE
 from support.processes import running
 from support.repositories import WHO, commit, new_repository
 
@@ -116,7 +116,7 @@ def test_ctrl_c_ends_a_fetch_and_leaves_nothing(
     with socket.create_server(("127.0.0.1", 0)) as server:  # which accepts and never answers
         server.settimeout(FETCH_S)
         link = f"http://127.0.0.1:{server.getsockname()[1]}/all/{archive.message}"
-        command = [*COMMAND, "try", link, "-C", tmp_path / "linux"]
+        command = [*INTERRUPTIBLE, "try", link, "-C", tmp_path / "linux"]
         with subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, start_new_session=True
         ) as process:

@@ -125,7 +125,5 @@ def test_steps_inside_steps_share_one_live_display() -> None:
     bars.begin(inner)
     bars.end(inner, "done in")
     bars.end(outer, "done in")
-    assert re.findall(r"^(?:inner|outer): done in 0\.0 s", stream.getvalue(), re.MULTILINE) == [
-        "inner: done in 0.0 s",
-        "outer: done in 0.0 s",
-    ]
+    said = re.findall(r"^(inner|outer): done in \d+\.\d s", stream.getvalue(), re.MULTILINE)
+    assert said == ["inner", "outer"]

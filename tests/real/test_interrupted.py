@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.command import COMMAND, vfio_lab
+from tests.support.command import INTERRUPTIBLE, vfio_lab
 from tests.support.repositories import fingerprint
 
 from vfio_lab.campaign import mutants
@@ -24,7 +24,7 @@ BROKEN = "init: Break the build"
 
 def interrupted(step: str, *words: str | Path) -> tuple[int, str]:
     """Press Ctrl-C when a step begins; return the exit code and what was said."""
-    command, said = [*COMMAND, *map(str, words)], ""
+    command, said = [*INTERRUPTIBLE, *map(str, words)], ""
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,

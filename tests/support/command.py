@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 COMMAND = (sys.executable, "-c", "from vfio_lab.cli import main; main()")
+# Jobs that a script starts in the background ignore Ctrl-C, and so does all that they start.
+INTERRUPTIBLE = ("env", "--default-signal=INT", *COMMAND)
 
 
 def vfio_lab(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
