@@ -1,6 +1,7 @@
 """A series that attacks the machine of its reviewer, tried for real: it reaches nothing."""
 
 import difflib
+import json
 import os
 import socket
 import subprocess
@@ -21,18 +22,20 @@ FAULT = mutants.FOLDER / KERNEL / "token-wrong-errno.patch"
 VFIO = "drivers/vfio"
 GONE_S = 5
 # Runs from the Makefile, from Kconfig and as a command of the build; says what it could do.
-SCRIPT = """\
+READS = """\
 #!/bin/sh
 say() {{ echo "attack from $1: $2" >&2; }}
 cat {home}/.ssh/key >/dev/null 2>&1 && say "$1" 'read the key' || say "$1" 'no key'
+python3 -c "import socket; socket.create_connection(('127.0.0.1', {port}))" 2>/dev/null \\
+    && say "$1" 'reached the socket' || say "$1" 'no socket'
+touch {home}/planted
+"""
+WRITES = """\
 touch {repository}/planted 2>/dev/null && say "$1" 'wrote the repository' \\
     || say "$1" 'no repository'
 touch $(readlink -f {tree}/drivers/pci)/planted 2>/dev/null && say "$1" 'wrote the base' \\
     || say "$1" 'no base'
 touch {tree}/Makefile 2>/dev/null && say "$1" 'wrote the sources' || say "$1" 'no sources'
-python3 -c "import socket; socket.create_connection(('127.0.0.1', {port}))" 2>/dev/null \\
-    && say "$1" 'reached the socket' || say "$1" 'no socket'
-touch {home}/planted
 setsid sleep {port} >/dev/null 2>&1 &
 """
 ADDED = {
@@ -72,16 +75,20 @@ def port():
 
 @pytest.fixture
 def series(tmp_path, home, port):
-    """Patches whose code attacks whoever builds it, and that change one errno."""
+    """Return what makes patches whose code attacks whoever builds it, and that change an errno."""
     cache = Cache.default().open()
     if not list((cache.root / ktree.KIND).glob(f"*/{ktree.READY}")):
         pytest.skip(f"needs the built source tree of kernel {KERNEL}, which `vfio-lab try` makes")
     source = ktree.ensure_tree(KERNEL, cache).bench.tree / VFIO
     facts = {"home": home, "repository": home / "linux", "port": port, "tree": "$(pwd)/.."}
-    files = {**ADDED, "attack.sh": SCRIPT.format(**facts)}
-    path = tmp_path / "attack.patch"
-    path.write_text("".join(diff(source, name, text) for name, text in files.items()))
-    return [FAULT, path]
+
+    def made(script):
+        files = {**ADDED, "attack.sh": script.format(**facts)}
+        path = tmp_path / "attack.patch"
+        path.write_text("".join(diff(source, name, text) for name, text in files.items()))
+        return [FAULT, path]
+
+    return made
 
 
 def diff(folder, name, added):
@@ -91,6 +98,11 @@ def diff(folder, name, added):
     after = [*before, *added.splitlines(keepends=True)]
     old = f"a/{VFIO}/{name}" if before else "/dev/null"
     return "".join(difflib.unified_diff(before, after, old, f"b/{VFIO}/{name}"))
+
+
+def results(where):
+    (path,) = where.glob("after/*/results.json")
+    return json.loads(path.read_text())
 
 
 def tried(series, home, *options):
@@ -109,12 +121,13 @@ def tried(series, home, *options):
 
 
 def test_every_attack_fails_is_in_the_log_and_the_verdict_is_right(series, home, port):
-    done = tried(series, home)
+    done = tried(series(READS + WRITES), home)
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert "after failed: expected EACCES" in " ".join(said.split())
     where = Path(said.rsplit("evidence: ", 1)[1].split()[0])
     (log,) = where.glob("after/*/compile.log")
+    assert "unconfined" not in results(where)["kernel"]
     for source in ("Makefile", "Kconfig", "script"):
         for refused in REFUSED:
             assert f"attack from {source}: {refused}\n" in log.read_text(), log.read_text()
@@ -122,3 +135,17 @@ def test_every_attack_fails_is_in_the_log_and_the_verdict_is_right(series, home,
     assert not any((home / "linux").iterdir())
     gone = Deadline.after(GONE_S)
     wait_until("its processes to end", lambda: not running(str(port)), gone)
+
+
+def test_without_a_jail_the_same_series_reaches_it_and_that_is_said(series, home):
+    """The succeeding twin, of the attacks that harm nothing but this test's own home."""
+    done = tried(series(READS), home, "--no-jail")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "vfio-lab: builds and QEMU run without a jail\n" in done.stderr
+    where = Path(said.rsplit("evidence: ", 1)[1].split()[0])
+    (log,) = where.glob("after/*/compile.log")
+    for reached in ("read the key", "reached the socket"):
+        assert f"attack from script: {reached}\n" in log.read_text()
+    assert (home / "planted").exists()
+    assert results(where)["kernel"]["unconfined"] is True
