@@ -2,7 +2,7 @@
 
 They are linked statically, because the guests' C library differs from the host's.
 
-Source: tools/testing/selftests/vfio of the default kernel's source package.
+Source: tools/testing/selftests/vfio and .../iommu of the default kernel's source package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import MANIFEST, Cache, digest
 
 KIND = "selftests"
-RECIPE = 2  # increase it when the way they are built changes
+RECIPE = 3  # increase it when the way they are built changes
 SCRATCH_BYTES = 3 << 30
 LINKING = "LDFLAGS=-static -s"
 TESTS = "tools/testing/selftests"
@@ -113,7 +113,7 @@ def run_selftest(user: User, program: str, function: PciFunction) -> str:
 
 def _compile(bench: Bench, product: Path) -> None:
     tree, stage = os.fspath(bench.tree), bench.work / "stage"
-    install = ["TARGETS=vfio", f"INSTALL_PATH={stage}", "install"]
+    install = [f"TARGETS={' '.join(kselftests.SUITES)}", f"INSTALL_PATH={stage}", "install"]
     with progress.task(f"Compiling the selftests of kernel {bench.job.name}"):
         confined = bench.confinement()
         confined = replace(confined, writable=(*confined.writable, bench.tree))
@@ -125,5 +125,5 @@ def _compile(bench: Bench, product: Path) -> None:
         nowhere = f"EXTRA_CFLAGS=-ffile-prefix-map={tree}/="
         make = ["env", LINKING, nowhere, "make", "-C", f"{tree}/{TESTS}"]
         run("selftests", [*make, *install])
-    for program in (stage / "vfio").glob("vfio_*"):
+    for program in (*stage.glob("vfio/vfio_*"), *stage.glob("iommu/iommufd*")):
         shutil.copyfile(program, product / program.name)
