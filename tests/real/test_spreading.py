@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.command import COMMAND
 from tests.support.sshd import ssh_hosts
 
+from vfio_lab.campaign import mutants
 from vfio_lab.campaign.results import Outcome, read_results
 from vfio_lab.util import resources
 from vfio_lab.util.deadline import Deadline, wait_until
 
+FAULT = mutants.FOLDER / "7.3" / "token-wrong-errno.patch"
 MATCH = "scenarios/vf_token/test_match.py"
 RUN_TIMEOUT_S = 900.0
 COUNT = 25
@@ -37,7 +40,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_two_hosts_share_a_run_and_its_evidence_comes_back(hosts, tmp_path):
-    env, _hosts = hosts
+    env, machines = hosts
     with start(env, tmp_path, MATCH, "--lab-hosts", "one*1,two*1") as run:
         said, _ = run.communicate(timeout=RUN_TIMEOUT_S)
     assert run.returncode == 0, said
@@ -45,10 +48,22 @@ def test_two_hosts_share_a_run_and_its_evidence_comes_back(hosts, tmp_path):
     found = read_results(path.parent)
     assert [one.outcome for one in found.scenarios] == [Outcome.PASSED] * COUNT
     assert all((path.parent / one.evidence / "calls.jsonl").exists() for one in found.scenarios)
-    for host in _hosts.values():
+    for host in machines.values():
         assert list(host.cache.glob("kernel/*/bzImage"))
         assert list(host.cache.glob("template/igb-*/state"))
         assert not list((host.workers / "runs").iterdir())
+
+
+def test_a_patch_is_tried_on_another_host(hosts):
+    env, machines = hosts
+    words = ("try", FAULT, MATCH, "-k", "without_vf_users", "--hosts", "one*1")
+    command = [*COMMAND, *map(str, words)]
+    done = subprocess.run(
+        command, check=False, env=env, cwd=resources.root(), capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert "1 scenarios, 1 differ" in done.stdout
+    assert list(machines["one"].workers.glob("kernel-*/bzImage"))
 
 
 def test_a_host_that_dies_takes_no_other_verdict_along(hosts, tmp_path):
