@@ -36,6 +36,7 @@ SYSCALLS = MappingProxyType(
         "capget": 125,
         "capset": 126,
         "prctl": 157,
+        "arch_prctl": 158,
         "setrlimit": 160,
         "sethostname": 170,
         "openat": 257,

@@ -15,6 +15,7 @@ from vfio_lab.client.transcript import Entry
 from vfio_lab.client.user import User
 from vfio_lab.evidence.calls import arguments
 from vfio_lab.machine.base import TestMachine, start_user
+from vfio_lab.machine.locks import LockWait, deadlock
 from vfio_lab.machine.state import OpenFile
 
 STATES = {"D": "uninterruptible sleep", "R": "running", "S": "sleep", "T": "stopped", "Z": "zombie"}
@@ -64,12 +65,19 @@ def kernel_stacks(guest: TestMachine, held: Sequence[OpenFile]) -> str:
         return ""
     observer = start_user(guest.channel, "observer")  # `root` itself may sleep
     tasks = {task.pid: task for task in _tasks(observer)}
+    waits = {wait.waiter: wait for wait in guest.lock_waits()}
     told = [
-        _told(observer, task, waiting.get(task.pid), held)
+        _told(observer, task, waiting.get(task.pid), held, waits)
         for task in tasks.values()
         if task.state == UNINTERRUPTIBLE or _started_by(task, waiting, tasks)
     ]
-    return "\n".join(told)
+    return "\n".join([*_cycle(waits.values()), *told])
+
+
+def _cycle(waits: Iterable[LockWait]) -> list[str]:
+    """Return a deadlock in words, if there is one."""
+    cycle = deadlock(waits)
+    return ["deadlock:", *(f"  {wait.waiter} {wait}" for wait in cycle), ""] if cycle else []
 
 
 def _tasks(observer: User) -> Iterator[KernelTask]:
@@ -91,13 +99,20 @@ def _started_by(
     return seen is not None
 
 
-def _told(observer: User, task: KernelTask, entry: Entry | None, held: Sequence[OpenFile]) -> str:
+def _told(
+    observer: User,
+    task: KernelTask,
+    entry: Entry | None,
+    held: Sequence[OpenFile],
+    waits: Mapping[str, LockWait],
+) -> str:
     who = f"{entry.user if entry else task.name} (pid {task.pid})"
     lines = [f"{who}: {task.state} ({STATES.get(task.state, 'see ps(1)')})"]
     if entry is not None:
         for_s = time.time() - entry.began
         lines.append(f"  called {entry.call}({arguments(entry)}), {for_s:.3f} s ago")
         lines += [f"  holds {one.fd}: {one.what}" for one in held if one.user == entry.user]
+        lines += [f"  {waits[entry.user]}"] if entry.user in waits else []
     wchan = _read(observer, f"/proc/{task.pid}/wchan").strip("0")
     lines += [f"  waits in {wchan}"] if wchan else []
     stack = _read(observer, f"/proc/{task.pid}/stack").splitlines()

@@ -42,9 +42,7 @@ def stubbed(
         socket.symlink_to(folder.resolve() / SOCKET)  # QEMU's folder, the only one in its jail
         guest = guest_factory.start("debug", topology, folder)
         try:
-            command = f"gdbserver unix:{SOCKET},server=on,wait=off"
-            deadline = Deadline.after(QMP_TIMEOUT_S)
-            guest.qmp.execute("human-monitor-command", deadline=deadline, command_line=command)
+            guest.listen_for_gdb(SOCKET)
             yield guest, socket
         finally:
             guest.close()

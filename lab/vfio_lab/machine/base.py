@@ -16,6 +16,7 @@ from vfio_lab.client.user import PendingCall
 from vfio_lab.errors import AgentError
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
+from vfio_lab.machine.locks import LockWait, deadlock
 from vfio_lab.machine.state import Snapshot, snapshot
 from vfio_lab.qemu.console import readable
 from vfio_lab.util.deadline import Deadline, wait_until
@@ -208,6 +209,25 @@ class TestMachine:
     def console(self) -> Path:
         """The file with the console's output, if the machine has one."""
         return self.folder / "console.log"
+
+    def lock_waits(self) -> list[LockWait]:
+        """Return which users wait for which locks; nothing where nobody has watched them."""
+        return []
+
+    def deadlocked(self, *calls: PendingCall) -> list[str]:
+        """Wait until a call returns or users wait for each other's locks; return these, sorted.
+
+        Args:
+            calls: calls of which one returns if there is no deadlock.
+        """
+        cycle: list[LockWait] = []
+
+        def settled() -> bool:
+            cycle[:] = deadlock(self.lock_waits())
+            return bool(cycle) or any(call.returned for call in calls)
+
+        wait_until("a deadlock, or a call to return", settled, Deadline.after(CALL_TIMEOUT_S))
+        return sorted(wait.waiter for wait in cycle)
 
     def paste(self) -> str:
         """Return a command line that gives a person such a machine."""

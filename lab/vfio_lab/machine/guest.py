@@ -6,8 +6,10 @@ import contextlib
 import secrets
 import shlex
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 from vfio_lab.client.channel import ROUTER, Channel
 from vfio_lab.client.transcript import Entry
+from vfio_lab.client.user import User
 from vfio_lab.errors import (
     BootError,
     DeadlineExceeded,
@@ -26,6 +29,8 @@ from vfio_lab.errors import (
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine, start_user
+from vfio_lab.machine.debugger import Debugger, Hold
+from vfio_lab.machine.locks import LockWait
 from vfio_lab.machine.ssh import Login, Ssh
 from vfio_lab.machine.state import Snapshot
 from vfio_lab.machine.survey import survey
@@ -51,6 +56,7 @@ SEED_BYTES = 64
 AGENT_BY_HAND = "exec /run/vfio-lab/agent --stdio"
 BOOT_LOG = "boot.log"  # beside a template's state: what the kernel said of vfio before
 SETTLED = "/run/vfio-lab/settled"
+GDB_SOCKET = "debugger"
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,23 @@ class Guest(TestMachine):
         """An SSH connection into the guest, opened on first use."""
         return Ssh(self.login, Deadline.after(SSH_TIMEOUT_S))
 
+    @cached_property
+    def debugger(self) -> Debugger:
+        """Breakpoints in the guest's kernel, for tasks that are to be held; made on first use."""
+        return Debugger(self, self._gdbstub)
+
+    def held(self, user: User | None, function: str) -> AbstractContextManager[Hold]:
+        """Hold a user's task when it enters a kernel function, until the block ends.
+
+        Args:
+            user: whose task; None holds the first task that comes, such as a kernel thread.
+            function: the function's name; it must be one that may sleep.
+
+        Raises:
+            UsageError: the kernel has no such function, or several.
+        """
+        return self.debugger.held(user, function)
+
     def agent_over_ssh(self) -> Channel:
         """Start a second agent behind SSH and return its channel: the same protocol.
 
@@ -283,12 +306,24 @@ class Guest(TestMachine):
             found["the kernel log at boot"] = log.read_text()
         return found
 
+    def lock_waits(self) -> list[LockWait]:
+        """Return which users wait for which locks, as far as the debugger has watched them."""
+        return self.debugger.lock_waits() if "debugger" in self.__dict__ else []
+
+    def listen_for_gdb(self, name: str) -> None:
+        """Let QEMU's gdbstub listen on a socket in the guest's folder, until somebody connects."""
+        command = f"gdbserver unix:{name},server=on,wait=off"
+        deadline = Deadline.after(CALL_TIMEOUT_S)
+        self.qmp.execute("human-monitor-command", deadline=deadline, command_line=command)
+
     def backtrace(self) -> str:
         """Return where QEMU crashed, as far as its core dump shows."""
         return backtrace(self.machine.caps.binary, self.folder)
 
     def close(self) -> None:
         """Throw the guest away, or leave it running if it is kept; idempotent."""
+        if "debugger" in self.__dict__:
+            self.debugger.close()
         if "ssh" in self.__dict__:
             self.ssh.close()
         if "qmp" in self.__dict__:
@@ -317,6 +352,16 @@ class Guest(TestMachine):
             self.machine.topology, self.machine.caps, self.machine.accelerator.name, files, by_hand
         )
         return shlex.join(command)
+
+    def _gdbstub(self) -> socket.socket:
+        """Return a connection to the gdbstub."""
+        with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a path must be short
+            path = Path(short) / GDB_SOCKET
+            path.symlink_to(self.folder.resolve() / GDB_SOCKET)
+            self.listen_for_gdb(GDB_SOCKET)
+            connected = socket.socket(socket.AF_UNIX)
+            connected.connect(str(path))
+        return connected
 
     def _load(self, deadline: Deadline) -> None:
         """Load the template's state; the guest then runs by itself."""
