@@ -4,21 +4,18 @@ Kernel: drivers/vfio/pci/vfio_pci_intrs.c, vfio_msi_set_vector_signal(), vfio_in
 vfio_msi_disable(); /proc/interrupts and /proc/irq.
 """
 
-from dataclasses import replace
-
 import pytest
 
 from vfio_lab.client.eventfd import Eventfd
-from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.uapi.pci_regs import PCI_COMMAND_MASTER
 from vfio_lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX as INTX
 from vfio_lab.uapi.vfio import VFIO_PCI_MSI_IRQ_INDEX as MSI
 from vfio_lab.uapi.vfio import VFIO_PCI_MSIX_IRQ_INDEX as MSIX
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.devices import turn_on
+from vfio_lab_pytest.held import TWO_CPUS
 from vfio_lab_pytest.host_interrupts import host_interrupts
 
-TWO_CPUS = replace(find_topology("igb"), name="igb-smp", cpus=2)
 VECTORS, STORM = 3, 40
 
 

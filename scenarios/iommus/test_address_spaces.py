@@ -4,7 +4,6 @@ Kernel: drivers/iommu/iommufd/ioas.c, iommufd_ioas_copy(), iommufd_ioas_allow_io
 iommufd_ioas_change_process() and iommufd_option_rlimit_mode(); drivers/iommu/iommufd/pages.c.
 """
 
-from dataclasses import replace
 from errno import EADDRINUSE, EBUSY, EINVAL, ENOENT, EOPNOTSUPP
 from functools import partial
 
@@ -12,7 +11,6 @@ import pytest
 
 from vfio_lab.client.memory import PAGE_BYTES, pinned_bytes
 from vfio_lab.drivers.igb import SOURCE, TARGET, UNTOUCHED
-from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.uapi.iommufd import (
     IOMMU_IOAS_MAP_READABLE,
     IOMMU_OPTION_HUGE_PAGES,
@@ -23,6 +21,7 @@ from vfio_lab.uapi.iommufd import (
 from vfio_lab.uapi.syscalls import CAP_IPC_LOCK
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.exhaustion import memfd
+from vfio_lab_pytest.held import TWO_CPUS
 from vfio_lab_pytest.many import repeat
 from vfio_lab_pytest.verdicts import outcome, refused
 
@@ -30,7 +29,6 @@ IOVA, OTHER = 0x40_0000, 0x80_0000
 SIZE = 4 * PAGE_BYTES
 MESSAGE = bytes(range(64))
 NOTHING = UNTOUCHED * len(MESSAGE)
-TWO_CPUS = replace(find_topology("igb"), name="igb-smp", cpus=2)
 
 
 @pytest.fixture

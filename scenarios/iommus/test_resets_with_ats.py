@@ -5,26 +5,16 @@ without it is not, so that a scenario with another device would show nothing. Ke
 drivers/iommu/iommu.c, pci_dev_reset_iommu_prepare() and pci_dev_reset_iommu_done().
 """
 
-from dataclasses import replace
 from errno import EBUSY
 
 import pytest
 
-from vfio_lab.hw.catalogue import find_topology
-from vfio_lab.hw.models import VIRTIO_RNG
-from vfio_lab.hw.tree import Endpoint, RootPort
 from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.held import WITH_ATS
 from vfio_lab_pytest.sriov import on_vfio_pci
 from vfio_lab_pytest.verdicts import refused
 
-WITH_ATS = replace(VIRTIO_RNG, options=(*VIRTIO_RNG.options, "ats=on", "iommu_platform=on"))
-TOPOLOGY = replace(
-    find_topology("igb"),
-    name="ats",
-    children=(RootPort("port0", (Endpoint("rng0", WITH_ATS),)),),
-    viommu_options=("device-iotlb=on",),
-)
-pytestmark = pytest.mark.topology(TOPOLOGY)
+pytestmark = pytest.mark.topology(WITH_ATS)
 RESETS = 6  # one after the other, a tenth of a second each
 
 

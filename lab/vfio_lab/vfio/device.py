@@ -118,6 +118,15 @@ class Device(Handle):
         data = struct.pack(f"<{len(eventfds)}i", *eventfds)
         return self.set_irqs(index, EVENTFD_TRIGGER, start, len(eventfds), data)
 
+    def start_set_irq_eventfds(self, index: int, eventfds: Sequence[int]) -> PendingCall:
+        """Enter VFIO_DEVICE_SET_IRQS, as `set_irq_eventfds` does, without waiting for it."""
+        data = struct.pack(f"<{len(eventfds)}i", *eventfds)
+        fixed = vfio.vfio_irq_set(flags=EVENTFD_TRIGGER, index=index, count=len(eventfds))
+        fixed.argsz = ctypes.sizeof(fixed) + len(data)
+        request, label = vfio.VFIO_DEVICE_SET_IRQS, "VFIO_DEVICE_SET_IRQS"
+        argument, words = Buffer(bytes(fixed) + data), f"{self.fd}, {describe(fixed)}"
+        return self.user.start("ioctl", self.fd, request, argument, label=label, about=words)
+
     def disable_irqs(self, index: int) -> None:
         """Disable an interrupt index."""
         self.set_irqs(index, TRIGGER)

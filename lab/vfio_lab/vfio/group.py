@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from vfio_lab.client.call import Buffer
-from vfio_lab.client.user import User
+from vfio_lab.client.user import PendingCall, User
 from vfio_lab.errors import UsageError
 from vfio_lab.uapi import vfio
 from vfio_lab.uapi.names import Kind
@@ -70,6 +70,14 @@ class Group(Handle):
         about = f'"{shown}"' if pointer is None else f"{pointer:#x}"
         fd = self.ioctl(vfio.VFIO_GROUP_GET_DEVICE_FD, argument, about=about).value
         return GroupDevice(self.user, fd, shown.partition(" ")[0], self)
+
+    def start_get_device_fd(self, name: str) -> PendingCall:
+        """Enter VFIO_GROUP_GET_DEVICE_FD without waiting for it; its value is the descriptor."""
+        label, about = "VFIO_GROUP_GET_DEVICE_FD", f'{self.fd}, "{name}"'
+        request = vfio.VFIO_GROUP_GET_DEVICE_FD
+        return self.user.start(
+            "ioctl", self.fd, request, Buffer.text(name), label=label, about=about
+        )
 
 
 class GroupDevice(Device):
