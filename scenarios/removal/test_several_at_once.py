@@ -8,6 +8,7 @@ pciehp_unconfigure_device(), which takes pci_rescan_remove_lock.
 import pytest
 
 from vfio_lab.client.eventfd import Eventfd, wait_any
+from vfio_lab.drivers.intel_nic import MTA
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX as BAR
 from vfio_lab.uapi.vfio import VFIO_PCI_REQ_IRQ_INDEX
 from vfio_lab_pytest.claims import claim
@@ -47,7 +48,7 @@ def mapped(user, device):
     """Map a device's BAR 0 and set an eventfd for requests."""
     asked, address = Eventfd(user), device.mmap_region(BAR, BAR_BYTES)
     device.set_irq_eventfds(VFIO_PCI_REQ_IRQ_INDEX, [asked.fd])
-    user.peek(address, 4, width=4)
+    user.peek(address + MTA, 4, width=4)
     return device, asked, address
 
 

@@ -1,5 +1,7 @@
 """Behaviour of real guests: equal where nothing differs, and told where something does."""
 
+from dataclasses import replace
+
 import pytest
 
 from vfio_lab.campaign.behaviour import deviation_text
@@ -9,7 +11,8 @@ from vfio_lab.evidence.deviations import deviations
 from vfio_lab.evidence.observed import read_observed
 from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.machine.base import start_user
-from vfio_lab.uapi.pci_regs import PCI_CACHE_LINE_SIZE
+from vfio_lab.uapi import vfio
+from vfio_lab.uapi.pci_regs import PCI_CACHE_LINE_SIZE, PCI_INTERRUPT_LINE
 
 IDLE = "/sys/module/vfio_pci/parameters/disable_idle_d3"
 
@@ -61,7 +64,7 @@ def test_two_guests_of_one_template_behave_alike(observed):
     ("before", "told"),
     [
         (keep_awake, f"state {IDLE}: N -> Y"),
-        (touch_configuration, "write BDF 0xc <- 0x4: absent -> present"),
+        (touch_configuration, "write BDF PCI_CACHE_LINE_SIZE <- 0x4: absent -> present"),
         (log_something, "log line absent -> present: warn: something else"),
     ],
 )
@@ -70,3 +73,24 @@ def test_what_a_scenario_does_not_ask_shows_all_the_same(observed, before, told)
         deviation_text(one) for one in deviations(observed("first"), observed("other", before))
     ]
     assert told in found
+
+
+def test_what_no_scenario_asks_is_asked_at_the_end(guest_factory, tmp_path):
+    """Of two guests whose user only opens the PF, one with another line number differs by it."""
+    seen = []
+    for line in (10, 11):
+        guest = guest_factory.start(f"line {line}", find_topology("igb"), tmp_path / str(line))
+        try:
+            pf = guest.function("pf0")
+            pf.bind_with_sriov()
+            device = guest.user("user").open(pf)
+            stranger = replace(device.user, record=lambda _entry: None)
+            offset = (vfio.VFIO_PCI_CONFIG_REGION_INDEX << 40) + PCI_INTERRUPT_LINE
+            stranger.pwrite(device.fd, bytes([line]), offset)
+            collect_evidence(guest)
+        finally:
+            guest.close()
+        seen.append(read_observed(guest.folder))
+    assert [deviation_text(one) for one in deviations(*seen)] == [
+        "pread64 config PCI_INTERRUPT_LINE: 0x0a -> 0x0b"
+    ]

@@ -19,6 +19,7 @@ from vfio_lab.campaign.results import Outcome, Record, Results
 from vfio_lab.errors import UsageError
 from vfio_lab.evidence.deviations import Deviation, deviations
 from vfio_lab.evidence.observed import Observed, read_observed
+from vfio_lab.evidence.rules import left_out
 from vfio_lab.util.files import write_whole
 
 SCHEMA = 1  # raise it when a field changes its meaning or goes; new fields do no harm
@@ -81,6 +82,8 @@ def compare_behaviour(before: Results, after: Results) -> Comparison:
         if sides[0] is not None and sides[1] is not None:
             compared += 1
             for one in deviations(sides[0], sides[1]):
+                if left_out(scenario.nodeid, one.kind):
+                    continue
                 found.setdefault(one, []).append(scenario)
     rows = [_row(one, scenarios) for one, scenarios in found.items()]
     rows.sort(key=lambda row: (-len(row.scenarios), row.deviation))

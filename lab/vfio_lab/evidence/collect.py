@@ -27,12 +27,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vfio_lab.client.transcript import Entry
 from vfio_lab.errors import LabError
 from vfio_lab.evidence.calls import call_records, transcript
 from vfio_lab.evidence.observed import OBSERVED, observe
 from vfio_lab.evidence.stacks import kernel_stacks
 from vfio_lab.evidence.timeline import timeline
 from vfio_lab.machine.base import TestMachine
+from vfio_lab.machine.questions import ask_about
 from vfio_lab.machine.state import Snapshot
 from vfio_lab.qemu import console
 from vfio_lab.qemu.argv import CONFIG_WRITES_LOG
@@ -78,12 +80,14 @@ class EndState:
         snapshot: the drivers of devices and the open descriptors of users.
         stacks: the kernel stacks of users whose calls have not returned.
         survey: what the kernel shows of itself, by path.
+        asked: the calls by which the lab asked about files that are open.
     """
 
     records: Sequence[str] = ()
     snapshot: Snapshot | None = None
     stacks: str = ""
     survey: Mapping[str, str] = field(default_factory=dict)
+    asked: Sequence[Entry] = ()
 
 
 def collect_evidence(guest: TestMachine) -> Collected:
@@ -110,7 +114,7 @@ def collect_evidence(guest: TestMachine) -> Collected:
 def _write(guest: TestMachine, seen: EndState, log: str, found: Sequence[Complaint]) -> None:
     folder = guest.folder
     writes = folder / CONFIG_WRITES_LOG
-    observed = observe(guest.transcript, seen.records, found, seen.survey, writes)
+    observed = observe([*guest.transcript, *seen.asked], seen.records, found, seen.survey, writes)
     write_whole(folder / OBSERVED, observed.to_json() + "\n")
     write_whole(folder / "command.sh", f"#!/bin/sh\nexec {guest.paste()}\n")
     awake_at = guest.awake.at if guest.awake else None
@@ -143,7 +147,11 @@ def _ask(guest: TestMachine) -> EndState:
     if snapshot is not None and all(entry.ended is not None for entry in guest.transcript):
         with contextlib.suppress(LabError):  # a kernel that hangs is looked at by its stacks
             surveyed = guest.survey(snapshot)
-    return EndState(records, snapshot, sleeping, surveyed)
+    asked: Sequence[Entry] = ()
+    if snapshot is not None and surveyed:
+        with contextlib.suppress(LabError):
+            asked = ask_about(snapshot.held, guest.users)
+    return EndState(records, snapshot, sleeping, surveyed, asked)
 
 
 def part_that_matters(folder: Path, complaints: Iterable[Complaint] = ()) -> str:

@@ -11,6 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vfio_lab.evidence.config_fields import (
+    ConfigField,
+    config_fields,
+    differing_fields,
+    field_at,
+)
 from vfio_lab.evidence.observed import Observed, ObservedCall
 from vfio_lab.evidence.rules import BDF
 from vfio_lab.util.cache import digest
@@ -22,6 +28,9 @@ GROUP = re.compile(
     r"(?<=/iommu_groups/)\d+|(?<=/dev/vfio/)\d+|(?<=/proc/)[a-z]\w*(?=/fdinfo|/status)"
 )
 NAMED_BY = ("path", "pathname")
+CONFIG, CONFIG_FILE, CONFIG_HEADER_BYTES = "config", "/config", 64
+HEX = re.compile(r"(?:[0-9a-f]{2}){64,}")
+BDF_LENGTH = len("0000:01:00.0")
 DEVICE_IO = frozenset({"pread64", "pwrite64"})
 
 
@@ -56,7 +65,7 @@ def deviations(before: Observed, after: Observed) -> tuple[Deviation, ...]:
         *_state(before.state, after.state),
     ]
     if before.writes is not None and after.writes is not None:
-        found += _counts("write", before.writes, after.writes)
+        found += _counts("write", *_named(before, after))
     return tuple(dict.fromkeys(found))
 
 
@@ -134,6 +143,10 @@ def _values(call: ObservedCall, subject: str, name: str, was: Any, now: Any) -> 
         base, _, start = str(call.arguments.get("offset", "")).partition("+")
         origin = int(start, 16) if base and start and call.call in DEVICE_IO else 0
         where = f"{call.call} {base}" if base and start else f"{subject}{name}"
+        if base == CONFIG and not origin and was.size == now.size > CONFIG_HEADER_BYTES:
+            for field, old, new in differing_fields(was.content, now.content):
+                yield Deviation("call", f"{where} {field}", old, new)
+            return
         for at, old, new in was.ranges(now):
             yield Deviation("call", f"{where}+{origin + at:#x}", old, new)
     elif isinstance(was, str) and isinstance(now, str) and "\n" in was.strip() + now.strip():
@@ -170,12 +183,17 @@ class Bytes:
         """Return it as far as it is not zero."""
         return f"{self.hex or '00'} ({self.size} bytes)"
 
+    @property
+    def content(self) -> bytes:
+        """All of it."""
+        return bytes.fromhex(self.hex).ljust(self.size, b"\0")
+
     def ranges(self, other: Bytes) -> Iterator[tuple[int, str, str]]:
         """Yield where others differ: from which byte on, these bytes, and those."""
         if self.size != other.size:
             yield 0, str(self), str(other)
             return
-        old, new = (bytes.fromhex(one.hex).ljust(self.size, b"\0") for one in (self, other))
+        old, new = self.content, other.content
         differing = [at for at, (one, two) in enumerate(zip(old, new, strict=True)) if one != two]
         for _, run in itertools.groupby(enumerate(differing), lambda pair: pair[1] - pair[0]):
             places = [at for _, at in run]
@@ -226,6 +244,24 @@ def _counts(kind: str, before: Iterable[str], after: Iterable[str]) -> Iterator[
             yield Deviation(kind, line, *words)
 
 
+def _named(before: Observed, after: Observed) -> Iterator[list[str]]:
+    """Yield the writes of both records, with registers by their names where they are known."""
+    spaces = {
+        path.removesuffix(CONFIG_FILE)[-BDF_LENGTH:]: config_fields(bytes.fromhex(text))
+        for state in (after.state or {}, before.state or {})
+        for path, text in state.items()
+        if path.endswith(CONFIG_FILE) and HEX.fullmatch(text)
+    }
+    for record in (before, after):
+        yield [_named_write(line, spaces) for line in record.writes or ()]
+
+
+def _named_write(line: str, spaces: Mapping[str, list[ConfigField]]) -> str:
+    bdf, at, rest = line.split(" ", 2)
+    fields = spaces.get(bdf)
+    return f"{bdf} {field_at(fields, int(at, 16)).name} {rest}" if fields else line
+
+
 def _state(
     before: Mapping[str, str] | None, after: Mapping[str, str] | None
 ) -> Iterator[Deviation]:
@@ -233,6 +269,9 @@ def _state(
         return
     for path in sorted({*before, *after}):
         was, now = before.get(path, ABSENT), after.get(path, ABSENT)
-        if was != now:
+        if path.endswith(CONFIG_FILE) and HEX.fullmatch(was) and HEX.fullmatch(now):
+            for field, old, new in differing_fields(bytes.fromhex(was), bytes.fromhex(now)):
+                yield Deviation("state", f"{_anywhere(path)} {field}", old, new)
+        elif was != now:
             whole = ABSENT in (was, now) or "\n" not in was + now
             yield Deviation("state", _anywhere(path), *((was, now) if whole else _lines(was, now)))

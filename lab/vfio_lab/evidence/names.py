@@ -83,7 +83,10 @@ class Names:
                 return plain_text(UUID.sub(lambda found: self._token(found[0]), value))
             case list():
                 return [self.value(pid, name, one) for one in value]
-            case dict():
+            case dict() if value.keys() != {
+                "size",
+                "bytes",
+            }:  # hex digits that look like an address
                 return {key: self.value(pid, key, one) for key, one in value.items()}
             case _:
                 return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +68,20 @@ class Observed:
 
     @classmethod
     def from_json(cls, text: str) -> Observed | None:
-        """Return the record in a line of JSON, None if it is of another schema."""
+        """Return the record in a line of JSON as the rules of today have it.
+
+        Returns None if it is of another schema.
+        """
         data = json.loads(text)
         if data.pop("schema", None) != SCHEMA:
             return None
-        calls = tuple(ObservedCall(**one) for one in data.pop("calls"))
         writes = data.pop("writes")
+        log = (rules.log_line(line) for line in data["log"])
         return cls(
-            calls=calls,
-            log=tuple(data["log"]),
-            complaints=tuple(data["complaints"]),
-            state=data["state"],
+            calls=tuple(_steady(ObservedCall(**one) for one in data.pop("calls"))),
+            log=tuple(line for line in log if line is not None),
+            complaints=tuple(rules.plain_text(line) for line in data["complaints"]),
+            state=None if data["state"] is None else dict(_state(data["state"])),
             writes=None if writes is None else tuple(writes),
         )
 
@@ -102,7 +105,7 @@ def observe(
     lines = (parse_record(record) for record in records)
     log = (rules.log_line(f"{line.level}: {line.text}") for line in lines)
     return Observed(
-        calls=tuple(_calls(entries)),
+        calls=tuple(_steady(_calls(entries))),
         log=tuple(line for line in log if line is not None),
         complaints=tuple(rules.plain_text(one.headline) for one in complaints),
         state=dict(_state(survey)) if survey else None,
@@ -128,6 +131,28 @@ def _calls(entries: Iterable[Entry]) -> Iterator[ObservedCall]:
         answer = names.answer(record)
         told = {name: one for name, one in answer.items() if name not in rules.PROGRAM_OUTPUT}
         yield ObservedCall(entry.user, entry.call, kept, names.result(record), told)
+
+
+def _steady(calls: Iterable[ObservedCall]) -> Iterator[ObservedCall]:
+    """Yield calls without those that only wait, and without what answers say by chance."""
+    for call in calls:
+        path = str(call.arguments.get("path", ""))
+        if not rules.WHERE_TASKS_SLEEP.fullmatch(path):
+            region, _, at = str(call.arguments.get("offset", "")).partition("+")
+            answer = {
+                name: _steady_value(value, path, region, at) for name, value in call.answer.items()
+            }
+            result = "user" if call.call == "become" else call.result  # else the number it has
+            yield replace(call, answer=answer, result=result)
+
+
+def _steady_value(value: Any, path: str, region: str, at: str) -> Any:
+    match value:
+        case str() if path:
+            return rules.state_text(path, value) or ""
+        case {"size": size, "bytes": str(raw)} if at:
+            return {"size": size, "bytes": rules.steady_bytes(region, int(at, 16), raw)}
+    return value
 
 
 def _last_looks(entries: list[Entry]) -> Iterator[Entry]:

@@ -124,7 +124,7 @@ def open_affected_groups(device: GroupDevice) -> list[Group]:
     Raises:
         Refusal: INFO fails, or a group is in use by another user.
     """
-    named = {group_node(device.user, bdf) for bdf in device.hot_reset_info().bdfs}
+    named = {group_node(device.user, bdf) for bdf in sorted(device.hot_reset_info().bdfs)}
     others = sorted(named - {group_node(device.user, device.label)})
     return [device.group, *(Group(device.user, node) for node in others)]
 
