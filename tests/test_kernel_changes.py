@@ -1,5 +1,7 @@
 """What behaves differently between kernels: told with its reason, and found by bisection."""
 
+from dataclasses import replace
+
 import pytest
 from support.recorded_behaviour import device, info, record, write_run
 
@@ -45,10 +47,27 @@ def around(change):
 def test_a_difference_is_told_below_the_change_of_its_claim(runs):
     claim, change = claim_since()
     page = kernel_changes.changes_markdown(runs(around(change), (claim.id,)), "COMMAND")
-    assert f"### {change}" in page
+    assert f"### {change.id}\n" in page
+    assert str(change) in " ".join(page.split())
     assert f"- {claim.id}: " in page
     assert "- `VFIO_DEVICE_GET_INFO.num_irqs: 5 -> 6` (1 scenario)" in page
     assert "1 differences, 0 of them unexplained" in page
+
+
+def test_differences_that_differ_by_numbers_are_one_line(tmp_path):
+    """A page has one line for registers that are written alike, and for values that move alike."""
+    write = "0000:01:00.0 {} <- 0x0"
+    seen = [
+        replace(record(device(), info(irqs)), log=(f"info: BAR 0 at {place}",), writes=writes)
+        for irqs, place, writes in ((5, 10, ()), (5, 11, tuple(map(write.format, ("0x4", "0x6")))))
+    ]
+    before, after = (
+        write_run(tmp_path / version, {"a.py::test_a": (one, PASSED, ())}, version=version)
+        for one, version in zip(seen, ("5.0", "5.0.1"), strict=True)
+    )
+    page = kernel_changes.changes_markdown([before, after], "COMMAND")
+    assert "- `writes to 0x4, 0x6: absent -> present` (1 scenario)" in page
+    assert page.count("info: BAR 0 at") == 2  # gone and come
 
 
 def test_a_difference_that_no_change_explains_is_unexplained(runs):

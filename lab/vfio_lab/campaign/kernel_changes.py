@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from vfio_lab.spec.claims import Claim, load_claims
 
 WIDTH = 100
 UNEXPLAINED = "Unexplained"
+WRITE = "write"
+NUMBER = re.compile(r"(?:0x)?[0-9a-f]*\d[0-9a-f]*")
+SHAPE_WIDTH = 90
+LONGEST_LIST = 12  # of what is explained; what is not is listed in full
 
 
 @dataclass(frozen=True)
@@ -77,31 +82,55 @@ def _page(runs: Sequence[Results], command: str) -> Iterator[str]:
         yield from _by_reason([one for one in told if one not in unexplained])
         if unexplained:
             yield f"\n### {UNEXPLAINED}\n"
-            yield from (_line(one) for one in unexplained)
+            yield from _lines(unexplained)
 
 
 def _by_reason(told: Sequence[Told]) -> Iterator[str]:
     groups: dict[str, list[Told]] = {}
     for one in told:
-        groups.setdefault("; ".join(map(str, one.changes)) or one.why, []).append(one)
+        groups.setdefault(", ".join(each.id for each in one.changes) or one.why, []).append(one)
     for reason, members in groups.items():
         yield f"\n### {reason}\n"
-        claims = list(dict.fromkeys(claim for one in members for claim in one.claims))
-        why = list(dict.fromkeys(one.why for one in members if one.why and one.why != reason))
-        if why:
-            yield textwrap.fill(" ".join(why), WIDTH) + "\n"
-        for claim in claims:
-            sentence = f"- {claim}: {load_claims()[claim].sentence}"
-            yield textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-        if claims:
+        changes = dict.fromkeys(str(each) for one in members for each in one.changes)
+        why = dict.fromkeys(one.why for one in members if one.why and one.why != reason)
+        claims = dict.fromkeys(claim for one in members for claim in one.claims)
+        yield from (_item(text) for text in (*changes, *why))
+        yield from (_item(f"{claim}: {load_claims()[claim].sentence}") for claim in claims)
+        if changes or why or claims:
             yield ""
-        yield from (_line(one) for one in members)
+        lines = list(_lines(members))
+        yield from lines[:LONGEST_LIST]
+        if len(lines) > LONGEST_LIST:
+            yield f"- and {len(lines) - LONGEST_LIST} more lines, see behaviour.json"
 
 
-def _line(one: Told) -> str:
-    text = deviation_text(one.row.deviation).replace("`", "'")
-    count = len(one.row.scenarios)
-    return f"- `{text}` ({count} scenario{'s' if count > 1 else ''})"
+def _item(text: str) -> str:
+    return textwrap.fill(f"- {text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _lines(members: Sequence[Told]) -> Iterator[str]:
+    """Yield a line for each difference, one for those that only differ by numbers."""
+    alike: dict[str, list[BehaviourRow]] = {}
+    for one in members:
+        alike.setdefault(_shape(one.row), []).append(one.row)
+    for rows in alike.values():
+        text, more = deviation_text(rows[0].deviation), ""
+        if rows[0].deviation.kind == WRITE:
+            registers = dict.fromkeys(row.deviation.subject.split()[1] for row in rows)
+            text = f"writes to {', '.join(registers)}: {text.rpartition(': ')[2]}"
+        elif len(rows) > 1:
+            more = f", and {len(rows) - 1} like it"
+        count = len({scenario for row in rows for scenario in row.scenarios})
+        shown = text.replace("`", "'")
+        yield f"- `{shown}`{more} ({count} scenario{'s' if count > 1 else ''})"
+
+
+def _shape(row: BehaviourRow) -> str:
+    """Return what differences that belong on one line have in common."""
+    one = row.deviation
+    if one.kind == WRITE:
+        return f"{one.before} {one.after}"
+    return NUMBER.sub("N", deviation_text(one))[:SHAPE_WIDTH]
 
 
 def _told(row: BehaviourRow, records: dict[str, Record], between: Sequence[Change]) -> Told:
