@@ -20,13 +20,14 @@ setup: ## install what is missing: host packages, Python environment
 scenarios: setup ## the main job: prove the claims on the default kernel
 	$(PYTEST) scenarios/ -n $(JOBS)
 
-check: setup ## lint, types, the lab's own tests, scenarios on the default kernel
+check: setup ## lint, types, the lab's own tests, scenarios and exploration on the default kernel
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache >.artifacts/imports.log || { cat .artifacts/imports.log; exit 1; }
 	$(PYTEST) tests/ --ignore tests/real --ignore tests/guests --ignore tests/package -n $(JOBS)
 	$(PYTEST) scenarios/ tests/guests -n $(JOBS) --lab-require
+	.venv/bin/vfio-lab explore --seconds 60 --seed $(SEED)
 	$(PYTEST) tests/package
 
 matrix: setup ## the scenarios on all three kernels, VF tokens on arm64, and try, bisect, mutate
@@ -34,6 +35,8 @@ matrix: setup ## the scenarios on all three kernels, VF tokens on arm64, and try
 	@failed=; for kernel in $(KERNELS); do \
 	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
 	  $(PYTEST) $(MOCKED) -n $(JOBS) --lab-kernel $$kernel:mocks || failed="$$failed $$kernel:mocks"; \
+	  .venv/bin/vfio-lab explore --kernel $$kernel --seconds 600 --seed $(SEED) || \
+	    failed="$$failed $$kernel"; \
 	done; \
 	$(PYTEST) $(ARM64) -n $(JOBS) --lab-arch arm64 || failed="$$failed arm64"; \
 	[ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }
