@@ -36,7 +36,7 @@ def test_they_are_of_all_areas() -> None:
     assert rooms == {
         *("vf_token", "sriov", "hot_reset", "groups", "noiommu", "device", "memory"),
         *("endings", "large_bars", "exhaustion", "processes", "many", "interrupts"),
-        *("kvm", "sysfs", "iommus", "removal"),
+        *("kvm", "sysfs", "iommus", "removal", "races"),
     }
 
 

@@ -26,9 +26,9 @@ def test_a_rescan_goes_on_from_a_vf_that_has_been_removed(
     guest.root.write_file(PANIC_ON_OOPS, "0")
     unbinding = pf.start_unbind(by=remover)
     assert vf_user.await_event(device_request, REQUEST_WITHIN_S) == 1
-    with guest.held(observer, PROBES) as held:
+    with guest.held(observer, PROBES):
         scanning = observer.start_write_file(RESCAN, "1")
-        held.wait()
+        assert guest.is_blocked(scanning)
         used_vf.close()
         unbinding.wait()
     with pytest.raises(UserGone):

@@ -1,7 +1,7 @@
 """What becomes of the address space of a device with ATS that is changed during a reset?
 
 CVE-2026-52952. Kernel: drivers/iommu/iommu.c, pci_dev_reset_iommu_prepare(), which takes the device
-from its domain, and pci_dev_reset_iommu_done(), before which the user who resets is held.
+from its domain; drivers/pci/pci.c, pci_dev_wait(), where the user who resets is held.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from vfio_lab_pytest.sriov import on_vfio_pci
 from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology(replace(WITH_ATS, name="ats-smp", cpus=2))
-RESTORES_DOMAIN = "pci_dev_reset_iommu_done"
+WAITS_FOR_DEVICE = "pci_dev_wait"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def function(guest):
 def test_a_device_is_detached_and_not_attached_during_a_reset(guest, user, attached):
     """A device with ATS can be detached during its reset, and attached again only afterwards."""
     other, child = attached.iommufd.ioas_alloc(), user.fork()
-    with guest.held(child, RESTORES_DOMAIN) as held:
+    with guest.held(child, WAITS_FOR_DEVICE) as held:
         resetting = attached.inherited_by(child).start_reset()
         held.wait()
         attached.detach_iommufd_pt()

@@ -361,6 +361,7 @@ class Guest(TestMachine):
             self.listen_for_gdb(GDB_SOCKET)
             connected = socket.socket(socket.AF_UNIX)
             connected.connect(str(path))
+            (self.folder / GDB_SOCKET).unlink()
         return connected
 
     def _load(self, deadline: Deadline) -> None:
