@@ -20,9 +20,11 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from vfio_lab.client.user import User
 from vfio_lab.errors import DeadlineExceeded, LabError, UsageError
@@ -36,6 +38,7 @@ ARCH_SET_GS = 0x1001
 FIRST_MARK = 0x0061_B000_0000  # an address of user space that nobody maps
 MARK_STEP = 0x1000
 NAP_MS = 20
+SOCKET = "debugger"
 SLEEP = "msleep"
 STATUS = "proc_pid_status"
 REACHED_TIMEOUT_S = 20.0
@@ -54,6 +57,23 @@ LOCKS = {
     "rwsem_down_read_slowpath": ("rwsem", 8),
     "kernfs_drain": (FILE, 0),
 }
+
+
+def connected_to_gdbstub(folder: Path, listen: Callable[[str], None]) -> socket.socket:
+    """Return a connection to the gdbstub of a QEMU.
+
+    Args:
+        folder: the folder that QEMU runs in.
+        listen: lets the gdbstub listen on a socket of this name there.
+    """
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a path must be short
+        path = Path(short) / SOCKET
+        path.symlink_to(folder.resolve() / SOCKET)
+        listen(SOCKET)
+        connected = socket.socket(socket.AF_UNIX)
+        connected.connect(str(path))
+    (folder / SOCKET).unlink()
+    return connected
 
 
 @dataclass

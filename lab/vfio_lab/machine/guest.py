@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import shlex
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -29,7 +28,7 @@ from vfio_lab.errors import (
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine, start_user
-from vfio_lab.machine.debugger import Debugger, Hold
+from vfio_lab.machine.debugger import Debugger, Hold, connected_to_gdbstub
 from vfio_lab.machine.locks import LockWait
 from vfio_lab.machine.ssh import Login, Ssh
 from vfio_lab.machine.state import Snapshot
@@ -56,7 +55,6 @@ SEED_BYTES = 64
 AGENT_BY_HAND = "exec /run/vfio-lab/agent --stdio"
 BOOT_LOG = "boot.log"  # beside a template's state: what the kernel said of vfio before
 SETTLED = "/run/vfio-lab/settled"
-GDB_SOCKET = "debugger"
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ class Guest(TestMachine):
     @cached_property
     def debugger(self) -> Debugger:
         """Breakpoints in the guest's kernel, for tasks that are to be held; made on first use."""
-        return Debugger(self, self._gdbstub)
+        return Debugger(self, lambda: connected_to_gdbstub(self.folder, self.listen_for_gdb))
 
     def held(self, user: User | None, function: str) -> AbstractContextManager[Hold]:
         """Hold a user's task when it enters a kernel function, until the block ends.
@@ -352,17 +350,6 @@ class Guest(TestMachine):
             self.machine.topology, self.machine.caps, self.machine.accelerator.name, files, by_hand
         )
         return shlex.join(command)
-
-    def _gdbstub(self) -> socket.socket:
-        """Return a connection to the gdbstub."""
-        with tempfile.TemporaryDirectory(prefix="vfio-lab-") as short:  # a path must be short
-            path = Path(short) / GDB_SOCKET
-            path.symlink_to(self.folder.resolve() / GDB_SOCKET)
-            self.listen_for_gdb(GDB_SOCKET)
-            connected = socket.socket(socket.AF_UNIX)
-            connected.connect(str(path))
-            (self.folder / GDB_SOCKET).unlink()
-        return connected
 
     def _load(self, deadline: Deadline) -> None:
         """Load the template's state; the guest then runs by itself."""
