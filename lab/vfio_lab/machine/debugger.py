@@ -230,7 +230,9 @@ class Debugger:
         self._wake.send(b"x")
         while not done.wait(LOOK_EVERY_S):
             if not self._thread.is_alive():
-                raise self.error or LabError("the debugger has ended", guest=self.guest.name)
+                raise self.error or LabError(
+                    "the debugger has ended", guest=self.guest.name, seen="its thread is gone"
+                )
 
     def _serve(self) -> None:
         try:
