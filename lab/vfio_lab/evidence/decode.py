@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfio_lab.errors import LabError
-from vfio_lab.uapi import iommufd, vfio, vfio_data, vfio_type1
+from vfio_lab.uapi import iommufd, vfio, vfio_data, vfio_migration, vfio_type1
 from vfio_lab.vfio.capabilities import capabilities
 
 Fields = dict[str, Any]
@@ -289,6 +289,7 @@ LAYOUTS: Mapping[str, tuple[type[ctypes.Structure], Tail]] = {
     "VFIO_DEVICE_BIND_IOMMUFD": (vfio.vfio_device_bind_iommufd, _no_tail),
     "VFIO_DEVICE_ATTACH_IOMMUFD_PT": (vfio.vfio_device_attach_iommufd_pt, _no_tail),
     "VFIO_DEVICE_DETACH_IOMMUFD_PT": (vfio.vfio_device_detach_iommufd_pt, _no_tail),
+    "VFIO_MIG_GET_PRECOPY_INFO": (vfio_migration.vfio_precopy_info, _no_tail),
     "VFIO_IOMMU_GET_INFO": (vfio_type1.vfio_iommu_type1_info, _chain("VFIO_IOMMU_GET_INFO")),
     "VFIO_IOMMU_MAP_DMA": (vfio_type1.vfio_iommu_type1_dma_map, _no_tail),
     "VFIO_IOMMU_UNMAP_DMA": (vfio_type1.vfio_iommu_type1_dma_unmap, _unmap_bitmap),
