@@ -82,6 +82,20 @@ def test_a_host_that_dies_takes_no_other_verdict_along(hosts, tmp_path):
     assert outcomes.count(Outcome.PASSED) == COUNT - 1, said
 
 
+def test_the_rest_runs_here_when_the_only_host_dies(hosts, tmp_path):
+    env, machines = hosts
+    with start(env, tmp_path, MATCH, "--lab-hosts", "one*1") as run:
+        runs = machines["one"].workers / "runs"
+        began = Deadline.after(RUN_TIMEOUT_S)
+        wait_until("a guest on host one", lambda: list(runs.glob("*/*/console.log")), began)
+        machines["one"].die()
+        said, _ = run.communicate(timeout=RUN_TIMEOUT_S)
+    (path,) = tmp_path.glob("*/results.json")
+    outcomes = [one.outcome for one in read_results(path.parent).scenarios]
+    assert outcomes.count(Outcome.ERROR) == 1, said
+    assert outcomes.count(Outcome.PASSED) == COUNT - 1, said
+
+
 def test_a_host_that_cannot_be_reached_is_named(hosts, tmp_path):
     env, _hosts = hosts
     with start(env, tmp_path, MATCH, "--lab-hosts", "nowhere.invalid") as run:

@@ -199,9 +199,13 @@ def sources() -> str:
     return digest({str(path): file_digest(path) for path in sorted(files) if path.is_file()})
 
 
-def possible_jobs() -> int:
-    """Return how many guests to run at a time: two a core, since guests sleep half of the time."""
-    return min(GUESTS_A_CORE * host.cores(), MOST_JOBS)
+def possible_jobs(cores: int | None = None) -> int:
+    """Return how many guests to run at a time: two a core, since guests sleep half of the time.
+
+    Args:
+        cores: of the host, by default of this one.
+    """
+    return min(GUESTS_A_CORE * (cores or host.cores()), MOST_JOBS)
 
 
 def _keep(found: Results, scratch: Path) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from vfio_lab.campaign.runs import possible_jobs
 from vfio_lab.errors import HostError, UsageError
 
-GUESTS_A_CORE = 2
 FOLDER = "vfio-lab-workers"
 SSH = shutil.which("ssh") or "/usr/bin/ssh"
 # Without a terminal nobody can answer a question; a host that is gone is noticed in 20 s.
@@ -170,7 +170,7 @@ def reach(host: WorkerHost) -> Reached:
                 if word == "Python"
                 else "run the lab there by itself",
             )
-    jobs = host.jobs or GUESTS_A_CORE * int(found["cores"])
+    jobs = host.jobs or possible_jobs(int(found["cores"]))
     return Reached(host, jobs, PurePosixPath(found["folder"]))
 
 
