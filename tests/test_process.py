@@ -45,7 +45,7 @@ def test_the_log_of_a_failure_outlives_the_next_attempt(log: Path) -> None:
     assert failure.value.where.read_text() == "no such package\n"
 
 
-@pytest.mark.parametrize("dying", ["exit 3", "kill -9 $$"])
+@pytest.mark.parametrize("dying", ["exit 3", "kill -9 $$", "exec <&-; sleep 0.2; exit 3"])
 def test_the_one_that_failed_first_is_named_first(log: Path, dying: str) -> None:
     # The writer notices only by its pipe; it even says so, as mmdebstrap does.
     noticing = "trap '' PIPE; while echo more; do :; done; echo Broken pipe >&2; exit 25"

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import pairwise
 from pathlib import Path
 
 from vfio_lab.errors import TAIL_LINES, BuildError, HostError
@@ -88,13 +89,14 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
     _require_tools(what, stages, env)
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     children: list[subprocess.Popen[bytes]] = []
+    links: list[list[int]] = []
     output_read, output_write = os.pipe()
     try:
         try:
-            _start(stages, output_write, children, env, cwd)
+            _start(stages, output_write, children, links, env=env, cwd=cwd)
         finally:
             os.close(output_write)
-        tail, order = _drain(output_read, log, on_line, children, check)
+        tail, order = _drain(output_read, log, on_line, children, links, check=check)
         codes = [child.wait() for child in children]
     except BaseException:
         _end(children)
@@ -102,6 +104,8 @@ def pipeline(  # noqa: PLR0913 - all but the first named, and optional
         raise
     finally:
         os.close(output_read)
+        for ends in links:
+            _close(ends)
     failed = [
         f"{stages[index][0]} {how_it_ended(codes[index])}"
         for index in order
@@ -126,35 +130,53 @@ def how_it_ended(code: int) -> str:
     return f"exited with code {code}" if code >= 0 else f"was killed by signal {-code}"
 
 
-def _start(
+def _start(  # noqa: PLR0913 - what the caller must clean up, and what a stage inherits
     stages: Sequence[Sequence[str]],
     output_write: int,
     children: list[subprocess.Popen[bytes]],
+    links: list[list[int]],
+    *,
     env: Mapping[str, str],
     cwd: Path | None,
 ) -> None:
-    for stage in stages:
-        before = children[-1].stdout if children else subprocess.DEVNULL
-        last = len(children) == len(stages) - 1
+    """Start the stages; append each, and the ends of pipes that it inherits.
+
+    This process holds the ends of a stage until it has seen that stage end. So no other stage can
+    notice the end by its pipe, and end in turn, before the order of both is known: the kernel
+    closes the files of a dying process earlier than it reports the death (do_exit() in
+    kernel/exit.c).
+    """
+    links.extend([] for _ in stages)
+    for before, after in pairwise(links):
+        read, write = os.pipe()
+        before.append(write)
+        after.append(read)
+    for index, stage in enumerate(stages):
+        first, last = index == 0, index == len(stages) - 1
         child = subprocess.Popen(
             [*GUARD, *_prefix.get(), *stage],
-            stdin=before,
-            stdout=output_write if last else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if first else links[index][0],
+            stdout=output_write if last else links[index][-1],
             stderr=output_write,
             env=env,
             cwd=cwd,
             start_new_session=True,
         )
         children.append(child)
-        if not isinstance(before, int) and before is not None:
-            before.close()  # otherwise the writer gets no SIGPIPE when the reader dies
 
 
-def _drain(
+def _close(ends: list[int]) -> None:
+    while ends:
+        os.close(ends.pop())
+
+
+def _drain(  # noqa: PLR0913 - all of them named by the one caller
     output_read: int,
     log: Path,
     on_line: Callable[[str], None],
     children: Sequence[subprocess.Popen[bytes]],
+    links: Sequence[list[int]],
+    *,
     check: Callable[[], None],
 ) -> tuple[str, list[int]]:
     """Return the last lines of output, and the children's indices in the order they ended."""
@@ -176,6 +198,7 @@ def _drain(
                 if key.fd != output_read:
                     order.append(key.data)
                     ready.unregister(key.fd)
+                    _close(links[key.data])
                     continue
                 data = os.read(output_read, CHUNK_BYTES)
                 *lines, partial = (partial + decoder.decode(data, final=not data)).split("\n")
