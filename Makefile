@@ -4,12 +4,13 @@ JOBS = 4
 KERNELS = 7.3 6.12 6.1
 ARM64 = scenarios/vf_token/test_match.py
 MOCKED = scenarios/mediated scenarios/migration scenarios/clients/test_iommufd_selftests.py
+LONG = 7.3:debug
 PART = clones
 SECONDS = 2400
 SEED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenarios check matrix stress container docs lock clean
+.PHONY: help setup scenarios check matrix long stress container docs lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +41,9 @@ matrix: setup ## the scenarios on all three kernels, VF tokens on arm64, and try
 	done; \
 	$(PYTEST) $(ARM64) -n $(JOBS) --lab-arch arm64 || failed="$$failed arm64"; \
 	[ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }
+
+long: setup ## scenarios one after another in one guest, on the debug kernel: what do they leave?
+	$(PYTEST) scenarios/ -n 2 --lab-kernel $(LONG) --lab-long=$(SEED)
 
 stress: setup ## what holds on a busy, full or dying host: PART=clones|load|chaos|remote|fuzz
 	cd tests && nice -n 10 ../.venv/bin/python -m stress $(PART) --seconds $(SECONDS) --seed $(SEED)

@@ -11,7 +11,8 @@
     |  |- GuestStopped  125  the host stopped its QEMU
     |  `- QemuCrashed   125  its QEMU crashed
     |- DeadlineExceeded   1  a wait ran out; carries the last thing it saw
-    `- AgentError         1  the resident agent answered with a failure of its own
+    |- AgentError         1  the resident agent answered with a failure of its own
+    `- LeftBehind         1  what ran in a guest left something there
 
 A refusal by the kernel under test is not a failure of the lab: see `vfio_lab.client.call.Refusal`.
 """
@@ -174,3 +175,10 @@ class AgentError(LabError):
 
     exit_code = 1
     usual_hint = "the last output is the guest's own; look into it with `vfio-lab shell`"
+
+
+class LeftBehind(LabError):
+    """Scenarios in one guest left something there when all was closed and unbound."""
+
+    exit_code = 1
+    usual_hint = "before.txt has what ran before, in order; docs/long-life.md says how to repeat it"

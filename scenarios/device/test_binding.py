@@ -11,7 +11,10 @@ import pytest
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.verdicts import refused
 
-pytestmark = pytest.mark.topology("igb-pair")
+pytestmark = [
+    pytest.mark.topology("igb-pair"),
+    pytest.mark.pristine("it gives vfio-pci IDs, which stay"),
+]
 NEW_ID = "/sys/bus/pci/drivers/vfio-pci/new_id"
 REMOVE_ID = "/sys/bus/pci/drivers/vfio-pci/remove_id"
 BIND = "/sys/bus/pci/drivers/vfio-pci/bind"

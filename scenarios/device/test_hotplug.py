@@ -4,6 +4,8 @@ Kernel: drivers/pci/hotplug/pciehp_pci.c, pciehp_unconfigure_device(); drivers/v
 vfio_unregister_group_dev().
 """
 
+import pytest
+
 from vfio_lab.uapi.pci_regs import PCI_VENDOR_ID
 from vfio_lab.uapi.vfio import VFIO_PCI_REQ_IRQ_INDEX
 from vfio_lab_pytest.claims import claim
@@ -20,6 +22,7 @@ INTEL = 0x8086
 
 
 @claim("F36", "F60")
+@pytest.mark.pristine("it unplugs a device for good")
 def test_unplugging_a_device_waits_for_its_user(guest, function, device, config, irq_fd):
     """Unplugging a device in use notifies its user and waits for the close."""
     device.set_irq_eventfds(VFIO_PCI_REQ_IRQ_INDEX, [irq_fd.fd])
@@ -34,6 +37,7 @@ def test_unplugging_a_device_waits_for_its_user(guest, function, device, config,
 
 
 @claim("F36", "F60")
+@pytest.mark.pristine("it unplugs a device for good")
 def test_unplugging_a_pf_waits_for_the_users_of_its_vfs(pf_user, vf_user, remover, pf, vf):
     """Unplugging a PF waits first for the users of its VFs and then for its own user."""
     pf_fd, vf_fd = pf_user.open(pf, TOKEN), vf_user.open(vf, TOKEN)

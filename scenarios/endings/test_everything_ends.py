@@ -54,6 +54,7 @@ def test_a_device_is_free_after_its_use(use, ending, next_user):
 
 @claim("I05")
 @pytest.mark.parametrize("use", EVERY_HOLDING, indirect=True)
+@pytest.mark.pristine("it unplugs a device for good")
 def test_a_device_without_power_is_gone_when_its_user_lets_go(use):
     """A device whose slot loses its power is gone once its user has let go, whatever they held."""
     assert use.function.present

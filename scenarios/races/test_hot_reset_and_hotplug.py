@@ -17,6 +17,7 @@ UNPLUGS = "pciehp_unconfigure_device"
 
 
 @claim("U05")
+@pytest.mark.pristine("it unplugs a device for good")
 def test_a_hot_reset_during_the_removal_from_a_slot_ends(guest, pf, marked_pf, remover):
     """A hot reset that waits for a removal from the slot ends, and the removal after the close."""
     with guest.held(None, UNPLUGS) as held:

@@ -91,6 +91,7 @@ def test_devices_that_are_removed_at_once_are_asked_for_one_by_one(
 
 
 @claim("J11")
+@pytest.mark.pristine("it unplugs a device for good")
 def test_devices_whose_slots_lose_power_at_once_are_asked_for_one_by_one(
     user, nics, in_use, removers
 ):

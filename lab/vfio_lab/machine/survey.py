@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vfio_lab.client.channel import Channel
@@ -66,14 +66,29 @@ def survey(
     ]
     paths = [f"{folder}/{name}" for folder in folders for name in ATTRIBUTES]
     paths += [*ELSEWHERE, *(f"/proc/{pid}/{name}" for pid in users for name in PROCESS)]
-    found: dict[str, str] = {}
+    found = read_files(channel, surveyor, paths)
+    return {_by_name(path, users): text for path, text in found.items()}
+
+
+def read_files(channel: Channel, reader: User, paths: Sequence[str]) -> dict[str, str]:
+    """Return files by their paths, as `survey` does.
+
+    Args:
+        channel: the agent.
+        reader: the user that reads them.
+        paths: patterns of paths.
+
+    Raises:
+        LabError: it does not answer.
+    """
     pending = [
-        channel.start(surveyor.pid, "survey", "read state", paths=part) for part in _parts(paths)
+        channel.start(reader.pid, "survey", "read state", paths=part) for part in _parts(paths)
     ]
     deadline = Deadline.after(SURVEY_TIMEOUT_S)
+    found: dict[str, str] = {}
     for each in pending:
         found |= {one["path"]: _content(one) for one in each.wait(deadline)["files"]}
-    return {_by_name(path, users): text for path, text in found.items()}
+    return found
 
 
 def _by_name(path: str, users: Mapping[int, str]) -> str:
@@ -84,7 +99,7 @@ def _by_name(path: str, users: Mapping[int, str]) -> str:
     return path
 
 
-def _parts(paths: list[str], size: int = 250) -> list[list[str]]:
+def _parts(paths: Sequence[str], size: int = 250) -> list[Sequence[str]]:
     """Return the paths in parts that the agent takes."""
     return [paths[start : start + size] for start in range(0, len(paths), size)]
 
