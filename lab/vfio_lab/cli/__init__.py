@@ -37,6 +37,7 @@ COMMANDS = {
     "bisect-run": "Test the kernel tree in the current folder, for git bisect run.",
     "mutate": "Insert faults into vfio and see whether scenarios fail.",
     "coverage": "Measure which lines of vfio the scenarios execute.",
+    "reach": "Record which scenarios run which lines of the kernel.",
     "debug": "Start a guest for gdb.",
     "image": "Build, show and remove the guests' root file systems.",
     "topology": "List the topologies, or draw one.",
