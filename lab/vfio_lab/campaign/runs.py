@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vfio_lab.campaign import behaviour, results
@@ -55,6 +55,7 @@ class Choice:
         options: more arguments for pytest.
         jobs: guests at a time, at most.
         hosts: other hosts that take part, as for --lab-hosts; with any, this one does not.
+        single: whether the paths are node IDs, to be run in this order.
     """
 
     paths: tuple[str, ...] = field(default_factory=all_scenarios)
@@ -62,6 +63,7 @@ class Choice:
     options: tuple[str, ...] = ()
     jobs: int = 2
     hosts: str | None = None
+    single: bool = False
 
     @classmethod
     def asked(
@@ -96,7 +98,8 @@ class Choice:
         if self.hosts is not None:
             return ["--lab-hosts", self.hosts]
         workers = min(self.jobs, count)
-        return ["-n", str(workers)] if workers > 1 else []
+        in_order = ["--maxschedchunk=1"] if self.single else []
+        return ["-n", str(workers), *in_order] if workers > 1 else []
 
 
 def run_scenarios(
@@ -122,7 +125,9 @@ def run_scenarios(
     """
     # Selftests of a kernel's own tree are scenarios of runs on that kernel.
     own = kselftests.programs(Path(kernel))
-    count = len(chosen_scenarios(choice, Path(kernel) if own else None))
+    count = len(
+        choice.paths if choice.single else chosen_scenarios(choice, Path(kernel) if own else None)
+    )
     spread = choice.spread(count)
     words = ["--lab-kernel", os.fspath(kernel), "--lab-artifacts", os.fspath(where), *choice.words]
     log = where / "pytest.log"
@@ -176,15 +181,27 @@ def cached(kernel: Kernel, name: str | Path, choice: Choice, where: Path, cache:
         where: folder for the evidence and the log.
         cache: where verdicts are kept.
     """
-    key = digest({"kernel": kernel.digest, "words": choice.words, "sources": sources()})[:16]
+    beside = {"kernel": kernel.digest, "sources": sources()}
+    key = digest({**beside, "words": choice.words})[:16]
     if (entry := cache.find(KIND, key)) is not None:
         return results.read_results(entry)
+    every = cache.find(KIND, digest({**beside, "words": Choice().words})[:16])
+    if every is not None and choice.single:
+        kept = results.read_results(every)
+        named = [one for one in kept.scenarios if _names(one.nodeid) & set(choice.paths)]
+        if set(choice.paths) <= set().union(*(_names(one.nodeid) for one in named)):
+            return replace(kept, scenarios=tuple(named))
     found = run_scenarios(name, choice, where, f"Running scenarios on kernel {kernel.name}")
     if not any(one.outcome in BAD for one in found.scenarios):
         with contextlib.suppress(HostError):  # a full disk: run them again next time
             cache.obtain(KIND, key, lambda scratch: _keep(found, scratch))
             cache.prune(KIND, KEPT)
     return found
+
+
+def _names(nodeid: str) -> set[str]:
+    """Return the node IDs that choose a scenario: with its parameters and without."""
+    return {nodeid, nodeid.partition("[")[0]}
 
 
 def sources() -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 from vfio_lab.campaign import behaviour, compare, confirm, runs
 from vfio_lab.campaign.behaviour import Comparison
 from vfio_lab.campaign.compare import Difference
+from vfio_lab.campaign.reach import load_reach
 from vfio_lab.campaign.report_log import OnEnd
 from vfio_lab.campaign.results import Results
 from vfio_lab.campaign.runs import Choice
+from vfio_lab.campaign.selection import ReachSelection, select_scenarios
 from vfio_lab.errors import BuildError
 from vfio_lab.kernels import trial
 from vfio_lab.kernels.base import Base
@@ -45,6 +47,30 @@ class SeriesTrial:
     def rows(self) -> list[Difference]:
         """The scenarios, before and after."""
         return compare.rows([self.before, self.after])
+
+
+def choose_scenarios(
+    base: Base, patches: Sequence[Patch], choice: Choice
+) -> tuple[Choice, ReachSelection]:
+    """Return the scenarios of a choice that a series can reach, and why.
+
+    Args:
+        base: what the patches are applied to.
+        patches: the series, in order.
+        choice: the choice of all scenarios.
+
+    Raises:
+        BuildError: a patch does not apply, or no scenario can reach the series.
+    """
+    changes = trial.changed_files(base, patches, Cache.default().open())
+    found = select_scenarios(load_reach(), changes, runs.chosen_scenarios(choice))
+    if not found.scenarios:
+        raise BuildError(
+            "no scenario can reach the series",
+            seen=", ".join(str(change.path) for change in changes),
+            hint="--all runs all scenarios",
+        )
+    return replace(choice, paths=found.scenarios, single=True), found
 
 
 def try_series(
@@ -99,4 +125,7 @@ def try_command(base: str, choice: Choice, *, configured: bool = False) -> str:
     words = ["vfio-lab", "try", MAILBOX, "--on", base]
     words += ["--config", FRAGMENT] if configured else []
     words += [] if choice.expression is None else ["-k", choice.expression]
-    return shlex.join([*words, *(() if choice.paths == runs.all_scenarios() else choice.paths)])
+    everything = choice.paths == runs.all_scenarios()
+    words += ["--all"] if everything and choice.expression is None else []
+    named = () if choice.single or everything else choice.paths
+    return shlex.join([*words, *named])

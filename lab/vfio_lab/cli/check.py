@@ -40,7 +40,7 @@ def check(name: str | None, expression: str | None, jobs: int | None, hosts: str
     worse, `warn` if none could judge. The exit code is 0 whatever the verdict is.
     """
     from vfio_lab.campaign import runs
-    from vfio_lab.campaign.series_trial import try_series
+    from vfio_lab.campaign.series_trial import choose_scenarios, try_series
     from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import base
     from vfio_lab.report.check import check_result, error_result
@@ -49,6 +49,8 @@ def check(name: str | None, expression: str | None, jobs: int | None, hosts: str
         found = series_of(sys.stdin.buffer.read())
         on = base.choose_base(name, found, Path.cwd())
         choice = runs.Choice.asked((), expression, jobs, hosts)
+        if expression is None:
+            choice, _why = choose_scenarios(on, found.patches, choice)
         tried = try_series(on, found.patches, choice, lambda: new_evidence("check"), unwatched)
         result = check_result(tried)
     except LabError as error:

@@ -26,6 +26,7 @@ from vfio_lab.cli.options import (
 @click.argument("words", metavar="SERIES... [SCENARIO]...", nargs=-1, required=True)
 @click.option("--on", "name", metavar="BASE", help="What to apply the patches to.")
 @scenario_choice
+@click.option("--all", "every", is_flag=True, help="Run all scenarios.")
 @click.option(
     "-C",
     "repository",
@@ -45,6 +46,7 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     expression: str | None,
     jobs: int | None,
     hosts: str | None,
+    every: bool,
     repository: Path,
     as_json: bool,
     strict: bool,
@@ -61,13 +63,14 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     behaviour.json in the evidence folder has it for programs.
 
     A series that changes drivers/vfio only rebuilds the modules it touches; any other series needs
-    an incremental build. A SCENARIO is a node ID or a file of scenarios; all run if none is named.
+    an incremental build. A SCENARIO is a node ID or a file of scenarios. Without one, -k or --all,
+    those run that can reach the series, see `vfio-lab reach`.
 
     Exits with 0 if scenarios judged the patches and none got worse, 1 if one got worse, 125 if none
     could judge them: they do not apply or compile, or what ran failed before too.
     """
     from vfio_lab.campaign import behaviour, compare, runs
-    from vfio_lab.campaign.series_trial import try_series
+    from vfio_lab.campaign.series_trial import choose_scenarios, try_series
     from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import base, kconfig, series
 
@@ -77,6 +80,9 @@ def try_(  # noqa: PLR0913, PLR0917 - the options of the command
     on = base.choose_base(name, found, repository, options)
     click.echo(f"base: {on.name}, {on.why}", err=as_json)
     choice = runs.Choice.asked(scenarios, expression, jobs, hosts)
+    if not (every or scenarios or expression):
+        choice, selection = choose_scenarios(on, found.patches, choice)
+        click.echo(str(selection), err=as_json)
     tried = try_series(on, found.patches, choice, lambda: new_evidence("try"), at_once)
     rows, where, compared = tried.rows, tried.where, tried.compared
     shown = [row for row in rows if row.differs or row.failed_before_too]

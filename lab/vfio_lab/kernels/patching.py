@@ -19,6 +19,7 @@ from pathlib import Path, PurePath
 
 from vfio_lab.errors import BuildError
 from vfio_lab.kernels import gittree
+from vfio_lab.kernels.csource import FileChange
 from vfio_lab.kernels.series import Patch, touched
 from vfio_lab.util.cache import digest
 
@@ -107,6 +108,23 @@ def restore_files(files: PatchedFiles, original: Path, tree: Path) -> None:
         if os.path.lexists(original / name):
             shutil.copyfile(original / name, tree / name, follow_symlinks=False)
             shutil.copymode(original / name, tree / name, follow_symlinks=False)
+
+
+def file_changes(files: PatchedFiles, tree: Path) -> list[FileChange]:
+    """Return the texts of changed files before and after.
+
+    Args:
+        files: the changed files.
+        tree: the tree with the content before.
+    """
+    return [
+        FileChange(
+            name,
+            _read(tree / name).decode(errors="replace") if _is_content(tree / name) else None,
+            None if content is None else content.data.decode(errors="replace"),
+        )
+        for name, content in files.items()
+    ]
 
 
 def files_digest(files: PatchedFiles) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from vfio_lab.kernels import export, kbuild, kmodules, kselftests, ktree, patching, provenance
 from vfio_lab.kernels import packaged as kernels
 from vfio_lab.kernels.base import Base
+from vfio_lab.kernels.csource import FileChange
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.patching import PatchedFiles
 from vfio_lab.kernels.series import Patch
@@ -71,7 +72,8 @@ def ensure_pair(base: Base, patches: Sequence[Patch], cache: Cache) -> KernelPai
             if wants_tests:
                 before = _with_selftests(before, built.bench, cache)
             change = SourceChange(patches, files, selftests=wants_tests)
-            areas = [ktree.VFIO, *_unbuilt(files)] if modules_suffice(files) else [ktree.WHOLE]
+            unbuilt = [path for path in files if not is_built(path)]
+            areas = [ktree.VFIO, *unbuilt] if modules_suffice(files) else [ktree.WHOLE]
             with ktree.branch(built, _label(built, key), areas, foreign=True) as bench:
                 return KernelPair(before, patched_in(bench, built, before, change, cache))
 
@@ -114,12 +116,28 @@ def patched_in(
 
 def modules_suffice(files: Iterable[PurePath]) -> bool:
     """Return whether all files that kernels are built from are below drivers/vfio."""
-    return all(path.is_relative_to(ktree.VFIO) for path in {*files} - {*_unbuilt(files)})
+    return all(path.is_relative_to(ktree.VFIO) for path in files if is_built(path))
 
 
-def _unbuilt(files: Iterable[PurePath]) -> list[PurePath]:
-    """Return the files that no kernel is built from."""
-    return [path for path in files if any(path.is_relative_to(place) for place in UNBUILT)]
+def is_built(path: PurePath) -> bool:
+    """Return whether a kernel is built from a file of its tree."""
+    return not any(path.is_relative_to(place) for place in UNBUILT)
+
+
+def changed_files(base: Base, patches: Sequence[Patch], cache: Cache) -> list[FileChange]:
+    """Return what patches make of the files of a base; nothing is built.
+
+    Args:
+        base: what the patches are applied to.
+        patches: the patches, in order.
+        cache: the cache, which keeps sources.
+
+    Raises:
+        BuildError: a patch does not apply.
+    """
+    with base.sources(cache) as tree:
+        files = patching.patched_files(patches, tree, base.name, base.objects)
+        return patching.file_changes(files, tree)
 
 
 def _with_selftests(kernel: Kernel, bench: kbuild.Bench, cache: Cache) -> Kernel:
