@@ -1,24 +1,28 @@
 """Mutants: small faults in drivers/vfio that show whether the scenarios notice a bug.
 
-Each fault is a patch below `faults/KERNEL/`. Its header says what it breaks (`Breaks:`) and which
-scenarios should notice (`Covers:`, paths below `scenarios/`). If no scenario can notice it, the
-header says why (`Equivalent:`), and the mutant must survive.
+Each fault is a patch below `faults/KERNEL/`. Its header says what it breaks (`Breaks:`). The
+scenarios that can reach it run until one notices; a header may name others (`Covers:`, paths below
+`scenarios/`). If no scenario can notice a fault, the header says why (`Equivalent:`), and the
+mutant must survive.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vfio_lab.campaign import runs
 from vfio_lab.campaign.compare import BROKEN, CANNOT_JUDGE, SOUND
+from vfio_lab.campaign.reach import load_reach
 from vfio_lab.campaign.results import BAD, Outcome
 from vfio_lab.campaign.runs import Choice
+from vfio_lab.campaign.selection import select_scenarios
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.kernels import ktree, packaged, patching, trial
+from vfio_lab.kernels.csource import FileChange
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
 from vfio_lab.machine.template import GuestFactory
@@ -31,9 +35,10 @@ from vfio_lab.util.extensions import join, load_extensions
 
 FOLDER = PROJECT / "faults"
 HEAD = re.compile(
-    r"\ABreaks: (?P<breaks>.+)\nCovers: (?P<covers>.+)\n(Equivalent: (?P<equivalent>.+)\n)?"
+    r"\ABreaks: (?P<breaks>.+)\n(Covers: (?P<covers>.+)\n)?(Equivalent: (?P<equivalent>.+)\n)?"
 )
 BASELINE = "baseline"
+ENOUGH_ALIKE = 60  # of the scenarios that reach an equivalent mutant, the narrowest
 EXPLORED = ("igb", "multifunction", "noiommu")
 
 
@@ -45,7 +50,8 @@ class Mutant:
         name: the name of its patch.
         kernel: the packaged kernel that it is for.
         breaks: what it breaks, as a sentence.
-        covers: the scenarios that should notice, relative to the project.
+        covers: the scenarios that should notice, relative to the project; if none, those that can
+            reach the fault.
         patches: its patches; none for the baseline, a rebuild without a fault.
         equivalent: why no scenario can notice, if none can.
     """
@@ -123,7 +129,7 @@ class Plan:
     """The scenarios that judge mutants.
 
     Args:
-        scenarios: node IDs or files, instead of the scenarios that cover a fault.
+        scenarios: node IDs or files, instead of the scenarios that can reach a fault.
         expression: as for pytest -k; all of them by default.
         jobs: guests at a time, at most.
         explore_s: explore for so many seconds on each topology, instead of running scenarios.
@@ -136,10 +142,20 @@ class Plan:
     explore_s: float = 0.0
     hosts: str | None = None
 
-    def choice(self, fault: Mutant) -> Choice:
-        """Return the scenarios to run on a mutant; the run stops at the first failure."""
-        covers = self.scenarios or fault.covers
-        return Choice(covers, self.expression, ("-x",), self.jobs, self.hosts)
+    def choice(self, fault: Mutant, changes: Iterable[FileChange]) -> Choice:
+        """Return the scenarios to run on a mutant; the run stops at the first failure.
+
+        Args:
+            fault: the mutant.
+            changes: the files that it changes.
+        """
+        named = self.scenarios or fault.covers
+        if named:
+            return Choice(named, self.expression, ("-x",), self.jobs, self.hosts)
+        known = runs.chosen_scenarios(Choice(expression=self.expression))
+        found = select_scenarios(load_reach(), changes, known).scenarios
+        few = found[:ENOUGH_ALIKE] if fault.equivalent else found
+        return Choice(few, None, ("-x",), self.jobs, self.hosts, single=True)
 
 
 def mutant_tally(found: Sequence[MutationResult]) -> str:
@@ -180,7 +196,7 @@ def choose_mutants(faults: Sequence[Mutant], count: int | None) -> list[Mutant]:
 def try_all(
     faults: Sequence[Mutant], plan: Plan, where: Path, cache: Cache
 ) -> Iterator[MutationResult]:
-    """Build each mutant and run the scenarios that cover it until one of them notices.
+    """Build each mutant and run the scenarios that can reach it until one of them notices.
 
     Args:
         faults: the mutants, all of one kernel.
@@ -204,7 +220,8 @@ def try_all(
                 files = patching.patched_files(fault.patches, tree.bench.tree, f"kernel {kernel}")
                 change = trial.SourceChange(fault.patches, files)
                 made = trial.patched_in(bench, tree, base, change, cache)
-                yield _try(fault, made, plan, without)
+                changes = patching.file_changes(files, tree.bench.tree)
+                yield _try(fault, made, plan, changes, without)
             except BuildError as error:
                 yield MutationResult(fault, "", f"{error.what}: {error.seen}", judged=False)
 
@@ -232,13 +249,16 @@ class Unbroken:
         return self._passes[nodeid]
 
 
-def _try(fault: Mutant, kernel: Kernel, plan: Plan, without: Unbroken) -> MutationResult:
+def _try(
+    fault: Mutant, kernel: Kernel, plan: Plan, changes: Iterable[FileChange], without: Unbroken
+) -> MutationResult:
     where = without.where / f"{fault.kernel}-{fault.name}"
     if plan.explore_s:
         return _explore(fault, kernel, plan.explore_s, where)
     title = f"Running scenarios on {fault.name}"
     try:
-        found = runs.run_scenarios(kernel.bzimage.parent, plan.choice(fault), where, title)
+        choice = plan.choice(fault, changes)
+        found = runs.run_scenarios(kernel.bzimage.parent, choice, where, title)
         failed = [record for record in found.scenarios if record.outcome in BAD and record.judged]
         for record in failed:
             if without.passes(record.nodeid):
@@ -271,10 +291,8 @@ def _read(path: Path, kernel: str) -> Mutant:
     text = path.read_text()
     head = HEAD.match(text)
     if head is None:
-        raise UsageError(
-            f"{path} does not say what it breaks", expected="Breaks: and Covers: lines"
-        )
-    covers = _covers(path.parents[1], head["covers"])
+        raise UsageError(f"{path} does not say what it breaks", expected="a line Breaks:")
+    covers = _covers(path.parents[1], head["covers"]) if head["covers"] else ()
     patches = (Patch(path.name, text),)
     return Mutant(path.stem, kernel, head["breaks"], covers, patches, head["equivalent"] or "")
 

@@ -35,11 +35,11 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     hosts: str | None,
     as_json: bool,
 ) -> None:
-    """Put faults into drivers/vfio, one at a time, and run the scenarios that cover each.
+    """Put faults into drivers/vfio, one at a time, and run the scenarios that can reach each.
 
     Before them a rebuild without a fault, which must pass. A SCENARIO is a node ID or a file of
-    scenarios, to run instead of those that cover a fault. With --explore no scenario is run: walks
-    through the model of vfio have to notice, see `vfio-lab explore`.
+    scenarios, to run instead of those that can reach a fault. With --explore no scenario is run:
+    walks through the model of vfio have to notice, see `vfio-lab explore`.
 
     --silent builds the faults below faults/silent into one kernel and switches on one at a time.
     The scenarios that reach it stay green; the comparison of behaviour must show it.
