@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ FLAGS = (
     "-fcf-protection=none",
 )
 LONG, SHORT, TEMPLATE = "t.py::long", "t.py::short", 4
+PROGRAM = "t.py::passes[some_test-{}]"
 
 
 @pytest.fixture
@@ -135,6 +137,24 @@ def test_the_headers_are_those_that_the_compiler_read(
 ) -> None:
     reach = reach_recording.make_reach(run, tmp_path / "ran", out, tmp_path)
     assert reach.headers == {"include/linux/vfio.h": (FILE,)}
+
+
+def test_what_a_program_ran_is_of_all_its_scenarios(
+    run: Results, out: Path, tmp_path: Path
+) -> None:
+    first, second, other = (PROGRAM.format(name) for name in ("fixture.a", "fixture.b", "c"))
+    alone = "t.py::passes[other_test-a]"
+    records = [replace(run.scenarios[0], nodeid=second)]
+    records += [
+        replace(records[0], nodeid=name, evidence="", topology="") for name in (first, other, alone)
+    ]
+    reach = reach_recording.make_reach(
+        replace(run, scenarios=tuple(records)), tmp_path / "ran", out, tmp_path
+    )
+    assert reach.names == (other, first, second)
+    assert reach.files[FILE]["chosen"].lines[2] == 0b111
+    assert reach.all_of(1 << 3) == 0b111
+    assert len(set(reach.effort)) == 1
 
 
 def test_a_qemu_with_the_plugin_writes_what_a_guest_runs(tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ CHANGES = {
         "",
         [DENIED, OPENED],
     ),
+    "the end of a block": (
+        "return -EACCES;\n\t}\n",
+        "return -EPERM;\n\t} // no token\n",
+        [DENIED],
+    ),
     "a line added between two": ("\treturn ret", "\tret++;\n\treturn ret", [OPENED]),
     "a line added before a block's end": ("-EACCES;\n", "-EACCES;\n\t\tret++;\n", [OPENED, DENIED]),
     "a case": ("case 1:", "case 2:", [OPENED, DENIED]),

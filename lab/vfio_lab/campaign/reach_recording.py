@@ -27,6 +27,7 @@ DEBUG = "-gdwarf-5"
 SYMBOLS = "System.map"
 SOURCE = re.compile(r"^source_\S+ := \.\./(\S+\.c)$", re.MULTILINE)
 HEADER = re.compile(r"^\s+\.\./(\S+\.h) \\$", re.MULTILINE)
+PROGRAM = re.compile(r"([^:]+)::\w+\[(\w+)-.+\]", re.DOTALL)
 ENDED = frozenset({Outcome.PASSED, Outcome.KNOWN})
 
 
@@ -75,7 +76,11 @@ def with_lines(name: str, cache: Cache) -> Iterator[kbuild.Bench]:
             _append(bench.tree / one.parent / "Makefile", f"CFLAGS_{one.stem}.o += {DEBUG}")
         bench.compile()
         if (bench.out / SYMBOLS).read_bytes() != (tree.bench.out / SYMBOLS).read_bytes():
-            raise BuildError(f"kernel {name} has other addresses with debugging information")
+            raise BuildError(
+                "cannot tell the lines of what guests ran",
+                expected=f"the addresses of kernel {name} with debugging information too",
+                seen=f"another {SYMBOLS} in {bench.out}",
+            )
         yield bench
 
 
@@ -113,11 +118,14 @@ def make_reach(found: Results, folder: Path, out: Path, tree: Path) -> ReachMap:
         BuildError: no guest was seen to run anything.
     """
     kernel = read_kernel_lines(out)
-    ended = [one for one in found.scenarios if one.outcome in ENDED and _ran(one, folder)]
-    known = sorted(ended, key=lambda one: one.nodeid)
-    topologies = sorted({one.topology for one in known})
+    ended = sorted(
+        (one for one in found.scenarios if one.outcome in ENDED), key=lambda one: one.nodeid
+    )
+    known = [(one, other) for one, other in _with_guests(ended) if _ran(other, folder)]
+    guests = [other for _, other in known]
+    topologies = sorted({one.topology for one in guests})
     code = _code_lines(kernel)
-    ran = _ran_lines(found.kernel["name"], known, topologies, folder, kernel)
+    ran = _ran_lines(found.kernel["name"], guests, topologies, folder, kernel)
     sets: collections.defaultdict[Line, int] = collections.defaultdict(int)
     effort = []
     for number, lines in enumerate(ran):
@@ -135,9 +143,9 @@ def make_reach(found: Results, folder: Path, out: Path, tree: Path) -> ReachMap:
     return ReachMap(
         kernel=".".join(map(str, kbuild.version(tree))),
         made=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        names=tuple(one.nodeid for one in known),
+        names=tuple(one.nodeid for one, _ in known),
         templates=tuple(
-            union(1 << number for number, one in enumerate(known) if one.topology == name)
+            union(1 << number for number, one in enumerate(guests) if one.topology == name)
             for name in topologies
         ),
         effort=tuple(effort[: len(known)]),
@@ -158,6 +166,22 @@ def _ran_lines(
     for topology in topologies:
         templates = folder.glob(f"template-{topology}-{name}.*")
         yield kernel.lines(_blocks(templates), booted[topology])
+
+
+def _with_guests(records: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
+    """Yield scenarios, each with the one that had its guest.
+
+    That is mostly itself. A program of selftests runs once, in the guest of one of its scenarios.
+    """
+    programs = {_program(one): one for one in records if one.evidence}
+    for one in records:
+        yield one, one if one.evidence else programs.get(_program(one), one)
+
+
+def _program(record: Record) -> str:
+    """Return the selftest program that a scenario is about, else its node ID."""
+    found = PROGRAM.fullmatch(record.nodeid)
+    return f"{found[1]} {found[2]}" if found else record.nodeid
 
 
 def _evidence(record: Record) -> Path:

@@ -19,6 +19,7 @@ from vfio_lab.kernels.trial import is_built
 
 # Lines that say where control goes, and are not counted themselves.
 STRUCTURE = re.compile(r"^\s*(case\b|default\s*:|\w+:\s*$|#)")
+BRACE = re.compile(r"[{}]")
 # Lines outside of functions that do nothing by themselves.
 HARMLESS = re.compile(r"^(EXPORT_SYMBOL\w*\(.*\);|[a-z_][\w\s*]*[\s*][a-z_]\w*\([^()]*\);)$")
 
@@ -216,7 +217,7 @@ def _counted(
     changed = (*hunk.removed, *hunk.added)
     if any(STRUCTURE.match(line) for line in changed):
         return None
-    if not _balanced(hunk.removed) or not _balanced(hunk.added):
+    if _open_braces(hunk.removed) != _open_braces(hunk.added):
         return None
     if not hunk.removed:
         return _beside(hunk.first - function.first, known)
@@ -240,15 +241,12 @@ def _beside(at: int, known: KnownFunction) -> Collection[int] | None:
     return {max(before), min(after)} if before and after else None
 
 
-def _balanced(lines: Iterable[str]) -> bool:
-    """Return whether every block that lines open is closed by them, and no other is."""
-    depth = 0
-    for line in lines:
-        for one in line:
-            depth += (one == "{") - (one == "}")
-            if depth < 0:
-                return False
-    return depth == 0
+def _open_braces(lines: Iterable[str]) -> str:
+    """Return the braces of lines that have no counterpart in them, such as `}{`."""
+    found = ""
+    for brace in BRACE.findall("\n".join(lines)):
+        found = found[:-1] if brace == "}" and found.endswith("{") else found + brace
+    return found
 
 
 def _widened(place: ChangedPlace) -> ChangedPlace:

@@ -42,6 +42,16 @@ def config_fragment(command: F) -> F:
 
 def scenario_choice(command: F) -> F:
     """Add `-k`, `-n` and `--hosts`: which scenarios to run, how many at a time, and where."""
+    hosts = click.option(
+        "--hosts",
+        metavar="HOST[*N],...",
+        help="Run them on other hosts, as for pytest --lab-hosts, instead of here.",
+    )
+    return local_choice(hosts(command))
+
+
+def local_choice(command: F) -> F:
+    """Add `-k` and `-n`: which scenarios to run here, and how many at a time."""
     expression = click.option(
         "-k", "expression", metavar="EXPR", help="Some of the scenarios only, as for pytest -k."
     )
@@ -51,12 +61,7 @@ def scenario_choice(command: F) -> F:
         type=click.IntRange(min=1),
         help="Guests at a time, at most; by default what this host can run.",
     )
-    hosts = click.option(
-        "--hosts",
-        metavar="HOST[*N],...",
-        help="Run them on other hosts, as for pytest --lab-hosts, instead of here.",
-    )
-    return expression(jobs(hosts(command)))
+    return expression(jobs(command))
 
 
 def strict(command: F) -> F:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.cli.options import scenario_choice
+from vfio_lab.cli.options import local_choice
 from vfio_lab.errors import HostError
 
 
 @click.command()
 @click.option("--on", "name", help="Packaged kernel to record; the newest by default.")
-@scenario_choice
+@local_choice
 @click.option(
     "--to",
     "target",
