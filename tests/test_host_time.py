@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from vfio_lab.errors import DeadlineExceeded
+from vfio_lab.errors import DeadlineExceeded, UsageError
 from vfio_lab.util import host_time
 from vfio_lab.util.deadline import CLOCK_FACTOR, Deadline, wait_until
 from vfio_lab.util.host_time import LostTime, Progress, family, thread_times
@@ -114,3 +114,42 @@ def test_a_process_that_is_gone_is_no_error():
 
 def far():
     return Deadline.after(60)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """How slow this host is was not found out yet, and the environment does not say it."""
+    monkeypatch.delenv(host_time.PATIENCE, raising=False)
+    host_time.patience.cache_clear()
+    yield
+    host_time.patience.cache_clear()
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_host_that_takes_longer_for_some_work_gets_longer_deadlines(monkeypatch):
+    usual = host_time._work_s()
+    monkeypatch.setattr(host_time, "USUAL_S", usual / 4)
+    assert 2 < host_time.patience() < 8
+    deadline = Deadline.after(10)
+    assert 20 < deadline.remaining_s < 80
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_fast_host_gets_no_shorter_ones(monkeypatch):
+    monkeypatch.setattr(host_time, "USUAL_S", 10.0)
+    assert host_time.patience() == 1.0
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_the_environment_says_how_slow_a_host_is(monkeypatch):
+    monkeypatch.setenv(host_time.PATIENCE, "2.5")
+    assert 24 < Deadline.after(10).remaining_s <= 25
+    assert host_time.stalled_s() == 2.5 * host_time.STALLED_S
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("said", ["", "0", "0.5", "nan", "inf", "much", "1e9", "-3"])
+def test_a_patience_that_is_no_factor_is_refused(monkeypatch, said):
+    monkeypatch.setenv(host_time.PATIENCE, said)
+    with pytest.raises(UsageError, match="patience"):
+        Deadline.after(1)

@@ -42,7 +42,7 @@ from vfio_lab.qemu.crash import backtrace
 from vfio_lab.qemu.process import Qemu
 from vfio_lab.qemu.qmp import Qmp
 from vfio_lab.util.deadline import Deadline, wait_until
-from vfio_lab.util.host_time import STALLED_S, Progress
+from vfio_lab.util.host_time import Progress, stalled_s
 from vfio_lab.util.jail import Jail, confines
 from vfio_lab.vfio import VfioUser
 
@@ -277,7 +277,7 @@ class Guest(TestMachine):
             what,
             guest=self.name,
             expected="QEMU to run now and then, as that of an idle guest does",
-            seen=f"QEMU had no CPU time for {STALLED_S:g} s and wanted none: {how}",
+            seen=f"QEMU had no CPU time for {stalled_s():.0f} s and wanted none: {how}",
             tail=console.tail(self.console),
             where=self.console,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vfio_lab.errors import DeadlineExceeded
-from vfio_lab.util.host_time import LOOK_EVERY_S, LostTime, crowding
+from vfio_lab.util.host_time import LOOK_EVERY_S, LostTime, crowding, patience
 
 T = TypeVar("T")
 FIRST_PAUSE_S = 0.001
@@ -25,7 +25,8 @@ class Deadline:
     """A bound on the work of what is waited for, in seconds that the host gives.
 
     A wait that sleeps takes the clock's seconds. Where the host is too busy to let this process, or
-    one that it started, go on, the bound moves away, up to `CLOCK_FACTOR` times as far.
+    one that it started, go on, the bound moves away, up to `CLOCK_FACTOR` times as far. On a slow
+    host it is further away from the beginning, see `patience`.
 
     Args:
         at: where it is on the monotonic clock if the host gives all of its time.
@@ -38,9 +39,9 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Return the deadline `seconds` from now."""
+        """Return the deadline for work that takes `seconds` at most on the usual host, from now."""
         now = time.monotonic()
-        return cls(now + seconds, now)
+        return cls(now + seconds * patience(), now)
 
     @property
     def remaining_s(self) -> float:
@@ -79,7 +80,7 @@ class Deadline:
 
 def stretched(seconds: float) -> float:
     """Return a bound for the guest's clock, which goes on where its QEMU does not."""
-    return seconds * crowding()
+    return seconds * crowding() * patience()
 
 
 def current_attempt() -> tuple[int, int] | None:

@@ -6,17 +6,27 @@ nanoseconds ready to run without one); Documentation/accounting/psi.rst.
 
 from __future__ import annotations
 
+import functools
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from vfio_lab.errors import UsageError
 
 PROC = Path("/proc")
 LOOK_EVERY_S = 0.25
 STALLED_S = 8.0
 MOST_CROWDED = 10.0
 PRESSURE = ("memory", "io")
+# A number, how many times longer than usual this host takes: `--lab-patience` sets it.
+PATIENCE = "VFIO_LAB_PATIENCE"
+ROUNDS, STEPS = 5, 20_000
+# A core of a server of 2020 takes 2.5 ms for the steps; deadlines bear half its speed.
+USUAL_S = 0.005
+MOST_PATIENT = 60.0
 Reading = dict[str, tuple[int, int]]
 
 
@@ -42,6 +52,54 @@ def crowding() -> float:
     """Return how many runnable threads there are for each core, 1 at least."""
     load = os.getloadavg()[0] / len(os.sched_getaffinity(0))
     return min(max(load, 1.0), MOST_CROWDED)
+
+
+@functools.cache
+def patience() -> float:
+    """Return how many times longer than usual this host takes for the same work, 1 at least.
+
+    It is measured once in each process, in CPU time, unless the environment says it.
+
+    Raises:
+        UsageError: the environment says something else than a number of 1 or more.
+    """
+    given = os.environ.get(PATIENCE)
+    if given is None:
+        return min(max(_work_s() / USUAL_S, 1.0), MOST_PATIENT)
+    try:
+        said = float(given)
+    except ValueError:
+        said = 0.0
+    if not 1.0 <= said <= MOST_PATIENT:
+        raise UsageError(
+            "patience is no number that deadlines can be multiplied by",
+            expected=f"1 to {MOST_PATIENT:g}, by --lab-patience or {PATIENCE}",
+            seen=given,
+        )
+    return said
+
+
+def set_patience(factor: str) -> None:
+    """Set it for this process and those that it starts, whatever was measured.
+
+    Raises:
+        UsageError: it is no number of 1 or more.
+    """
+    os.environ[PATIENCE] = factor
+    patience.cache_clear()
+    patience()
+
+
+def _work_s() -> float:
+    """Return the seconds on a core that some work of the interpreter takes."""
+    times = []
+    for _ in range(ROUNDS):
+        began, seen, last = time.thread_time(), {}, 0
+        for step in range(STEPS):
+            last = (last * 31 + step) & 0xFFFFFFFF
+            seen[last & 1023] = step
+        times.append(time.thread_time() - began)
+    return statistics.median(times)
 
 
 @dataclass
@@ -104,7 +162,12 @@ class Progress:
         threads, now = thread_times(family(self.pid)), time.monotonic()
         if threads != self._seen:
             self._seen, self._since = threads, now
-        return now - self._since > STALLED_S
+        return now - self._since > stalled_s()
+
+
+def stalled_s() -> float:
+    """Return after how many seconds without a core a process will not go on."""
+    return STALLED_S * patience()
 
 
 def _state(pid: int) -> str:
