@@ -4,6 +4,7 @@ JOBS = 4
 KERNELS = 7.3 6.12 6.1
 ARM64 = scenarios/vf_token/test_match.py
 MOCKED = scenarios/mediated scenarios/migration scenarios/clients/test_iommufd_selftests.py
+POWERED = scenarios/suspend scenarios/kexec
 LONG = 7.3:debug
 PART = clones
 SECONDS = 2400
@@ -36,6 +37,7 @@ matrix: setup ## the scenarios on all three kernels, VF tokens on arm64, and try
 	@failed=; for kernel in $(KERNELS); do \
 	  $(PYTEST) scenarios/ -n $(JOBS) --lab-kernel $$kernel || failed="$$failed $$kernel"; \
 	  $(PYTEST) $(MOCKED) -n $(JOBS) --lab-kernel $$kernel:mocks || failed="$$failed $$kernel:mocks"; \
+	  $(PYTEST) $(POWERED) -n $(JOBS) --lab-kernel $$kernel:power || failed="$$failed $$kernel:power"; \
 	  .venv/bin/vfio-lab explore --kernel $$kernel --seconds 600 --seed $(SEED) || \
 	    failed="$$failed $$kernel"; \
 	done; \
