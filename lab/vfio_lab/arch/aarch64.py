@@ -26,6 +26,7 @@ SYSCALLS = MappingProxyType(
         "ppoll": 73,
         "capget": 90,
         "capset": 91,
+        "reboot": 142,
         "sethostname": 161,
         "setrlimit": 164,
         "prctl": 167,
@@ -39,6 +40,7 @@ SYSCALLS = MappingProxyType(
         "mmap": 222,
         "mprotect": 226,
         "memfd_create": 279,
+        "kexec_file_load": 294,
     }
 )
 AARCH64 = Architecture(

@@ -38,10 +38,12 @@ SYSCALLS = MappingProxyType(
         "prctl": 157,
         "arch_prctl": 158,
         "setrlimit": 160,
+        "reboot": 169,
         "sethostname": 170,
         "openat": 257,
         "eventfd2": 290,
         "memfd_create": 319,
+        "kexec_file_load": 320,
     }
 )
 X86_64 = Architecture(

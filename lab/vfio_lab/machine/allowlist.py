@@ -16,7 +16,9 @@ from vfio_lab.uapi.syscalls import (
 )
 
 # System calls that affect only the caller and its open files.
-HARMLESS = frozenset(X86_64.syscalls) - {"chown", "execve", "sethostname", "openat", "prctl"}
+HARMLESS = frozenset(X86_64.syscalls) - {
+    *("chown", "execve", "kexec_file_load", "openat", "prctl", "reboot", "sethostname"),
+}
 CALLS = {number: name for name, number in X86_64.syscalls.items()}
 NODES = re.compile(r"/dev/(vfio/\S+|iommu|null)")
 BINDING = re.compile(r"/sys/bus/pci/(drivers/(vfio-pci|pci-stub)/(bind|unbind)|drivers_probe)")

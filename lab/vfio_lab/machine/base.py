@@ -100,6 +100,11 @@ class TestMachine:
         """The machine's administrator: binds drivers, writes sysfs, holds no device."""
         return self.user("root")
 
+    def forget_users(self) -> None:
+        """Forget all users: the kernel that they were processes of is gone."""
+        self.users.clear()
+        self.__dict__.pop("root", None)
+
     def kernel_log(self) -> list[str]:
         """Return the kernel log's records since the machine woke, in /dev/kmsg form."""
         self._log += self.ask("kernel_log", "read the kernel log")["records"]
