@@ -29,6 +29,10 @@ MAPPINGS = [
     *selftest_names("vfio_dma_map_limit_test", MODES, ["unmap_range", "unmap_all"]),
     *selftest_names("vfio_dma_map_limit_test", (*COMPAT, *CDEV), ["overflow"]),
 ]
+DRIVER = [
+    *("init_remove", "memcpy_success", "memcpy_from_unmapped_iova", "memcpy_to_unmapped_iova"),
+    *("send_msi", "mix_and_match", "memcpy_storm"),
+]
 BARS = selftest_names(
     "vfio_dma_mapping_mmio_test", MODES, ["map_full_bar", "map_partial_bar", "map_bar_misaligned"]
 )
@@ -80,6 +84,13 @@ def test_the_mmio_mapping_selftest_passes(tap_results, name):
 @each_test("vfio_dma_mapping_test", MAPPINGS)
 def test_the_mapping_selftest_passes(tap_results, name):
     """vfio_dma_mapping_test passes."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G22")
+@each_test("vfio_pci_driver_test", selftest_names("vfio_pci_driver_test", MODES, DRIVER))
+def test_the_driver_selftest_passes(tap_results, name):
+    """vfio_pci_driver_test passes."""
     assert tap_results[name] == PASSED
 
 
