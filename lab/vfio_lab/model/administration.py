@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import EBUSY, EINVAL, ENOENT, ERANGE
 
-from vfio_lab.model.rules import Blocks, Denied, Facts, detach, rule
+from vfio_lab.model.rules import Blocks, Denied, Facts, deny_if, detach, rule
 from vfio_lab.model.state import MANAGED, VFIO, PciModel, State
 
 PF_STUB = "pci-pf-stub"
@@ -41,8 +41,7 @@ def _bind_vfio(state: State, it: PciModel) -> None:
         state.log += (HAS_VFS,)
         raise Denied(EBUSY, seen(state))
     if it.place.group is None:
-        if not state.parameters["noiommu"]:
-            raise Denied(EINVAL, seen(state))
+        deny_if(not state.parameters["noiommu"], EINVAL, seen(state))
         it.noiommu = state.tainted = True
         state.log += (FAKE_GROUP, FAKE_CDEV) if state.platform.noiommu_cdev else (FAKE_GROUP,)
     it.token = "random" if it.place.total_vfs else None
@@ -77,16 +76,12 @@ def set_numvfs(state: State, user: str, function: str, count: int) -> Facts:
     vfio_pci_sriov_configure().
     """
     it = state.functions[function]
-    if count > it.place.total_vfs:
-        raise Denied(ERANGE, seen(state))
+    deny_if(count > it.place.total_vfs, ERANGE, seen(state))
     if count == it.vfs:
         return seen(state)
-    if it.driver not in (VFIO, PF_STUB):
-        raise Denied(ENOENT, seen(state))
-    if count and it.vfs:
-        raise Denied(EBUSY, seen(state))
-    if it.driver == VFIO and not state.parameters["enable_sriov"]:
-        raise Denied(ENOENT, seen(state))
+    deny_if(it.driver not in (VFIO, PF_STUB), ENOENT, seen(state))
+    deny_if(count and it.vfs, EBUSY, seen(state))
+    deny_if(it.driver == VFIO and not state.parameters["enable_sriov"], ENOENT, seen(state))
     if not count:
         _remove_vfs(state, user, it)
         return seen(state)

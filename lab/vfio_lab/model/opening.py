@@ -13,7 +13,16 @@ from errno import (
     EPERM,
 )
 
-from vfio_lab.model.rules import Denied, Facts, KnownBug, collect, container_users, detach, rule
+from vfio_lab.model.rules import (
+    Denied,
+    Facts,
+    KnownBug,
+    collect,
+    container_users,
+    deny_if,
+    detach,
+    rule,
+)
 from vfio_lab.model.state import (
     VFIO,
     ContainerModel,
@@ -72,12 +81,9 @@ def open_group(state: State, user: str, function: str, new: str) -> None:
     Source: drivers/vfio/group.c, vfio_group_fops_open().
     """
     it = state.functions[function]
-    if all(each.driver != VFIO for each in state.members(it.group)):
-        raise Denied(ENOENT)
-    if it.noiommu and not state.privileged[user]:
-        raise Denied(EPERM)
-    if state.has_cdev_user(it.group) or any(state.groups(it.group)):
-        raise Denied(EBUSY)
+    deny_if(all(each.driver != VFIO for each in state.members(it.group)), ENOENT)
+    deny_if(it.noiommu and not state.privileged[user], EPERM)
+    deny_if(state.has_cdev_user(it.group) or any(state.groups(it.group)), EBUSY)
     _add(state, user, new, GroupModel(it.group or "", it.noiommu))
 
 
@@ -89,10 +95,8 @@ def open_cdev(state: State, user: str, function: str, new: str) -> None:
     """
     it = state.functions[function]
     has_node = state.platform.noiommu_cdev if it.noiommu else state.platform.cdev
-    if it.driver != VFIO or not has_node:
-        raise Denied(ENOENT)
-    if it.noiommu and not state.privileged[user]:
-        raise Denied(EPERM)
+    deny_if(it.driver != VFIO or not has_node, ENOENT)
+    deny_if(it.noiommu and not state.privileged[user], EPERM)
     _add(state, user, new, DeviceModel(function, cdev=True, usable=False))
 
 
@@ -106,22 +110,16 @@ def set_container(state: State, user: str, group: str, file: str) -> None:
     own, target = _group(state, group), state.file(file)
     if target is None:
         raise Denied(EBADF)
-    if own.container is not None:
-        raise Denied(EINVAL)
-    if own.gone:
-        raise Denied(ENODEV)
+    deny_if(own.container is not None, EINVAL)
+    deny_if(own.gone, ENODEV)
     match target:
         case ContainerModel():
             others = state.attached(state.number(file))
-            if own.noiommu and not state.privileged[user]:
-                raise Denied(EPERM)
-            if any(each.noiommu != own.noiommu for each in others):
-                raise Denied(EPERM)
-            if state.owner(own.group) is not None:
-                raise Denied(EPERM)
+            deny_if(own.noiommu and not state.privileged[user], EPERM)
+            deny_if(any(each.noiommu != own.noiommu for each in others), EPERM)
+            deny_if(state.owner(own.group) is not None, EPERM)
         case IommufdModel():
-            if target.compat if own.noiommu else target.noiommu:
-                raise Denied(EINVAL)
+            deny_if(target.compat if own.noiommu else target.noiommu, EINVAL)
             target.noiommu, target.compat = own.noiommu, not own.noiommu
         case _:
             raise Denied(EBADFD if state.platform.has("iommufd-as-container") else EINVAL)
@@ -134,8 +132,7 @@ def unset_container(state: State, user: str, group: str) -> None:
     own = _group(state, group)
     if own.container is None:
         raise Denied(EINVAL)
-    if not state.is_iommufd(own.container) and container_users(state, own):
-        raise Denied(EBUSY)
+    deny_if(not state.is_iommufd(own.container) and container_users(state, own), EBUSY)
     detach(state, own)
     collect(state)
 
@@ -149,12 +146,9 @@ def set_iommu(state: State, user: str, container: str, type: int) -> None:  # no
     own = state.file(container)
     assert isinstance(own, ContainerModel)
     groups = state.attached(state.number(container))
-    if not groups or own.type:
-        raise Denied(EINVAL)
-    if not _offers(state, groups, type):
-        raise Denied(ENODEV)
-    if type == VFIO_NOIOMMU_IOMMU and not state.privileged[user]:
-        raise Denied(EPERM)
+    deny_if(not groups or own.type, EINVAL)
+    deny_if(not _offers(state, groups, type), ENODEV)
+    deny_if(type == VFIO_NOIOMMU_IOMMU and not state.privileged[user], EPERM)
     own.type = type
 
 
@@ -175,10 +169,8 @@ def _offers(state: State, groups: list[GroupModel], wanted: int) -> bool:
 def get_status(state: State, user: str, group: str, argsz: int | None = None) -> Facts:
     """VFIO_GROUP_GET_STATUS."""
     own = _group(state, group)
-    if argsz is not None:
-        raise Denied(EINVAL)
-    if own.gone:
-        raise Denied(ENODEV)
+    deny_if(argsz is not None, EINVAL)
+    deny_if(own.gone, ENODEV)
     if own.container is not None:
         return {"flags": VIABLE | ATTACHED}
     return {"flags": 0 if state.owner(own.group) else VIABLE}
@@ -194,10 +186,8 @@ def get_device(
     vfio_pci_core.c, vfio_pci_core_match().
     """
     own, it = _group(state, group), state.functions[function]
-    if own.gone or it.driver != VFIO or it.group != own.group or name == "tab":
-        raise Denied(ENODEV)
-    if name not in (*TOKENLESS, *PRESENTING):
-        raise Denied(EINVAL)
+    deny_if(own.gone or it.driver != VFIO or it.group != own.group or name == "tab", ENODEV)
+    deny_if(name not in (*TOKENLESS, *PRESENTING), EINVAL)
     _check_token(state, it, token if name in PRESENTING else None)
     if own.container is None:
         raise Denied(EINVAL)
@@ -219,19 +209,15 @@ def _use_container(state: State, user: str, own: GroupModel, *, first: bool) -> 
         return
     container = state.files[own.container or 0]
     assert isinstance(container, ContainerModel)
-    if not container.type:
-        raise Denied(EINVAL)
-    if own.noiommu and not state.privileged[user]:
-        raise Denied(EPERM)
+    deny_if(not container.type, EINVAL)
+    deny_if(own.noiommu and not state.privileged[user], EPERM)
 
 
 def _use_iommufd(state: State, user: str, it: PciModel, number: int, *, first: bool) -> None:
     iommufd = state.files[number]
     assert isinstance(iommufd, IommufdModel)
-    if first and it.noiommu and (iommufd.compat or not state.privileged[user]):
-        raise Denied(EPERM)
-    if first and state.owner(it.group) not in (None, ("iommufd", number)):
-        raise Denied(EPERM)
+    deny_if(first and it.noiommu and (iommufd.compat or not state.privileged[user]), EPERM)
+    deny_if(first and state.owner(it.group) not in (None, ("iommufd", number)), EPERM)
     if first:
         it.iommufd = number
 
@@ -246,12 +232,9 @@ def bind_iommufd(
     """
     file, checks = _device(state, device), state.platform.has("86624ba3b522")
     it = state.functions[file.role]
-    if way or (token and not checks) or not file.cdev:
-        raise Denied(EINVAL)
-    if any(state.groups(it.group)):
-        raise Denied(EBUSY)
-    if file.usable:
-        raise Denied(EINVAL)
+    deny_if(way or (token and not checks) or not file.cdev, EINVAL)
+    deny_if(any(state.groups(it.group)), EBUSY)
+    deny_if(file.usable, EINVAL)
     if checks:
         _check_token(state, it, token)
     target = state.file(iommufd)
@@ -260,10 +243,8 @@ def bind_iommufd(
     if not isinstance(target, IommufdModel):
         raise Denied(EBADFD)
     number = state.number(iommufd)
-    if state.opens(file.role):
-        raise Denied(EINVAL)
-    if state.owner(it.group) not in (None, ("iommufd", number)):
-        raise Denied(EPERM)
+    deny_if(state.opens(file.role), EINVAL)
+    deny_if(state.owner(it.group) not in (None, ("iommufd", number)), EPERM)
     it.iommufd, file.iommufd, file.usable, it.marked = number, number, True, False
 
 
@@ -273,11 +254,9 @@ def _check_token(state: State, it: PciModel, token: str | None) -> None:
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match_token_uuid().
     """
     if it.token_pf is not None:
-        if token != state.functions[it.token_pf].token:
-            raise Denied(EACCES)
+        deny_if(token != state.functions[it.token_pf].token, EACCES)
     elif it.token is not None:
-        if state.vf_users(it.role) and token != it.token:
-            raise Denied(EACCES)
+        deny_if(state.vf_users(it.role) and token != it.token, EACCES)
         it.token = token or it.token
     elif token is not None:
         raise Denied(EINVAL)

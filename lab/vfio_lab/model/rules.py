@@ -71,6 +71,21 @@ class Denied(Exception):
         self.facts = facts
 
 
+def deny_if(condition: object, errno: int, facts: Facts = NOTHING) -> None:
+    """Refuse the step with an errno if the condition is true.
+
+    Args:
+        condition: whether the kernel refuses.
+        errno: what it answers then.
+        facts: what it says all the same.
+
+    Raises:
+        Denied: the condition is true.
+    """
+    if condition:
+        raise Denied(errno, facts)
+
+
 class Blocks(Exception):
     """The kernel waits for other users in a step before it answers (B15, B20, B21)."""
 

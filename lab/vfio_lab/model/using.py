@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from errno import EBADF, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, ENOTTY, EPERM
 
-from vfio_lab.model.rules import Denied, Facts, rule
+from vfio_lab.model.rules import Denied, Facts, deny_if, rule
 from vfio_lab.model.state import VFIO, ContainerModel, DeviceModel, GroupModel, PciModel, State
 from vfio_lab.uapi.vfio import VFIO_NOIOMMU_IOMMU
 
@@ -20,8 +20,7 @@ def _usable(state: State, name: str) -> tuple[DeviceModel, PciModel]:
     """Return an open device and its function; a character device must be bound first (E29)."""
     file = state.file(name)
     assert isinstance(file, DeviceModel)
-    if not file.usable:
-        raise Denied(EINVAL)
+    deny_if(not file.usable, EINVAL)
     return file, state.functions[file.role]
 
 
@@ -29,8 +28,7 @@ def _usable(state: State, name: str) -> tuple[DeviceModel, PciModel]:
 def get_info(state: State, user: str, device: str, way: str) -> Facts:
     """VFIO_DEVICE_GET_INFO."""
     _usable(state, device)
-    if way:
-        raise Denied(EINVAL)
+    deny_if(way, EINVAL)
     return {"flags": RESETTABLE_PCI, "regions": REGIONS, "irqs": IRQ_INDEXES}
 
 
@@ -62,12 +60,10 @@ def token_feature(state: State, user: str, device: str, way: str, token: str) ->
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_feature_token().
     """
     _, it = _usable(state, device)
-    if way in ("unknown flag", "get and set"):
-        raise Denied(EINVAL)
+    deny_if(way in ("unknown flag", "get and set"), EINVAL)
     if it.token is None:
         raise Denied(ENOTTY)
-    if way in ("get", "probe get", "neither", "short"):
-        raise Denied(EINVAL)
+    deny_if(way in ("get", "probe get", "neither", "short"), EINVAL)
     if way == "set":
         it.token = token
 
@@ -76,12 +72,9 @@ def token_feature(state: State, user: str, device: str, way: str, token: str) ->
 def attach_space(state: State, user: str, device: str, way: str) -> None:
     """VFIO_DEVICE_ATTACH_IOMMUFD_PT, to the address space of its own iommufd."""
     file, _ = _usable(state, device)
-    if not file.cdev:
-        raise Denied(ENOTTY)
-    if way in ("short", "flags"):
-        raise Denied(EINVAL)
-    if way == "unknown":
-        raise Denied(ENOENT)
+    deny_if(not file.cdev, ENOTTY)
+    deny_if(way in ("short", "flags"), EINVAL)
+    deny_if(way == "unknown", ENOENT)
     file.space = True
 
 
@@ -89,10 +82,8 @@ def attach_space(state: State, user: str, device: str, way: str) -> None:
 def detach_space(state: State, user: str, device: str, way: str) -> None:
     """VFIO_DEVICE_DETACH_IOMMUFD_PT."""
     file, _ = _usable(state, device)
-    if not file.cdev:
-        raise Denied(ENOTTY)
-    if way:
-        raise Denied(EINVAL)
+    deny_if(not file.cdev, ENOTTY)
+    deny_if(way, EINVAL)
     file.space = False
 
 
@@ -100,10 +91,8 @@ def detach_space(state: State, user: str, device: str, way: str) -> None:
 def map_dma(state: State, user: str, container: str, page: int, way: str) -> None:
     """VFIO_IOMMU_MAP_DMA of a page at a place of its number."""
     own = _typed(state, container)
-    if way:
-        raise Denied(EINVAL)
-    if page in own.maps:
-        raise Denied(EEXIST)
+    deny_if(way, EINVAL)
+    deny_if(page in own.maps, EEXIST)
     own.maps |= {page}
 
 
@@ -119,10 +108,8 @@ def unmap_dma(state: State, user: str, container: str, page: int) -> Facts:
 def _typed(state: State, name: str) -> ContainerModel:
     own = state.file(name)
     assert isinstance(own, ContainerModel)
-    if not own.type:
-        raise Denied(EINVAL)
-    if own.type == VFIO_NOIOMMU_IOMMU:
-        raise Denied(ENOTTY)
+    deny_if(not own.type, EINVAL)
+    deny_if(own.type == VFIO_NOIOMMU_IOMMU, ENOTTY)
     return own
 
 
@@ -148,17 +135,14 @@ def hot_reset_info(state: State, user: str, device: str, way: str) -> Facts:
     vfio_pci_fill_devs().
     """
     file, it = _usable(state, device)
-    if way == "short":
-        raise Denied(EINVAL)
+    deny_if(way == "short", EINVAL)
     affected = _affected(state, it.role)
-    if way == "header":
-        raise Denied(ENOSPC, {"count": len(affected)})
+    deny_if(way == "header", ENOSPC, {"count": len(affected)})
     if file.cdev:
         owners = {role: _devid(state, it, role) for role in affected}
         flags = DEV_ID | (0 if NOT_OWNED in owners.values() else OWNED)
         return {"flags": flags, "devices": owners}
-    if any(state.functions[role].group is None for role in affected):
-        raise Denied(EPERM)
+    deny_if(any(state.functions[role].group is None for role in affected), EPERM)
     return {"flags": 0, "devices": dict.fromkeys(affected, "its group")}
 
 
@@ -180,19 +164,14 @@ def hot_reset(state: State, user: str, device: str, files: Sequence[str], way: s
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_pci_hot_reset().
     """
     file, it = _usable(state, device)
-    if way or bool(files) == file.cdev:
-        raise Denied(EINVAL)
+    deny_if(way or bool(files) == file.cdev, EINVAL)
     affected = _affected(state, it.role)
-    if len(files) > len(affected) and not file.cdev:
-        raise Denied(EINVAL)
+    deny_if(len(files) > len(affected) and not file.cdev, EINVAL)
     groups = _groups(state, files)
-    if any(not _in_set(state, it.role, role) for role in affected):
-        raise Denied(EINVAL)
+    deny_if(any(not _in_set(state, it.role, role) for role in affected), EINVAL)
     peers = [role for role in state.functions if _in_set(state, it.role, role)]
-    if file.cdev and any(_devid(state, it, role) == NOT_OWNED for role in peers):
-        raise Denied(EINVAL)
-    if not file.cdev and not {state.functions[role].group for role in peers} <= groups:
-        raise Denied(EINVAL)
+    deny_if(file.cdev and any(_devid(state, it, role) == NOT_OWNED for role in peers), EINVAL)
+    deny_if(not file.cdev and not {state.functions[role].group for role in peers} <= groups, EINVAL)
     for role in affected:
         state.functions[role].marked = False
 

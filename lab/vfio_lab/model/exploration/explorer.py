@@ -16,10 +16,10 @@ from types import MappingProxyType
 from vfio_lab.evidence.collect import collect_evidence
 from vfio_lab.machine.guest import BootSpec, Guest
 from vfio_lab.model.exploration.pasted import scenario
+from vfio_lab.model.exploration.platforms import platform
 from vfio_lab.model.exploration.shrink import shortest
 from vfio_lab.model.exploration.trial import Disagreement, Trial
 from vfio_lab.model.exploration.walk import USERS, generate
-from vfio_lab.model.hardware import platform
 from vfio_lab.model.rules import Step, take
 from vfio_lab.model.state import State, fresh
 
