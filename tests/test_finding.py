@@ -169,7 +169,7 @@ def test_what_cannot_be_written_as_a_program_is_said(evidence, tmp_path):
 
 def test_each_claim_that_describes_a_fault_has_a_report():
     faults = {claim.id for claim in load_claims().values() if claim.should}
-    written = {path.parent.name for path in REPORTS.glob("*/repro.c")}
+    written = {path.parent.name for path in REPORTS.glob("*/report.txt")}
     assert faults <= written
     index = (REPORTS / "index.md").read_text()
     assert [name for name in written if f"({name}/report.txt)" not in index] == []

@@ -48,7 +48,9 @@ def test_on_a_broken_kernel_those_fail_whose_scenarios_fail(few, gcc, tmp_path, 
     assert set(failed_in_a_plain_guest(factory, IGB, few.programs, tmp_path)) == failed
 
 
-@pytest.mark.parametrize(("name", "topology"), [("H13", "igb-pair"), ("F61", "cxl"), ("H07", IGB)])
+@pytest.mark.parametrize(
+    ("name", "topology"), [("H13", "igb-pair"), ("F61", "cxl"), ("H07", IGB), ("U01", IGB)]
+)
 def test_a_report_is_right_about_the_default_kernel(gcc, tmp_path, name, topology):
     factory = GuestFactory.open(Cache.default().open(), KERNEL)
     programs = reported([name], gcc, tmp_path)
