@@ -154,7 +154,7 @@ def test_what_is_found_at_the_end_names_who_ran_before(long):
     result = long(LEAVE.format("guest.left_at_last = 'memory'"), "--lab-long=1")
     result.assert_outcomes(passed=4, errors=1)
     result.stdout.fnmatch_lines(
-        ["*they left something*", "*3 scenarios ran before in its guest:*", "*--lab-long=1 @*"]
+        ["*they left something*", "in its guest 3 ran before:", "*--lab-long=1 @*"]
     )
 
 
@@ -165,3 +165,14 @@ def test_what_fails_names_who_ran_before(long, run):
     (failed,) = (path for path in run.evidence() if path.name.endswith("test_it-2"))
     before = (failed / "before.txt").read_text().splitlines()
     assert [one.partition("::")[2] for one in before] == names[: names.index("test_it[2]") + 1]
+
+
+LOCKDEP = "WARNING: possible circular locking dependency detected"
+
+
+def test_a_complaint_fails_the_scenario_under_which_it_came_and_names_who_ran_before(long):
+    result = long(LEAVE.format(f"guest.says({LOCKDEP!r}) if number == 2 else None"), "--lab-long=1")
+    result.assert_outcomes(passed=3, failed=1)
+    at = order(result).index("test_it[2]")
+    said = f"in its guest {at} ran before:" if at else "it was the first scenario in its guest"
+    result.stdout.fnmatch_lines(["*the kernel complained: *", said])
