@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vfio_lab.client.call import Refusal
@@ -20,6 +20,7 @@ from vfio_lab.machine.survey import read_files
 from vfio_lab.util.deadline import Deadline, wait_until
 
 CLOSES_WITHIN_S = 20.0
+LOOKS_WITHIN_S = 60.0  # with all that the debug flavour looks at
 RESCAN = "/sys/bus/pci/rescan"
 MODULES = "/proc/modules"
 FOLD_COUNTERS = "/proc/sys/vm/stat_refresh"  # counters of each CPU are added up when this is read
@@ -133,7 +134,7 @@ class Caretaker:
     def look(self) -> dict[str, str]:
         """Return what the machine has now."""
         self.user.run("cat", FOLD_COUNTERS)
-        return contents(read_files(self.machine.channel, self.user, EVERYTHING), self.user.pid)
+        return contents(self._read(EVERYTHING), self.user.pid)
 
     def leaks(self) -> list[Leak]:
         """Return what kmemleak finds, if the kernel has it."""
@@ -167,7 +168,7 @@ class Caretaker:
 
     def _restore_settings(self) -> None:
         """Write settings back; load a module anew whose parameters cannot be written."""
-        now = read_files(self.machine.channel, self.user, CAN_BE_SET)
+        now = self._read(CAN_BE_SET)
         for path, text in now.items():
             before = self.at_first.get(path, text.strip())
             if before == text.strip():
@@ -178,6 +179,9 @@ class Caretaker:
                 if not path.startswith("/sys/module"):
                     raise
                 self._reload(path.split("/")[3])
+
+    def _read(self, paths: Sequence[str]) -> dict[str, str]:
+        return read_files(self.machine.channel, self.user, paths, LOOKS_WITHIN_S)
 
     def _reload(self, module: str) -> None:
         self.user.run("rmmod", module)

@@ -70,13 +70,16 @@ def survey(
     return {_by_name(path, users): text for path, text in found.items()}
 
 
-def read_files(channel: Channel, reader: User, paths: Sequence[str]) -> dict[str, str]:
+def read_files(
+    channel: Channel, reader: User, paths: Sequence[str], timeout_s: float = SURVEY_TIMEOUT_S
+) -> dict[str, str]:
     """Return files by their paths, as `survey` does.
 
     Args:
         channel: the agent.
         reader: the user that reads them.
         paths: patterns of paths.
+        timeout_s: how long it may take.
 
     Raises:
         LabError: it does not answer.
@@ -84,7 +87,7 @@ def read_files(channel: Channel, reader: User, paths: Sequence[str]) -> dict[str
     pending = [
         channel.start(reader.pid, "survey", "read state", paths=part) for part in _parts(paths)
     ]
-    deadline = Deadline.after(SURVEY_TIMEOUT_S)
+    deadline = Deadline.after(timeout_s)
     found: dict[str, str] = {}
     for each in pending:
         found |= {one["path"]: _content(one) for one in each.wait(deadline)["files"]}
