@@ -27,7 +27,8 @@ check: setup ## lint, types, the lab's own tests, scenarios and exploration on t
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache >.artifacts/imports.log || { cat .artifacts/imports.log; exit 1; }
-	$(PYTEST) tests/ --ignore tests/real --ignore tests/guests --ignore tests/package -n $(JOBS)
+	$(PYTEST) tests/ --ignore tests/real --ignore tests/guests --ignore tests/package --ignore tests/kvm \
+	  -n $(JOBS)
 	$(PYTEST) scenarios/ tests/guests -n $(JOBS) --lab-require
 	.venv/bin/vfio-lab explore --seconds 60 --seed $(SEED)
 	$(PYTEST) tests/package
@@ -46,6 +47,9 @@ matrix: setup ## the scenarios on all three kernels, VF tokens on arm64, and try
 
 long: setup ## scenarios one after another in one guest, on the debug kernel: what do they leave?
 	$(PYTEST) scenarios/ -n 2 --lab-kernel $(LONG) --lab-long=$(SEED)
+
+kvm: setup ## the lab on KVM, in a guest whose emulated CPU has it: clones, VF tokens, each area
+	cd tests && ../.venv/bin/python -m kvm
 
 stress: setup ## what holds on a busy, full or dying host: PART=clones|load|chaos|remote|fuzz
 	cd tests && nice -n 10 ../.venv/bin/python -m stress $(PART) --seconds $(SECONDS) --seed $(SEED)

@@ -23,9 +23,9 @@ MOST_CROWDED = 10.0
 PRESSURE = ("memory", "io")
 # A number, how many times longer than usual this host takes: `--lab-patience` sets it.
 PATIENCE = "VFIO_LAB_PATIENCE"
-ROUNDS, STEPS = 5, 20_000
-# A core of a server of 2020 takes 2.5 ms for the steps; deadlines bear half its speed.
-USUAL_S = 0.005
+ROUNDS, STEPS = 5, 4_000
+# A core of a server of 2020 takes 0.5 ms for the steps; deadlines bear half its speed.
+USUAL_S = 0.001
 MOST_PATIENT = 60.0
 Reading = dict[str, tuple[int, int]]
 
