@@ -8,7 +8,10 @@ from errno import EEXIST, ENODEV
 
 import pytest
 
+from vfio_lab.client.sysfs import ENABLE_SRIOV
+from vfio_lab.machine.base import TAINT_FORCED_BIND
 from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.groups import probe_drivers
 from vfio_lab_pytest.verdicts import refused
 
 pytestmark = [
@@ -75,3 +78,17 @@ def test_driver_override_binds_one_device(guest):
     guest.load("igb")
     assert pf.driver == "vfio-pci"
     assert twin.driver == "igb"
+
+
+@claim("F104")
+def test_a_bind_by_hand_taints_the_kernel(guest):
+    """A write to bind taints the kernel; a bind by drivers_probe and a captured VF do not."""
+    guest.root.write_file(ENABLE_SRIOV, "Y")
+    pf = guest.function("pf0")
+    pf.write("driver_override", "vfio-pci")
+    probe_drivers(pf)
+    (vf,) = pf.enable_vfs(1)
+    assert (pf.driver, vf.driver) == ("vfio-pci", "vfio-pci")
+    assert TAINT_FORCED_BIND not in guest.taints(ours=True)
+    guest.function("nic0").bind("vfio-pci")
+    assert TAINT_FORCED_BIND in guest.taints(ours=True)

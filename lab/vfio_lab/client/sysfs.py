@@ -124,12 +124,21 @@ class PciFunction:
     def bind(self, driver: str) -> None:
         """Bind the function to `driver` alone; unbind it from another driver first.
 
+        Kernels after 7.3 may take driver_override for some drivers only, such as vfio-pci. A driver
+        of the host then binds by the function's IDs.
+
         Raises:
             Refusal: the driver refuses the function.
         """
         self.unbind()
         self.write("driver_override", driver)
-        self.root.write_file(f"{DRIVERS}/{driver}/bind", str(self.bdf))
+        try:
+            self._bind(driver)
+        except Refusal as refusal:
+            if refusal.errno != errno.ENODEV:
+                raise
+            self.write("driver_override", "")
+            self._bind(driver)
 
     def bind_with_sriov(self) -> PciFunction:
         """Bind to vfio-pci with SR-IOV allowed, and return the function."""
@@ -145,6 +154,9 @@ class PciFunction:
     def start_unbind(self, by: User) -> PendingCall:
         """Start an unbind that may block, as the user `by`."""
         return by.start_write_file(f"{DRIVERS}/{self.driver}/unbind", str(self.bdf))
+
+    def _bind(self, driver: str) -> None:
+        self.root.write_file(f"{DRIVERS}/{driver}/bind", str(self.bdf))
 
     def _link(self, name: str) -> str | None:
         try:

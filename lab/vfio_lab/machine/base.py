@@ -24,9 +24,10 @@ from vfio_lab.vfio import VfioUser
 
 CALL_TIMEOUT_S = 20.0
 PCI_FUNCTIONS = "/sys/bus/pci/devices"
-# TAINT_FORCED_BIND of kernels after 7.3: set when a driver is bound by hand, which the lab does
-# itself before most scenarios.
-TAINTS_OF_THE_LAB = frozenset({20})
+# Of kernels after 7.3: set when a driver is bound or unbound by hand, which the lab does itself
+# before most scenarios. The number is the first that 7.3 does not use.
+TAINT_FORCED_BIND = 20
+TAINTS_OF_THE_LAB = frozenset({TAINT_FORCED_BIND})
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,15 @@ class TestMachine:
         )
         return not call.returned
 
-    def taints(self) -> frozenset[int]:
-        """Return the bits set in the kernel's taint mask, but for what the lab's own moves set."""
+    def taints(self, *, ours: bool = False) -> frozenset[int]:
+        """Return the bits set in the kernel's taint mask.
+
+        Args:
+            ours: whether to include what the lab's own moves set.
+        """
         mask = int(self.root.read_file("/proc/sys/kernel/tainted"))
         bits = frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
-        return bits - TAINTS_OF_THE_LAB
+        return bits if ours else bits - TAINTS_OF_THE_LAB
 
     def snapshot(self) -> Snapshot:
         """Return which driver each device is bound to, and which user holds which descriptor."""
