@@ -4,6 +4,7 @@ import statistics
 import time
 from dataclasses import replace
 
+import click
 import pytest
 
 from vfio_lab.hw.catalogue import find_topology
@@ -38,10 +39,14 @@ def woken(spec, folder):
 
 
 @pytest.fixture
-def say(request):
-    """Write a figure among the verdicts."""
-    writer = request.config.get_terminal_writer()
-    return lambda text: writer.line(f"\n{text}")
+def say(capsys):
+    """Print a figure among the verdicts."""
+
+    def print_line(text):
+        with capsys.disabled():
+            click.echo(f"\n{text}")
+
+    return print_line
 
 
 def test_clones_in_a_row_all_wake(factory, tmp_path, say):
