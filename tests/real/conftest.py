@@ -59,6 +59,24 @@ def repository(cache: Cache, history: ModuleType) -> Path:
 
 
 @pytest.fixture(scope="session")
+def stable(repository: Path, history: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same kernel as a stable tree with the tags v7.3.34 and v7.3.35."""
+    made = tmp_path_factory.mktemp("stable") / "linux"
+    _branched(repository, made)
+    history.grow(made, history.STABLE)
+    gittree.git(made, "tag", "v7.3.35")
+    gittree.git(made, "tag", "v7.3.34", f"HEAD~{len(history.STABLE) - 1}")
+    return made
+
+
+def _branched(repository: Path, made: Path) -> None:
+    """Clone a repository's first commit."""
+    change(repository, "clone", "-q", "--shared", str(repository), str(made))
+    first = gittree.git(made, "rev-list", "--max-parents=0", "HEAD").strip()
+    gittree.git(made, "reset", "-q", "--hard", first)
+
+
+@pytest.fixture(scope="session")
 def drill(cache: Cache, repository: Path, history: ModuleType) -> Path:
     """The same kernel with 40 commits, three of which are regressions that happened; kept."""
     steps = history.drill()
@@ -68,9 +86,7 @@ def drill(cache: Cache, repository: Path, history: ModuleType) -> Path:
         for stale in made.parent.parent.glob(f"{DRILL}-*"):
             shutil.rmtree(stale)
         made.parent.mkdir()
-        change(repository, "clone", "-q", "--shared", str(repository), str(made))
-        first = gittree.git(made, "rev-list", "--max-parents=0", "HEAD").strip()
-        gittree.git(made, "reset", "-q", "--hard", first)
+        _branched(repository, made)
         history.grow(made, steps)
     return made
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vfio_lab.kernels import gittree
@@ -100,6 +100,18 @@ def drill() -> tuple[Step, ...]:
     for place, step in zip(PLACES, REGRESSIONS, strict=True):
         steps.insert(place, step)
     return tuple(steps)
+
+
+# Two releases of a stable tree. The first regression came in between, as a backport.
+UPSTREAM = "479380efe1625e251008d24b2810283db60d6fcd"
+FIRST_REGRESSION = next(iter(REGRESSIONS))
+STABLE = (
+    Step("Linux 7.3.34", "Makefile", "SUBLEVEL = 4\n", "SUBLEVEL = 34\n"),
+    *(Step(f"noise: Backport {number}", NOISE[number]) for number in range(4)),
+    replace(FIRST_REGRESSION, subject=f"{FIRST_REGRESSION.subject}\n\ncommit {UPSTREAM} upstream."),
+    *(Step(f"noise: Backport {number}", NOISE[number]) for number in range(4, 6)),
+    Step("Linux 7.3.35", "Makefile", "SUBLEVEL = 34\n", "SUBLEVEL = 35\n"),
+)
 
 
 def make(source: Path, tree: Path, steps: Sequence[Step] = STEPS) -> None:

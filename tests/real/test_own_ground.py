@@ -10,10 +10,11 @@ from tests.support.command import vfio_lab
 from tests.support.repositories import fingerprint
 
 from vfio_lab.campaign import behaviour, bisect_report, bisection, mutants
-from vfio_lab.kernels import base, gittree, kbuild, series, trial
+from vfio_lab.kernels import base, export, gittree, kbuild, series, trial
 from vfio_lab.util.cache import Cache
 
 KERNEL = "7.3"
+OPTION = "CONFIG_W1"  # which the lab's kernels do not have
 CORE = "drivers/vfio/pci/vfio_pci_core.o"
 SCENARIO = "scenarios/vf_token/test_match.py::test_pf_without_vf_users_opens_without_a_token"
 FAULT = mutants.FOLDER / KERNEL / "token-wrong-errno.patch"
@@ -135,3 +136,35 @@ def test_a_regression_that_happened_is_found_among_40_commits(
     assert "revert on " in text
     assert bisect_report.revert_line(found, drill).endswith(": good")
     assert fingerprint(drill) == before
+
+
+def test_a_stable_tree_is_bisected_between_tags_with_a_fragment(
+    cache: Cache, stable: Path, history: ModuleType, tmp_path: Path
+) -> None:
+    scenario = history.REGRESSIONS[history.FIRST_REGRESSION]
+    before, fragment = fingerprint(stable), tmp_path / "mine.config"
+    fragment.write_text(f"{OPTION}=m\n")
+    question = bisection.Question(f"scenarios/{scenario}", fragment)
+    found = bisection.find_culprit(("v7.3.34", "v7.3.35"), stable, question, tmp_path, cache)
+    (culprit,) = found.commits
+    text = bisect_report.bisect_text(found, stable, question)
+    assert "A bisection between v7.3.34 (good) and v7.3.35 (bad)" in text
+    assert f'Fixes: {history.UPSTREAM[:12]} ("{history.FIRST_REGRESSION.subject}")\n' in text
+    assert f"Backported as: {culprit[:12]}\n" in text
+    assert bisect_report.revert_line(found, stable) == "revert on v7.3.35: good"
+    last = max(cache.root.glob(f"{export.KIND}/*/config"), key=lambda path: path.stat().st_mtime)
+    assert f"{OPTION}=m\n" in last.read_text()
+    assert fingerprint(stable) == before
+
+
+def test_a_series_is_tried_on_a_tree_with_a_fragment(
+    cache: Cache, repository: Path, culprit: str, tmp_path: Path
+) -> None:
+    fragment = tmp_path / "mine.config"
+    fragment.write_text(f"{OPTION}=m\n")
+    words = ("-C", repository, f"{culprit}~..{culprit}", SCENARIO, "--config", fragment)
+    done = vfio_lab("try", *words)
+    assert done.returncode == 1, done.stderr
+    assert "  before  passed" in done.stdout
+    last = max(cache.root.glob(f"{export.KIND}/*/config"), key=lambda path: path.stat().st_mtime)
+    assert f"{OPTION}=m\n" in last.read_text()
