@@ -112,3 +112,14 @@ def test_an_unbind_that_waits_for_a_user_keeps_the_system_awake(
     device.close()
     unbinding.wait()
     suspend(root, "freezer")
+
+
+@claim("V09")
+def test_a_suspend_does_not_wake_a_device_in_low_power(root, function, device, irq_fd):
+    """A device that was to signal when it wakes does not do so before somebody wakes it."""
+    device.enter_low_power(wakeup=irq_fd.fd)
+    assert falls_asleep(function)
+    suspend(root)
+    assert (falls_asleep(function), irq_fd.count()) == (True, 0)
+    assert device.get_info().num_regions
+    assert irq_fd.wait() == 1
