@@ -25,7 +25,7 @@ from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.guest import BOOT_LOG, BootSpec, Guest
 from vfio_lab.machine.hardware import verify_hardware, verify_migratable
 from vfio_lab.qemu import capabilities, console
-from vfio_lab.qemu.accelerator import Accelerator, choose_accelerator
+from vfio_lab.qemu.accelerator import Accelerator, choose_accelerator, host_cpu
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
 from vfio_lab.qemu.capabilities import QemuCaps
 from vfio_lab.util import progress
@@ -235,6 +235,7 @@ class GuestFactory:
             "kernel": self.kernel.digest,
             "image": image.digest,
             "payload": cold.files.payload.parent.name,
+            **({"cpu": host_cpu()} if self.accelerator.name == "kvm" else {}),
         }
 
 

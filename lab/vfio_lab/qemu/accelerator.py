@@ -23,6 +23,13 @@ from vfio_lab.util.process import how_it_ended
 KVM = Path("/dev/kvm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BOOT = Path("/boot")
+CPUINFO = Path("/proc/cpuinfo")
+# What is the same for all CPUs of a kind, by architecture; not what changes, as the frequency.
+CPU_FACTS = frozenset(
+    {"vendor_id", "cpu family", "model", "model name", "stepping", "flags", "address sizes"}
+    | {f"CPU {word}" for word in ("implementer", "architecture", "variant", "part", "revision")}
+    | {"Features"}
+)
 # A kernel prints its first line within a second on most hosts; nested KVM under TCG took seven.
 TRIAL_S = 30.0
 # The earliest line that only a running kernel can print, past the decompressor.
@@ -74,6 +81,15 @@ def choose_accelerator(caps: QemuCaps, cache: Cache, bzimage: Path | None = None
 
     entry = cache.obtain("accelerator", key, judge)
     return Accelerator(**json.loads((entry / "verdict.json").read_text()))
+
+
+def host_cpu() -> dict[str, str]:
+    """Return what decides on the CPU that guests see on KVM: this host's, and its kernel."""
+    first, _, _ = CPUINFO.read_text().partition("\n\n")
+    lines = (line.partition(":") for line in first.splitlines())
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    known = {name: value for name, value in facts.items() if name in CPU_FACTS}
+    return {**known, "kernel": platform.release()}
 
 
 def _trial_kernel(cache: Cache, architecture: Architecture) -> Path | None:
