@@ -3,7 +3,8 @@ PYTEST = .venv/bin/pytest
 JOBS = 4
 KERNELS = 7.3 6.12 6.1
 ARM64 = scenarios/vf_token/test_match.py
-MOCKED = scenarios/mediated scenarios/migration scenarios/clients/test_iommufd_selftests.py
+MOCKED = scenarios/mediated scenarios/migration scenarios/clients/test_iommufd_selftests.py \
+  scenarios/clients/test_mock_iommu.py
 POWERED = scenarios/suspend scenarios/kexec
 LONG = 7.3:debug
 PART = clones
