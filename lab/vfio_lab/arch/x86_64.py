@@ -36,7 +36,6 @@ SYSCALLS = MappingProxyType(
         "capget": 125,
         "capset": 126,
         "prctl": 157,
-        "arch_prctl": 158,
         "setrlimit": 160,
         "reboot": 169,
         "sethostname": 170,

@@ -37,7 +37,6 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "munmap": ("addr", "length"),
     "openat": ("dirfd", "pathname", "flags", "mode"),
     "poll": ("fds", "nfds", "timeout"),
-    "arch_prctl": ("code", "addr"),
     "prctl": ("option", "arg2", "arg3", "arg4", "arg5"),
     "pread64": ("fd", "buf", "count", "offset"),
     "pwrite64": ("fd", "buf", "count", "offset"),

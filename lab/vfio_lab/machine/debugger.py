@@ -7,8 +7,8 @@ So a breakpoint sends the task to sleep: it is made to call `msleep()` with the 
 function as the return address, and arrives there again, until it is let go with its own registers.
 The task sleeps like any other, and no vCPU stands still.
 
-A task is known by its GS base in user space, which nothing else uses on x86-64. A user sets it with
-arch_prctl().
+A task is known by its stack in the kernel. A user reads its own status to be known, because the
+kernel passes the task there.
 
 Source: kernel/time/sleep_timeout.c, msleep(); kernel/locking/mutex.c, __mutex_lock_slowpath();
 kernel/locking/rwsem.c, rwsem_down_write_slowpath(); fs/kernfs/dir.c, kernfs_drain();
@@ -34,17 +34,14 @@ from vfio_lab.qemu.gdbstub import Gdbstub, Halt, Registers
 from vfio_lab.util.deadline import Deadline
 from vfio_lab.util.host_time import LOOK_EVERY_S
 
-ARCH_SET_GS = 0x1001
-FIRST_MARK = 0x0061_B000_0000  # an address of user space that nobody maps
-MARK_STEP = 0x1000
+# A stack is aligned to its size, which is no larger, or it is smaller and alone in such a block.
+STACK_BLOCK = 32 << 10
 NAP_MS = 20
 SOCKET = "debugger"
 SLEEP = "msleep"
 STATUS = "proc_pid_status"
 REACHED_TIMEOUT_S = 20.0
-POINTER_BYTES = 8
-# What a called function may change, and msleep() therefore does.
-CLOBBERED = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11")
+TASK = 3  # the argument of proc_pid_status() that is the task
 OWNER_FLAGS = 0x7
 # Functions in which a task waits for a lock whose address is their first argument, and where in
 # the lock its owner stands. Absent ones are inlined, or the kernel has lockdep instead. Who removes
@@ -84,7 +81,7 @@ class Hold:
         user: who it is; None takes the first task that comes.
         function: where it is held.
         address: the function's entry.
-        mark: the GS base by which the user is known.
+        mark: the stack by which the user is known.
         registers: its registers at the entry, None before it arrives there.
     """
 
@@ -137,7 +134,7 @@ class Debugger:
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake, self._woken = socket.socketpair()
         self._closing = False
-        self._stub = Gdbstub(connect(), guest.name)
+        self._stub = Gdbstub(connect(), guest.name, guest.channel.architecture)
         self._inserted: set[int] = set()
         self._insert(*self._slow)
         self._thread = threading.Thread(target=self._serve, name="debugger", daemon=True)
@@ -169,16 +166,14 @@ class Debugger:
             hold.gone.wait(REACHED_TIMEOUT_S)
 
     def mark(self, user: User) -> int:
-        """Make a user known to the debugger; return the GS base by which it is."""
+        """Make a user known to the debugger; return the stack by which it is."""
         for mark, known in self._marks.items():
             if known.pid == user.pid:
                 return mark
-        mark = FIRST_MARK + MARK_STEP * len(self._marks)
-        replace(user, record=lambda _entry: None).syscall("arch_prctl", ARCH_SET_GS, mark)
-        self._marks[mark] = self._looked_at = user
+        self._looked_at = user
         self._while_stopped(lambda: self._insert(self._symbols[STATUS]))
-        self._helper.read_file(f"/proc/{user.pid}/status")
-        return mark
+        replace(user, record=lambda _entry: None).read_file("/proc/self/status")
+        return next(mark for mark, known in self._marks.items() if known is user)
 
     def lock_waits(self) -> list[LockWait]:
         """Return which users that the debugger knows wait for which locks now."""
@@ -252,12 +247,13 @@ class Debugger:
 
     def _at_breakpoint(self, stop: Halt) -> None:
         seen = self._stub.registers(stop.vcpu)
-        address, mark = seen["rip"], seen.user_gs_base
+        address, mark = seen.counter, _mark(seen)
         if address in self._slow and mark in self._marks:
-            self._wanted[mark] = self._slow[address], seen["rdi"]
-            self._insert(self._stub.word(seen["rsp"]))  # where it has the lock
+            self._wanted[mark] = self._slow[address], seen.argument(0)
+            self._insert(self._stub.caller(seen))  # where it has the lock
         elif address == self._symbols[STATUS] and self._looked_at is not None:
-            self._tasks[seen["rcx"]] = self._looked_at.name
+            self._marks[mark] = self._looked_at
+            self._tasks[seen.argument(TASK)] = self._looked_at.name
             self._looked_at = None
             self._remove(address)
         elif address not in self._slow:
@@ -269,20 +265,16 @@ class Debugger:
     def _hold(self, hold: Hold, seen: Registers) -> bool:
         """Send a task to sleep or let it go; return whether it is now elsewhere."""
         if hold.registers is None:
-            if hold.released or hold.mark not in (None, seen.user_gs_base):
+            if hold.released or hold.mark not in (None, _mark(seen)):
                 return False
             hold.registers = seen
-        elif seen["rsp"] != hold.registers["rsp"]:
+        elif seen.stack != hold.registers.stack:
             return False
         elif hold.released:
-            for name in CLOBBERED:
-                self._stub.set(name, hold.registers[name])
+            self._stub.restore(hold.registers)
             self._forget(hold)
             return False
-        self._stub.set_word(seen["rsp"] - POINTER_BYTES, hold.address)
-        self._stub.set("rsp", seen["rsp"] - POINTER_BYTES)
-        self._stub.set("rdi", NAP_MS)
-        self._stub.set("rip", self._symbols[SLEEP])
+        self._stub.call(seen, self._symbols[SLEEP], NAP_MS)
         hold.arrived.set()
         return True
 
@@ -336,3 +328,7 @@ class Debugger:
     def _remove(self, address: int) -> None:
         self._stub.remove(address)
         self._inserted.discard(address)
+
+
+def _mark(seen: Registers) -> int:
+    return seen.stack & ~(STACK_BLOCK - 1)

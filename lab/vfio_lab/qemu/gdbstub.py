@@ -1,9 +1,10 @@
 """A client of QEMU's gdbstub: breakpoints, registers and memory of a guest that stands still.
 
-Only what the lab needs of GDB's remote serial protocol, for x86-64. The guest runs only while a
-resuming command waits for its answer.
+Only what the lab needs of GDB's remote serial protocol. The guest runs only while a resuming
+command waits for its answer.
 
-Source: QEMU, gdbstub/gdbstub.c, gdbstub/system.c and target/i386/gdbstub.c.
+Source: QEMU, gdbstub/gdbstub.c, gdbstub/system.c, target/i386/gdbstub.c and
+target/arm/gdbstub64.c.
 """
 
 from __future__ import annotations
@@ -11,20 +12,61 @@ from __future__ import annotations
 import select
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from vfio_lab.arch import AARCH64, X86_64, Architecture
 from vfio_lab.errors import GuestLost
 from vfio_lab.util.deadline import Deadline
 
 ANSWER_TIMEOUT_S = 20.0
 INTERRUPT = b"\x03"
-POINTER = "<Q"
-# The order in which QEMU numbers the registers.
+POINTER, POINTER_BYTES = "<Q", 8
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How functions of the kernel are called on an architecture.
+
+    Args:
+        names: the registers in the order in which QEMU numbers them.
+        arguments: those that have a function's first arguments.
+        clobbered: those that a called function may change.
+        stack: the stack pointer.
+        counter: the program counter.
+        link: the register that has the return address, empty if it is on the stack.
+    """
+
+    names: tuple[str, ...]
+    arguments: tuple[str, ...]
+    clobbered: tuple[str, ...]
+    stack: str
+    counter: str
+    link: str = ""
+
+
 LEGACY = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp")
-NAMES = (*LEGACY, *(f"r{number}" for number in range(8, 16)), "rip")
-NUMBERS = {name: number for number, name in enumerate(NAMES)}
-# In the answer to `g`: 17 registers of 8 bytes; eflags and six selectors of 4; fs_base, gs_base.
-SWAPPED_GS_BASE = 17 * 8 + 7 * 4 + 2 * 8
+GENERAL = tuple(f"x{number}" for number in range(31))
+CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
+    {
+        X86_64.name: Convention(
+            names=(*LEGACY, *(f"r{number}" for number in range(8, 16)), "rip"),
+            arguments=("rdi", "rsi", "rdx", "rcx"),
+            clobbered=("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11"),
+            stack="rsp",
+            counter="rip",
+        ),
+        AARCH64.name: Convention(
+            names=(*GENERAL, "sp", "pc"),
+            arguments=GENERAL[:4],
+            clobbered=(*GENERAL[:19], "x30"),
+            stack="sp",
+            counter="pc",
+            link="x30",
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -46,15 +88,29 @@ class Registers:
 
     Args:
         general: by name.
-        user_gs_base: the GS base that the task has in user space.
+        convention: what they are used for.
     """
 
-    general: dict[str, int]
-    user_gs_base: int
+    general: Mapping[str, int]
+    convention: Convention
 
     def __getitem__(self, name: str) -> int:
         """Return a general register."""
         return self.general[name]
+
+    @property
+    def counter(self) -> int:
+        """The program counter."""
+        return self[self.convention.counter]
+
+    @property
+    def stack(self) -> int:
+        """The stack pointer."""
+        return self[self.convention.stack]
+
+    def argument(self, index: int) -> int:
+        """Return an argument of the function that is being entered, the first one for 0."""
+        return self[self.convention.arguments[index]]
 
 
 class Gdbstub:
@@ -63,11 +119,15 @@ class Gdbstub:
     Args:
         sock: the connected socket.
         guest: the guest's name, for errors.
+        architecture: the guest's.
     """
 
-    def __init__(self, sock: socket.socket, guest: str) -> None:
+    def __init__(
+        self, sock: socket.socket, guest: str, architecture: Architecture = X86_64
+    ) -> None:
         self.sock = sock
         self.guest = guest
+        self.convention = CONVENTIONS[architecture.name]
         self._received = b""
         self.ask("?")
 
@@ -122,14 +182,41 @@ class Gdbstub:
     def registers(self, vcpu: str) -> Registers:
         """Return the registers of a vCPU, which becomes the one that `set` writes."""
         self.ask(f"Hg{vcpu}")
-        data = bytes.fromhex(self.ask("g"))
-        general = dict(zip(NAMES, struct.unpack_from(f"<{len(NAMES)}Q", data), strict=True))
-        (base,) = struct.unpack_from(POINTER, data, SWAPPED_GS_BASE)
-        return Registers(general, base)
+        names, data = self.convention.names, bytes.fromhex(self.ask("g"))
+        values = struct.unpack_from(f"<{len(names)}Q", data)
+        return Registers(dict(zip(names, values, strict=True)), self.convention)
 
     def set(self, name: str, value: int) -> None:
         """Write a register of the vCPU whose registers were read last."""
-        self.ask(f"P{NUMBERS[name]:x}={struct.pack(POINTER, value).hex()}")
+        number = self.convention.names.index(name)
+        self.ask(f"P{number:x}={struct.pack(POINTER, value).hex()}")
+
+    def caller(self, entry: Registers) -> int:
+        """Return the address to which a function returns that is being entered."""
+        link = self.convention.link
+        return entry[link] if link else self.word(entry.stack)
+
+    def call(self, entry: Registers, function: int, argument: int) -> None:
+        """Let the vCPU whose registers were read last call another function before it goes on.
+
+        Args:
+            entry: its registers.
+            function: the other function.
+            argument: its only argument.
+        """
+        convention = self.convention
+        if convention.link:
+            self.set(convention.link, entry.counter)
+        else:
+            self.set_word(entry.stack - POINTER_BYTES, entry.counter)
+            self.set(convention.stack, entry.stack - POINTER_BYTES)
+        self.set(convention.arguments[0], argument)
+        self.set(convention.counter, function)
+
+    def restore(self, entry: Registers) -> None:
+        """Undo what functions changed that the vCPU called, if its registers were read last."""
+        for name in self.convention.clobbered:
+            self.set(name, entry[name])
 
     def word(self, address: int) -> int:
         """Return eight bytes of memory as a number."""
