@@ -56,6 +56,7 @@ def test_topologies_that_the_machine_lacks() -> None:
         "scalable": "intel-iommu with scalable-mode=on with flts=on",
         "no-remapping": "intel-iommu with intremap=off",
         "amd-iommu": "amd-iommu",
+        "bridge": "arm-smmuv3 for a second device behind a conventional bridge",
         "mixed": "pxb-pcie",
     }
     assert not any(each.lacking for each in TOPOLOGIES.values())
@@ -85,9 +86,10 @@ def test_the_keys_of_templates_leave_out_the_last_field() -> None:
 @pytest.mark.parametrize(
     ("name", "machine", "viommu"),
     [
-        ("igb", ",iommu=smmuv3", Viommu.SMMUV3),
-        ("virtio-iommu", "", Viommu.VIRTIO),
-        ("noiommu", "", Viommu.NONE),
+        ("igb", ",highmem-mmio=off,iommu=smmuv3", Viommu.SMMUV3),
+        ("nic-bridge", ",iommu=smmuv3", Viommu.SMMUV3),
+        ("virtio-iommu", ",highmem-mmio=off", Viommu.VIRTIO),
+        ("noiommu", ",highmem-mmio=off", Viommu.NONE),
     ],
 )
 def test_the_command_line_of_a_guest(name: str, machine: str, viommu: Viommu) -> None:

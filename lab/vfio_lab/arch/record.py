@@ -22,6 +22,7 @@ class Architecture:
         qemu: QEMU's binary.
         qemu_package: the Debian package that contains the binary.
         machine: QEMU's machine type, with the properties that every guest sets.
+        machine_for_vfs: properties that it has besides where there are PFs.
         machine_globals: further defaults of the machine's devices, for `-global`.
         split_irqchip: the machine option that makes KVM leave the I/O APIC to QEMU, if needed.
         reloads: whether QEMU writes the kernel into a clone's memory again; clones need none.
@@ -43,6 +44,7 @@ class Architecture:
     qemu: str
     qemu_package: str
     machine: tuple[str, ...]
+    machine_for_vfs: tuple[str, ...]
     machine_globals: tuple[str, ...]
     split_irqchip: str
     reloads: bool

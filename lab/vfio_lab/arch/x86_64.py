@@ -54,6 +54,7 @@ X86_64 = Architecture(
     qemu="qemu-system-x86_64",
     qemu_package="qemu-system-x86",
     machine=("q35", *(f"{name}=off" for name in UNUSED)),
+    machine_for_vfs=(),
     # With ACPI hotplug, root ports do not set link and presence bits, and no reset below works.
     machine_globals=("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",),
     split_irqchip="kernel-irqchip=split",

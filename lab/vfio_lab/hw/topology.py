@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from vfio_lab.hw.models import (
 )
 from vfio_lab.hw.tree import (
     EXPANDER,
+    PCI_BRIDGE,
     Endpoint,
     Expander,
     Function,
@@ -106,12 +108,24 @@ class Topology:
         return replace(self, architecture=architecture.name, viommu=viommu, boot_words=words)
 
     @property
+    def _shared_bridges(self) -> list[str]:
+        """The conventional bridges with several devices, whose DMA looks like that of one.
+
+        Source: drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c, arm_smmu_insert_master().
+        """
+        parents = Counter(function.parent for function in self.functions)
+        bridges = (each.role for each in self.functions if each.model.qemu == PCI_BRIDGE.qemu)
+        return [role for role in bridges if parents[role] > 1]
+
+    @property
     def lacking(self) -> str:
         """What the architecture's machine lacks of it, empty if it can be had."""
         if self.architecture == X86_64.name:
             return ""
         if self.viommu in (Viommu.INTEL, Viommu.AMD):
             return " ".join((self.viommu.value, *(f"with {one}" for one in self.viommu_options)))
+        if self.viommu is Viommu.SMMUV3 and self._shared_bridges:
+            return f"{self.viommu.value} for a second device behind a conventional bridge"
         # QEMU describes a second host bridge in ACPI only; the guests read a device tree.
         return EXPANDER.qemu if any(isinstance(one, Expander) for one in self.children) else ""
 

@@ -172,6 +172,8 @@ def _machine(topology: Topology, caps: QemuCaps, accelerator: str) -> list[str]:
     architecture = caps.architecture
     kind, *settings = architecture.machine
     machine = [kind, "memory-backend=mem", *settings]
+    if topology.pfs:
+        machine += architecture.machine_for_vfs
     if topology.viommu is Viommu.SMMUV3:
         machine.append("iommu=smmuv3")
     if accelerator == "kvm":
