@@ -86,6 +86,9 @@ def test_the_device_file_hides_the_msix_table(user, device):
 
 
 @claim("F07")
+@pytest.mark.needs(
+    arch="x86_64", because="elsewhere QEMU reads ones beyond the table, as from the hidden table"
+)
 def test_access_across_the_end_of_the_msix_table_reaches_the_device(device):
     """Access across the end of the MSI-X table reaches the device beyond the table."""
     assert device.read_region(TABLE, TABLE_BYTES - 8, 16) == b"\xff" * 8 + bytes(8)

@@ -33,6 +33,7 @@ from vfio_lab.uapi.vfio import (
 )
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.devices import handlers, shown_config
+from vfio_lab_pytest.iommus import needs_translated_messages
 from vfio_lab_pytest.sriov import on_vfio_pci
 from vfio_lab_pytest.verdicts import refused
 
@@ -136,6 +137,7 @@ def test_device_control_reaches_the_device_and_link_control_does_not(guest, open
 
 
 @claim("F28")
+@needs_translated_messages
 def test_a_request_for_more_msi_vectors_than_available_enables_none(guest, user, opened):
     """A request for more MSI vectors than available returns their number and enables none."""
     usb, eventfd = opened("usb0"), user.eventfd()
@@ -150,6 +152,7 @@ def test_a_request_for_more_msi_vectors_than_available_enables_none(guest, user,
 
 
 @claim("F19")
+@needs_translated_messages
 def test_msi_shows_as_many_vectors_as_the_hardware_has(user, opened):
     """MSI shows all sixteen vectors of the hardware, even after one was set up."""
     usb = opened("usb0")

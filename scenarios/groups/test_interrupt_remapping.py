@@ -14,7 +14,10 @@ from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.groups import allow_unsafe_interrupts, holders
 from vfio_lab_pytest.verdicts import refused
 
-pytestmark = pytest.mark.topology("virtio-iommu")
+pytestmark = [
+    pytest.mark.topology("virtio-iommu"),
+    pytest.mark.needs(arch="x86_64", because="an ITS tells devices apart whatever the IOMMU does"),
+]
 TYPE1_SAYS = 'No interrupt remapping support.  Use the module param "allow_unsafe_interrupts"'
 IOMMUFD_SAYS = "MSI interrupts are not secure, they cannot be isolated by the platform"
 

@@ -96,10 +96,10 @@ def test_copied_memory_is_pinned_once(user, attached, ioas):
 
 
 @claim("K05")
-def test_ranges_that_are_allowed_stay_allowed(bound_device, ioas):
+def test_ranges_that_are_allowed_stay_allowed(bound_device, ioas, interrupt_window):
     """Addresses that are allowed cannot be lost to a device; the kernel chooses among them."""
     iommufd = bound_device.iommufd
-    iommufd.ioas_allow_iovas(ioas, [(0, 0xFEEF_FFFF)])
+    iommufd.ioas_allow_iovas(ioas, [(0, interrupt_window[-1])])
     with refused(EADDRINUSE):
         bound_device.attach_iommufd_pt(ioas)
     iommufd.ioas_allow_iovas(ioas, [(IOVA, IOVA + SIZE - 1)])
@@ -109,11 +109,11 @@ def test_ranges_that_are_allowed_stay_allowed(bound_device, ioas):
 
 
 @claim("K06")
-def test_a_range_that_a_device_reserves_cannot_be_allowed(attached, ioas):
+def test_a_range_that_a_device_reserves_cannot_be_allowed(attached, ioas, interrupt_window):
     """Allowing addresses that an attached device reserves fails with EADDRINUSE."""
     with refused(EADDRINUSE):
-        attached.iommufd.ioas_allow_iovas(ioas, [(0xFEE0_0000, 0xFEEF_FFFF)])
-    attached.iommufd.ioas_allow_iovas(ioas, [(0, 0xFEDF_FFFF)])
+        attached.iommufd.ioas_allow_iovas(ioas, [(interrupt_window[0], interrupt_window[-1])])
+    attached.iommufd.ioas_allow_iovas(ioas, [(0, interrupt_window[0] - 1)])
     attached.iommufd.ioas_allow_iovas(ioas, [])
 
 

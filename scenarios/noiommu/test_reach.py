@@ -13,6 +13,7 @@ import pytest
 from vfio_lab.client.memory import PAGE_BYTES, physical_address
 from vfio_lab.client.uio import UioDevice
 from vfio_lab_pytest.claims import claim
+from vfio_lab_pytest.iommus import reported_faults
 from vfio_lab_pytest.noiommu import TAINT_USER, aimed, allow_noiommu
 from vfio_lab_pytest.verdicts import refused
 
@@ -86,7 +87,7 @@ def test_an_iommu_protects_memory_that_is_not_mapped(guest, root, pf_user, pf, o
     reaching.start()
     reaching.copy(FOREIGN)
     assert observer.memory == OURS
-    assert guest.dmesg("DMAR: [DMA Write", level="err")
+    assert reported_faults(guest, observer.at)
 
 
 @claim("D35")
