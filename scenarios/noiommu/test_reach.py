@@ -96,7 +96,7 @@ def test_uio_neither_taints_nor_warns_nor_needs_a_capability(taints, guest, uio_
     """uio_pci_generic does not taint, warn or require a capability, and vfio-pci does all three."""
     UioDevice(uio_user, uio_pf).close()
     assert guest.taints() == taints
-    assert not guest.dmesg(f"uio_pci_generic {uio_pf}")
+    assert not guest.dmesg(f"uio_pci_generic {uio_pf}", level="warn")
     allow_noiommu(guest)
     uio_pf.bind("vfio-pci")
     assert guest.taints() == taints | {TAINT_USER}
