@@ -164,6 +164,7 @@ class Caretaker:
         if device.driver != driver:
             device.unbind()
             if driver is not None:
+                device.write("driver_override", "")  # which may name another driver
                 self.user.write_file(f"{DRIVERS}/{driver}/bind", str(device))
 
     def _restore_settings(self) -> None:
