@@ -43,6 +43,7 @@ matrix: setup ## the scenarios on all three kernels and on arm64, and try, bisec
 	    failed="$$failed $$kernel"; \
 	done; \
 	$(PYTEST) scenarios/ -n $(JOBS) --lab-arch arm64 || failed="$$failed arm64"; \
+	(cd tests && ../.venv/bin/python -m kvm) || failed="$$failed kvm"; \
 	[ -z "$$failed" ] || { echo "failed on:$$failed" >&2; exit 1; }
 
 long: setup ## scenarios one after another in one guest, on the debug kernel: what do they leave?
