@@ -18,6 +18,7 @@ from vfio_lab.workloads.programs import (
     node,
     put,
 )
+from vfio_lab_pytest import clients
 
 TOKEN = UUID("6c1b3f6e-2f0a-4c53-9a52-0d6f2c7b8e11")
 TAP = """\
@@ -182,3 +183,20 @@ def test_selftests_travel_without_the_manifest(tmp_path):
     for name in ("vfio_pci_device_test", "manifest.json"):
         (tmp_path / name).write_bytes(b"ELF")
     assert selftests.selftest_files(tmp_path) == {"selftests/vfio_pci_device_test": b"ELF"}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "expected"),
+    [(None, ["p-1", "q-1", "a", "b", "p-2"]), (1, ["a", "p-1", "b", "q-1", "p-2"])],
+    ids=["program first", "in their order"],
+)
+def test_only_one_scenario_waits_for_a_program(chunk, expected):
+    """The others of a program are the last ones, when it has ended."""
+    named = {"p-1": "p", "p-2": "p", "q-1": "q"}
+    items = [
+        SimpleNamespace(name=name, callspec=SimpleNamespace(params={"program": named.get(name)}))
+        for name in ("a", "p-1", "p-2", "b", "q-1")
+    ]
+    config = SimpleNamespace(workerinput={}, getoption=lambda _name: chunk)
+    clients.pytest_collection_modifyitems(config, items)
+    assert [item.name for item in items] == expected
