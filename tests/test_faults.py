@@ -26,6 +26,14 @@ def test_there_are_enough_and_each_touches_vfio_alone(kernel: str) -> None:
         assert fault.breaks.endswith("."), fault.name
 
 
+@pytest.mark.parametrize("kernel", mutants.kernels_with_faults(mutants.FOLDER))
+def test_what_should_notice_a_fault_is_there(kernel: str) -> None:
+    faults = mutants.read_mutants(kernel, mutants.FOLDER)
+    for place in {place for fault in faults for place in fault.covers}:
+        path, _, name = place.partition("::")
+        assert f"def {name}" in (PROJECT / path).read_text(), place
+
+
 def test_recorded_killers_are_scenarios_and_of_mutants_that_can_be_noticed() -> None:
     known = {fault.name: fault for fault in mutants.read_mutants("7.3")}
     killers = json.loads(KILLERS.read_text())

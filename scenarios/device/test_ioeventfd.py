@@ -30,6 +30,8 @@ DWORD, QWORD = VFIO_DEVICE_IOEVENTFD_32, VFIO_DEVICE_IOEVENTFD_64
 BAR_BYTES, TABLE_BYTES = 0x20000, 160
 AWAY = -1
 MOST = 1000
+# Source: include/linux/vfio_pci_core.h, VFIO_PCI_INDEX_TO_OFFSET().
+REGION_MINUS_1 = -1 << 40 & (1 << 64) - 1
 
 
 @claim("F43")
@@ -96,6 +98,15 @@ def test_an_ioeventfd_refuses_other_descriptors(device, irq_fd):
     with refused(EINVAL):
         device.ioeventfd(REGISTERS, MTA, 0, irq_fd.fd, DWORD, argsz=27)
     device.ioeventfd(REGISTERS, MTA, 0, irq_fd.fd, DWORD, argsz=28)
+
+
+@claim("F109")
+def test_an_ioeventfd_has_no_negative_region(device, irq_fd):
+    """An ioeventfd beyond 2^63, in a region of a negative number, fails with EINVAL."""
+    assert device.region_offset(REGISTERS) == 0
+    with refused(EINVAL):
+        device.ioeventfd(REGISTERS, REGION_MINUS_1, 0, irq_fd.fd, DWORD)
+    device.ioeventfd(REGISTERS, MTA, 0, irq_fd.fd, DWORD)
 
 
 @claim("F103")

@@ -1,6 +1,7 @@
 """What is left of the use of a device after the system was suspended?
 
-The machine stays on here: devices are frozen, saved, taken to D3 and back.
+The machine stays on here: devices are frozen, saved, taken to D3 and back. What a machine does that
+sleeps is in test_sleep.py.
 Documentation/power/basic-pm-debugging.rst, pm_test. Kernel: drivers/pci/pci-driver.c,
 pci_pm_suspend_noirq() and pci_pm_resume_noirq(); drivers/vfio/pci/vfio_pci_core.c,
 vfio_pci_core_pm_ops; drivers/base/power/main.c, device_prepare(); kernel/power/process.c,

@@ -1,4 +1,4 @@
-"""Mutants: small faults in drivers/vfio that show whether the scenarios notice a bug.
+"""Mutants: small faults, most in drivers/vfio, that show whether the scenarios notice a bug.
 
 Each fault is a patch below `faults/KERNEL/`. Its header says what it breaks (`Breaks:`). The
 scenarios that can reach it run until one notices; a header may name others (`Covers:`, paths below
@@ -21,7 +21,7 @@ from vfio_lab.campaign.runs import Choice
 from vfio_lab.campaign.selection import select_scenarios
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.hw.catalogue import find_topology
-from vfio_lab.kernels import ktree, packaged, patching, trial
+from vfio_lab.kernels import ktree, packaged, patching, series, trial
 from vfio_lab.kernels.csource import FileChange
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
@@ -210,8 +210,10 @@ def try_all(
     kernel = faults[0].kernel
     tree, base = ktree.ensure_tree(kernel, cache), packaged.ensure_packaged_kernel(kernel, cache)
     without = Unbroken(kernel, where)
+    touched = series.touched(patch for fault in faults for patch in fault.patches)
+    area = ktree.VFIO if trial.modules_suffice(touched) else ktree.WHOLE
     with (
-        ktree.branch(tree, f"{kernel}-faults") as bench,
+        ktree.branch(tree, f"{kernel}-faults", [area]) as bench,
         progress.task(f"Trying faults on kernel {kernel}", len(faults)) as task,
     ):
         for number, fault in enumerate(faults):
