@@ -33,6 +33,7 @@ DRIVER = [
     *("init_remove", "memcpy_success", "memcpy_from_unmapped_iova", "memcpy_to_unmapped_iova"),
     *("send_msi", "mix_and_match", "memcpy_storm"),
 ]
+INIT = "vfio_pci_device_init_perf_test"
 BARS = selftest_names(
     "vfio_dma_mapping_mmio_test", MODES, ["map_full_bar", "map_partial_bar", "map_bar_misaligned"]
 )
@@ -98,4 +99,12 @@ def test_the_driver_selftest_passes(tap_results, name):
 @each_test("vfio_dma_mapping_test", selftest_names("vfio_dma_map_limit_test", GROUP, ["overflow"]))
 def test_the_mapping_overflow_selftest_passes_with_type1(tap_results, name):
     """The overflow test of vfio_dma_mapping_test passes with type1."""
+    assert tap_results[name] == PASSED
+
+
+@claim("G25")
+@pytest.mark.topology("igb-pair")
+@each_test(INIT, selftest_names(INIT, MODES, ["init"]))
+def test_the_initialization_selftest_passes_on_two_devices(tap_results, name):
+    """vfio_pci_device_init_perf_test passes: two threads open a device each at the same time."""
     assert tap_results[name] == PASSED

@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from vfio_lab.client.failslab import fail_each
 from vfio_lab.client.memory import PAGE_BYTES, pinned_bytes
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR3_REGION_INDEX as BAR3
 from vfio_lab.uapi.vfio import VFIO_PCI_INTX_IRQ_INDEX as INTX
@@ -88,6 +89,19 @@ def test_a_failed_mapping_locks_no_memory(fail_each_allocation, device, mappings
     assert locked_bytes(user) == 0
     mappings.map_dma(address, 0, 4 * PAGE_BYTES)
     assert locked_bytes(user) == 4 * PAGE_BYTES
+
+
+@claim("H14")
+@pytest.mark.usefixtures("starving")
+def test_an_unmap_needs_no_memory(device, mappings):
+    """Memory is unmapped and no longer locked, whichever allocation of the unmap failed."""
+    user, size = device.user, 4 * PAGE_BYTES
+    map_again = partial(mappings.map_dma, user.allocate(size), 0, size)
+    map_again()
+    seen = fail_each(user, lambda: mappings.unmap_dma(0, size), lambda _: map_again())
+    assert {*seen} == {0}
+    assert locked_bytes(user) == size
+    assert (mappings.unmap_dma(0, size), locked_bytes(user)) == (size, 0)
 
 
 @claim("H12")

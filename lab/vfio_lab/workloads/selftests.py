@@ -100,15 +100,16 @@ def own_selftest_files(product: Path) -> dict[str, bytes]:
     return {f"selftests/{one.file}": (folder / one.file).read_bytes() for one in made}
 
 
-def run_selftest(user: User, program: str, function: PciFunction) -> str:
-    """Run a program on a function in a guest and return its output, which is TAP.
+def run_selftest(user: User, program: str, *functions: PciFunction) -> str:
+    """Run a program on functions in a guest and return its output, which is TAP.
 
     Args:
         user: the user that runs it.
         program: the program's name, e.g. `vfio_pci_device_test`.
-        function: the device, bound to vfio-pci.
+        functions: the devices, bound to vfio-pci; most programs take one.
     """
-    return user.run(f"{INSTALLED}/{program}", str(function), timeout_s=TIMEOUT_S).stdout
+    names = map(str, functions)
+    return user.run(f"{INSTALLED}/{program}", *names, timeout_s=TIMEOUT_S).stdout
 
 
 def _compile(bench: Bench, product: Path) -> None:
