@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from vfio_lab.client.sysfs import ENABLE_SRIOV
 from vfio_lab.errors import LeftBehind
 from vfio_lab.evidence.collect import collect_evidence
 from vfio_lab.machine.long_life import LongLife
@@ -30,9 +31,11 @@ def turn(life, tmp_path):
 
 
 def use_everything(guest):
-    """Hold open, with an interrupt and mapped memory, a PF with VFs."""
+    """Hold open, with an interrupt and mapped memory, a PF that may not remove its VFs."""
     pf = guest.function("pf0").bind_with_sriov()
     pf.enable_vfs(VFS)
+    guest.root.write_file(ENABLE_SRIOV, "N")
+    pf.write("reset_method", "")
     user = guest.user("user")
     device = user.open(pf)
     device.set_irq_eventfds(VFIO_PCI_MSIX_IRQ_INDEX, [user.eventfd()])
@@ -45,6 +48,7 @@ def test_what_a_scenario_does_is_undone_and_in_its_own_evidence(turn, tmp_path):
         guest = turn(name)
         assert guest.function("pf0").driver is None
         assert guest.function("pf0").numvfs == 0
+        assert guest.function("pf0").read("reset_method") == "flr pm bus"
         use_everything(guest)
         collect_evidence(guest)
         guest.close()

@@ -25,8 +25,17 @@ RESCAN = "/sys/bus/pci/rescan"
 MODULES = "/proc/modules"
 FOLD_COUNTERS = "/proc/sys/vm/stat_refresh"  # counters of each CPU are added up when this is read
 # What scenarios may set, by the part of its path that follows the function's folder.
-SETTINGS = ("driver_override", "sriov_drivers_autoprobe", "power/control", "d3cold_allowed")
+SETTINGS = (
+    "d3cold_allowed",
+    "driver_override",
+    "power/control",
+    "reset_method",
+    "sriov_drivers_autoprobe",
+)
 CAN_BE_SET = (
+    "/sys/kernel/iommu_groups/*/type",
+    "/sys/kernel/mm/hugepages/*/nr_hugepages",
+    "/sys/module/iommufd/parameters/*",
     "/sys/module/vfio*/parameters/*",
     *(f"/sys/bus/pci/devices/*/{name}" for name in SETTINGS),
 )
@@ -125,7 +134,8 @@ class Caretaker:
             self.user.run("rmmod", module)
         for module in self.modules - set(loaded):
             self.user.run("modprobe", module)
-        self._restore_settings()
+        for module in self._restore_settings():
+            self._reload(module)
 
     def left(self) -> list[str]:
         """Return what the machine has or lacks in comparison with the time before its first use."""
@@ -159,7 +169,10 @@ class Caretaker:
     def _release(self, device: PciFunction) -> None:
         """Remove a device's VFs, and give it the driver that it had at first."""
         if self.user.exists(f"{device.path}/sriov_numvfs") and device.numvfs:
-            device.write("sriov_numvfs", 0)
+            if device.driver == "vfio-pci":
+                device.unbind()  # removes them, even where enable_sriov is off by now
+            else:
+                device.write("sriov_numvfs", 0)
         driver = self.at_first.get(f"{device.path}/driver", "").rpartition("/")[2] or None
         if device.driver != driver:
             device.unbind()
@@ -167,19 +180,18 @@ class Caretaker:
                 device.write("driver_override", "")  # which may name another driver
                 self.user.write_file(f"{DRIVERS}/{driver}/bind", str(device))
 
-    def _restore_settings(self) -> None:
-        """Write settings back; load a module anew whose parameters cannot be written."""
-        now = self._read(CAN_BE_SET)
-        for path, text in now.items():
+    def _restore_settings(self) -> set[str]:
+        """Write settings back; return the modules that refuse, for they take them when loaded."""
+        refused = set()
+        for path, text in self._read(CAN_BE_SET).items():
             before = self.at_first.get(path, text.strip())
             if before == text.strip():
                 continue
             try:
                 self.user.write_file(path, "" if before == "(null)" else before)
             except Refusal:
-                if not path.startswith("/sys/module"):
-                    raise
-                self._reload(path.split("/")[3])
+                refused.add(path)
+        return {path.split("/")[3] for path in refused if path.startswith("/sys/module/")}
 
     def _read(self, paths: Sequence[str]) -> dict[str, str]:
         return read_files(self.machine.channel, self.user, paths, LOOKS_WITHIN_S)
