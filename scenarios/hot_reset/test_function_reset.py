@@ -151,6 +151,7 @@ def test_a_close_that_resets_the_bus_locks_the_bridge(guest, user, nic, method, 
 
 @claim("C45")
 @switch
+@pytest.mark.pristine("the kernel reports it once in a boot")
 def test_an_open_that_resets_the_bus_does_not_lock_the_bridge(guest, user, nic):
     """The kernel reports an unlocked bridge once for an open that resets the bus."""
     nic.write("reset_method", "bus")

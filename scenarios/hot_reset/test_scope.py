@@ -116,6 +116,7 @@ def test_two_devices_behind_a_bridge_are_reset_together(guest, nic, sibling, hel
 
 @claim("C38", "C20")
 @pytest.mark.topology("nic-bridge")
+@pytest.mark.pristine("a rescan gives the bridge that it removes other windows")
 def test_a_bridge_among_the_functions_prevents_the_hot_reset(guest, nic, sibling, held):
     """A bridge among the affected functions is listed and prevents the hot reset."""
     bridge = guest.function("bridge0")

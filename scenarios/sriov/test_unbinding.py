@@ -4,6 +4,8 @@ Thread: 2018-unmanaged-sriov, which asked for a clean-up on unload. Kernel:
 drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_unregister_device().
 """
 
+import pytest
+
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
 
@@ -31,6 +33,7 @@ def test_unbinding_a_pf_waits_for_the_user_of_a_vf(
 
 
 @claim("B45")
+@pytest.mark.pristine("it ends with a rescan that may crash the kernel")
 def test_a_rescan_hangs_while_an_unbind_waits_for_a_vf_user(
     guest, pf, vf_user, remover, observer, device_request
 ):
