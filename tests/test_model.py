@@ -10,9 +10,10 @@ from vfio_lab.model.exploration.pasted import LINES, scenario
 from vfio_lab.model.exploration.performer import Performer
 from vfio_lab.model.exploration.platforms import platform
 from vfio_lab.model.exploration.shrink import possible, shortest
+from vfio_lab.model.exploration.steps import ROOT, Step, take
 from vfio_lab.model.exploration.trial import Disagreement
 from vfio_lab.model.exploration.walk import USERS, Walk, generate
-from vfio_lab.model.rules import ROOT, Blocks, Step, take
+from vfio_lab.model.rules import Blocks
 from vfio_lab.model.state import fresh
 from vfio_lab.spec.claims import load_claims
 

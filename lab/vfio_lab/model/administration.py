@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import EBUSY, EINVAL, ENOENT, ERANGE
 
-from vfio_lab.model.rules import Blocks, Denied, Facts, deny_if, detach, rule
+from vfio_lab.model.rules import Blocks, Facts, deny_if, detach, rule
 from vfio_lab.model.state import MANAGED, VFIO, PciModel, State
 
 PF_STUB = "pci-pf-stub"
@@ -16,19 +16,17 @@ FAKE_CDEV = "Adding kernel taint for vfio-noiommu cdev"
 
 
 @rule("A01", "A10", "A45", "B14", "B22", "D04", "D06", "D08", "D09", "E09", "E11", "E12")
-def bind(state: State, user: str, function: str, driver: str) -> Facts:
+def bind(state: State, user: str, function: str, driver: str) -> None:
     """Bind a driver to a function, taking it from the driver that has it."""
     unbind(state, user, function)
     it = state.functions[function]
     if driver == VFIO:
         _bind_vfio(state, it)
-    elif driver not in MANAGED and state.owner(it.group) not in (None, "kernel"):
-        raise Denied(EBUSY, seen(state))
+    deny_if(driver not in MANAGED and state.owner(it.group) not in (None, "kernel"), EBUSY)
     it.driver = driver
     pf = state.functions.get(it.place.pf or "")
     if pf and pf.driver == VFIO and driver != VFIO:
         state.log += (FOREIGN,)  # A46
-    return seen(state)
 
 
 def _bind_vfio(state: State, it: PciModel) -> None:
@@ -39,9 +37,9 @@ def _bind_vfio(state: State, it: PciModel) -> None:
     """
     if it.vfs:
         state.log += (HAS_VFS,)
-        raise Denied(EBUSY, seen(state))
+    deny_if(it.vfs, EBUSY)
     if it.place.group is None:
-        deny_if(not state.parameters["noiommu"], EINVAL, seen(state))
+        deny_if(not state.noiommu, EINVAL)
         it.noiommu = state.tainted = True
         state.log += (FAKE_GROUP, FAKE_CDEV) if state.platform.noiommu_cdev else (FAKE_GROUP,)
     it.token = "random" if it.place.total_vfs else None
@@ -50,50 +48,44 @@ def _bind_vfio(state: State, it: PciModel) -> None:
 
 
 @rule("B20", "B24", "D07", "E12")
-def unbind(state: State, user: str, function: str) -> Facts:
+def unbind(state: State, user: str, function: str) -> None:
     """Take a function from its driver; vfio-pci waits until all users of it are gone."""
     it = state.functions[function]
     if it.driver == VFIO:
         if state.devices(function):
             raise Blocks
         _remove_vfs(state, user, it)
-        others = [each for each in state.members(it.group) if each.driver == VFIO]
-        if others == [it]:
+        if [each for each in state.members(it.group) if each.driver == VFIO] == [it]:
             for _, file in list(state.groups(it.group)):
                 file.gone = True
                 if file.container in state.files and not state.is_iommufd(file.container):
                     detach(state, file)
     it.driver = it.token = it.token_pf = None
     it.noiommu = False
-    return seen(state)
 
 
 @rule("B01", "B02", "B03", "B06", "B08", "B09", "B10", "B11", "B12", "B13", "B23", "D31", "D32")
-def set_numvfs(state: State, user: str, function: str, count: int) -> Facts:
+def set_numvfs(state: State, user: str, function: str, count: int) -> None:
     """Write sriov_numvfs.
 
     Source: drivers/pci/iov.c, sriov_numvfs_store(); drivers/vfio/pci/vfio_pci.c,
     vfio_pci_sriov_configure().
     """
     it = state.functions[function]
-    deny_if(count > it.place.total_vfs, ERANGE, seen(state))
+    deny_if(count > it.place.total_vfs, ERANGE)
     if count == it.vfs:
-        return seen(state)
-    deny_if(it.driver not in (VFIO, PF_STUB), ENOENT, seen(state))
-    deny_if(count and it.vfs, EBUSY, seen(state))
-    deny_if(it.driver == VFIO and not state.parameters["enable_sriov"], ENOENT, seen(state))
-    if not count:
-        _remove_vfs(state, user, it)
-        return seen(state)
+        return
+    deny_if(it.driver not in (VFIO, PF_STUB), ENOENT)
+    deny_if(count and it.vfs, EBUSY)
+    deny_if(it.driver == VFIO and not state.enable_sriov, ENOENT)
+    _remove_vfs(state, user, it)
     it.vfs = count
     for role in state.platform.vfs(function, count):
         vf = state.functions[role] = PciModel(state.platform.places[role])
         state.log += (CAPTURED,) if it.driver == VFIO else ()
-        isolated = vf.place.group is not None or state.parameters["noiommu"]
-        if it.driver == VFIO and isolated:
+        if it.driver == VFIO and (vf.place.group is not None or state.noiommu):
             _bind_vfio(state, vf)
             vf.driver = VFIO
-    return seen(state)
 
 
 def _remove_vfs(state: State, user: str, pf: PciModel) -> None:
@@ -104,24 +96,21 @@ def _remove_vfs(state: State, user: str, pf: PciModel) -> None:
 
 
 @rule("B02", "B12", "D03")
-def set_parameter(state: State, user: str, name: str, on: bool) -> Facts:
+def set_parameter(state: State, user: str, name: str, on: bool) -> None:
     """Write a module parameter."""
-    state.parameters[name] = on
-    return seen(state)
+    setattr(state, name, on)
 
 
 def seen(state: State) -> Facts:
     """Return what the administrator sees: drivers, the nodes in /dev/vfio, the taint, the log."""
     on_vfio = [each for each in state.functions.values() if each.driver == VFIO]
     fakes = sum(each.noiommu for each in on_vfio)
-    cdevs = len(on_vfio) - fakes if state.platform.cdev else 0
+    present = [each for each in state.functions.values() if not each.place.bridge]
     return {
-        "drivers": {
-            each.role: each.driver for each in state.functions.values() if not each.place.bridge
-        },
+        "drivers": {each.role: each.driver for each in present},
         "groups": len({each.group for each in on_vfio if not each.noiommu}),
         "noiommu groups": fakes,
-        "cdevs": cdevs,
+        "cdevs": len(on_vfio) - fakes if state.platform.cdev else 0,
         "noiommu cdevs": fakes if state.platform.noiommu_cdev else 0,
         "tainted": state.tainted,
         "log": tuple(sorted(state.log)),

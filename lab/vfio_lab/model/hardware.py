@@ -8,40 +8,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Place:
-    """A PCI function as the hardware has it, present or not.
+    """A PCI function as the hardware has it, present or not."""
 
-    Args:
-        role: its name; VFs are `pf0.vf0`, `pf0.vf1`, ...
-        group: its IOMMU group's name, None without an IOMMU.
-        port: the role of the port or bridge above it, None on the root bus.
-        slot: whether a hotplug driver can reset that port's slot.
-        pf: the role of the PF that it is a VF of.
-        total_vfs: how many VFs it can have; 0 if it is not a PF.
-        bridge: whether it is a port or bridge.
-    """
-
-    role: str
-    group: str | None
-    port: str | None = None
-    slot: bool = False
-    pf: str | None = None
-    total_vfs: int = 0
-    bridge: bool = False
+    role: str  # its name; VFs are `pf0.vf0`, `pf0.vf1`, ...
+    group: str | None  # its IOMMU group's name, None without an IOMMU
+    port: str | None = None  # the role of the port or bridge above it, None on the root bus
+    slot: bool = False  # whether a hotplug driver can reset that port's slot
+    pf: str | None = None  # the role of the PF that it is a VF of
+    total_vfs: int = 0  # how many VFs it can have; 0 if it is not a PF
+    bridge: bool = False  # whether it is a port or bridge
 
 
 @dataclass(frozen=True)
 class Platform:
-    """Hardware and kernel.
+    """Hardware and kernel."""
 
-    Args:
-        places: the functions by role.
-        changes: IDs of the changes that the kernel has.
-        options: the kernel options that it is built with.
-    """
-
-    places: Mapping[str, Place]
-    changes: frozenset[str] = field(repr=False)
-    options: frozenset[str] = field(repr=False)
+    places: Mapping[str, Place]  # by role
+    changes: frozenset[str] = field(repr=False)  # that the kernel has
+    options: frozenset[str] = field(repr=False)  # that the kernel is built with
 
     def has(self, change: str) -> bool:
         """Return whether the kernel has a change, by its ID in `spec/data/changes.toml`."""
@@ -81,9 +65,7 @@ class Platform:
         if port is None:
             return None  # C10
         covered = [each for each in self.places if self.is_below(each, port)]
-        if self.slot_of(role):
-            return [each for each in covered if self.slot_of(each)]
-        return covered
+        return [each for each in covered if self.slot_of(each)] if self.slot_of(role) else covered
 
     def device_set(self, role: str) -> str:
         """Return the name of the set of devices that vfio resets together."""

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from errno import (
-    EACCES,
-    EBADF,
-    EBADFD,
-    EBUSY,
-    EINVAL,
-    ENODEV,
-    ENOENT,
-    EPERM,
-)
+from errno import EACCES, EBADF, EBADFD, EBUSY, EINVAL, ENODEV, ENOENT, EPERM
 
 from vfio_lab.model.rules import (
     Denied,
@@ -38,20 +29,7 @@ from vfio_lab.uapi.vfio import VFIO_NOIOMMU_IOMMU, VFIO_TYPE1_IOMMU, VFIO_TYPE1v
 VIABLE, ATTACHED = 1, 2
 OPENED = "vfio-noiommu device opened by user"
 TYPE1 = (VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU)
-# How a device is named to VFIO_GROUP_GET_DEVICE_FD, after its address; a token replaces {0}.
-NAMES = {
-    "plain": "",
-    "spaces": "   ",
-    "token": " vf_token={0}",
-    "upper": " vf_token={1}",
-    "spaced": "   vf_token={0}  ",
-    "twice": " vf_token={0} vf_token={0}",
-    "glued": " vf_token={0}x",
-    "short": " vf_token=1234",
-    "tab": "\tvf_token={0}",
-    "inner tab": " \tvf_token={0}",
-    "unknown": " colour=red",
-}
+# Ways to name a device, see NAMES in exploration.performer.
 TOKENLESS = ("plain", "spaces")
 PRESENTING = ("token", "upper", "spaced")
 
@@ -83,7 +61,8 @@ def open_group(state: State, user: str, function: str, new: str) -> None:
     it = state.functions[function]
     deny_if(all(each.driver != VFIO for each in state.members(it.group)), ENOENT)
     deny_if(it.noiommu and not state.privileged[user], EPERM)
-    deny_if(state.has_cdev_user(it.group) or any(state.groups(it.group)), EBUSY)
+    deny_if(any(file.cdev and file.usable for file in state.opened_in(it.group)), EBUSY)
+    deny_if(any(state.groups(it.group)), EBUSY)
     _add(state, user, new, GroupModel(it.group or "", it.noiommu))
 
 
@@ -107,9 +86,8 @@ def set_container(state: State, user: str, group: str, file: str) -> None:
     Source: drivers/vfio/group.c, vfio_group_ioctl_set_container(); drivers/vfio/container.c,
     vfio_container_attach_group().
     """
-    own, target = _group(state, group), state.file(file)
-    if target is None:
-        raise Denied(EBADF)
+    own, target = state.open(group, GroupModel), state.file(file)
+    deny_if(target is None, EBADF)
     deny_if(own.container is not None, EINVAL)
     deny_if(own.gone, ENODEV)
     match target:
@@ -129,9 +107,8 @@ def set_container(state: State, user: str, group: str, file: str) -> None:
 @rule("E12", "E18", "E19")
 def unset_container(state: State, user: str, group: str) -> None:
     """VFIO_GROUP_UNSET_CONTAINER."""
-    own = _group(state, group)
-    if own.container is None:
-        raise Denied(EINVAL)
+    own = state.open(group, GroupModel)
+    deny_if(own.container is None, EINVAL)
     deny_if(not state.is_iommufd(own.container) and container_users(state, own), EBUSY)
     detach(state, own)
     collect(state)
@@ -143,8 +120,7 @@ def set_iommu(state: State, user: str, container: str, type: int) -> None:  # no
 
     Source: drivers/vfio/container.c, vfio_ioctl_set_iommu().
     """
-    own = state.file(container)
-    assert isinstance(own, ContainerModel)
+    own = state.open(container, ContainerModel)
     groups = state.attached(state.number(container))
     deny_if(not groups or own.type, EINVAL)
     deny_if(not _offers(state, groups, type), ENODEV)
@@ -160,15 +136,14 @@ def check_extension(state: State, user: str, container: str, type: int) -> Facts
 
 def _offers(state: State, groups: list[GroupModel], wanted: int) -> bool:
     if wanted == VFIO_NOIOMMU_IOMMU:
-        fits = groups[0].noiommu if groups else True
-        return state.parameters["noiommu"] and fits
+        return state.noiommu and (not groups or groups[0].noiommu)
     return wanted in TYPE1 and not any(each.noiommu for each in groups)
 
 
 @rule("D25", "E01", "E02", "E03", "E05", "E07", "E17", "E24")
 def get_status(state: State, user: str, group: str, argsz: int | None = None) -> Facts:
     """VFIO_GROUP_GET_STATUS."""
-    own = _group(state, group)
+    own = state.open(group, GroupModel)
     deny_if(argsz is not None, EINVAL)
     deny_if(own.gone, ENODEV)
     if own.container is not None:
@@ -185,41 +160,32 @@ def get_device(
     Source: drivers/vfio/group.c, vfio_group_ioctl_get_device_fd(); drivers/vfio/pci/
     vfio_pci_core.c, vfio_pci_core_match().
     """
-    own, it = _group(state, group), state.functions[function]
+    own, it = state.open(group, GroupModel), state.functions[function]
     deny_if(own.gone or it.driver != VFIO or it.group != own.group or name == "tab", ENODEV)
     deny_if(name not in (*TOKENLESS, *PRESENTING), EINVAL)
     _check_token(state, it, token if name in PRESENTING else None)
     if own.container is None:
         raise Denied(EINVAL)
-    first = not state.opens(function)
-    if not first and it.noiommu and (it.iommufd is None) == state.is_iommufd(own.container):
+    first, through = not state.opens(function), state.is_iommufd(own.container)
+    if not first and it.noiommu and (it.iommufd is None) == through:
         raise KnownBug  # the last close takes a reference from the container of the other open
-    if state.is_iommufd(own.container):
-        _use_iommufd(state, user, it, own.container, first=first)
-    else:
-        _use_container(state, user, own, first=first)
-    through = own.container if state.is_iommufd(own.container) else None
-    _add(state, user, new, DeviceModel(function, cdev=False, usable=True, iommufd=through))
+    if through and first:
+        deny_if(it.noiommu and not state.privileged[user], EPERM)
+        _own(state, it, own.container)
+    elif not through and (first or not state.platform.has("container-claim-at-first-open")):
+        container = state.files[own.container]
+        deny_if(isinstance(container, ContainerModel) and not container.type, EINVAL)
+        deny_if(own.noiommu and not state.privileged[user], EPERM)
+    iommufd = own.container if through else None
+    _add(state, user, new, DeviceModel(function, cdev=False, usable=True, iommufd=iommufd))
     it.marked = it.marked and not first
     return {"log": (OPENED,) if it.noiommu else ()}  # D17
 
 
-def _use_container(state: State, user: str, own: GroupModel, *, first: bool) -> None:
-    if not first and state.platform.has("container-claim-at-first-open"):
-        return
-    container = state.files[own.container or 0]
-    assert isinstance(container, ContainerModel)
-    deny_if(not container.type, EINVAL)
-    deny_if(own.noiommu and not state.privileged[user], EPERM)
-
-
-def _use_iommufd(state: State, user: str, it: PciModel, number: int, *, first: bool) -> None:
-    iommufd = state.files[number]
-    assert isinstance(iommufd, IommufdModel)
-    deny_if(first and it.noiommu and (iommufd.compat or not state.privileged[user]), EPERM)
-    deny_if(first and state.owner(it.group) not in (None, ("iommufd", number)), EPERM)
-    if first:
-        it.iommufd = number
+def _own(state: State, it: PciModel, iommufd: int) -> None:
+    """Bind a device to an iommufd, which then owns the DMA of its group."""
+    deny_if(state.owner(it.group) not in (None, ("iommufd", iommufd)), EPERM)
+    it.iommufd = iommufd
 
 
 @rule("A38", "A39", "A40", "A41", "A42", "A43", "D16", "D39", "E25", "E26", "E27", "E28")
@@ -230,22 +196,19 @@ def bind_iommufd(
 
     Source: drivers/vfio/device_cdev.c, vfio_df_ioctl_bind_iommufd().
     """
-    file, checks = _device(state, device), state.platform.has("86624ba3b522")
-    it = state.functions[file.role]
-    deny_if(way or (token and not checks) or not file.cdev, EINVAL)
+    own, checks = state.open(device, DeviceModel), state.platform.has("86624ba3b522")
+    it, target = state.functions[own.role], state.file(iommufd)
+    deny_if(way or (token and not checks) or not own.cdev, EINVAL)
     deny_if(any(state.groups(it.group)), EBUSY)
-    deny_if(file.usable, EINVAL)
+    deny_if(own.usable, EINVAL)
     if checks:
         _check_token(state, it, token)
-    target = state.file(iommufd)
-    if target is None:
-        raise Denied(EBADF)
-    if not isinstance(target, IommufdModel):
-        raise Denied(EBADFD)
-    number = state.number(iommufd)
-    deny_if(state.opens(file.role), EINVAL)
-    deny_if(state.owner(it.group) not in (None, ("iommufd", number)), EPERM)
-    it.iommufd, file.iommufd, file.usable, it.marked = number, number, True, False
+    deny_if(target is None, EBADF)
+    deny_if(not isinstance(target, IommufdModel), EBADFD)
+    deny_if(state.opens(own.role), EINVAL)
+    own.iommufd = state.number(iommufd)
+    _own(state, it, own.iommufd)
+    own.usable, it.marked = True, False
 
 
 def _check_token(state: State, it: PciModel, token: str | None) -> None:
@@ -258,8 +221,8 @@ def _check_token(state: State, it: PciModel, token: str | None) -> None:
     elif it.token is not None:
         deny_if(state.vf_users(it.role) and token != it.token, EACCES)
         it.token = token or it.token
-    elif token is not None:
-        raise Denied(EINVAL)
+    else:
+        deny_if(token is not None, EINVAL)
 
 
 @rule("A18")
@@ -278,18 +241,6 @@ def close(state: State, user: str, file: str) -> None:
 @rule("A09", "E12")
 def kill(state: State, user: str) -> None:
     """End a user's process, which closes everything; another takes its place."""
-    for name in state.descriptors_of(user, ContainerModel, IommufdModel, GroupModel, DeviceModel):
+    for name in state.descriptors_of(user):
         del state.descriptors[name]
     collect(state)
-
-
-def _group(state: State, name: str) -> GroupModel:
-    file = state.file(name)
-    assert isinstance(file, GroupModel)
-    return file
-
-
-def _device(state: State, name: str) -> DeviceModel:
-    file = state.file(name)
-    assert isinstance(file, DeviceModel)
-    return file

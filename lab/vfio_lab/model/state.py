@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from vfio_lab.model.hardware import Place, Platform
 
@@ -19,27 +19,16 @@ MANAGED = frozenset({VFIO, "pci-stub", "pcieport", None})
 
 @dataclass
 class PciModel:
-    """A PCI function that is present.
+    """A PCI function that is present."""
 
-    Args:
-        place: what it is in hardware.
-        driver: the bound driver.
-        vfs: how many VFs it has.
-        token: the VF token of a PF on vfio-pci.
-        token_pf: the PF whose token a VF needs, decided when vfio-pci binds to the VF (A45).
-        iommufd: the iommufd that the open device is bound to.
-        noiommu: whether it is on vfio-pci without an IOMMU.
-        marked: whether a register of it has what a user wrote, which a reset wipes.
-    """
-
-    place: Place
+    place: Place  # what it is in hardware
     driver: str | None = None
-    vfs: int = 0
-    token: str | None = None
-    token_pf: str | None = None
-    iommufd: int | None = None
-    noiommu: bool = False
-    marked: bool = False
+    vfs: int = 0  # how many VFs it has
+    token: str | None = None  # the VF token of a PF on vfio-pci
+    token_pf: str | None = None  # the PF whose token a VF needs, decided when vfio-pci binds (A45)
+    iommufd: int | None = None  # the iommufd that the open device is bound to
+    noiommu: bool = False  # whether it is on vfio-pci without an IOMMU
+    marked: bool = False  # whether a register has what a user wrote, which a reset wipes
 
     @property
     def role(self) -> str:
@@ -54,109 +43,78 @@ class PciModel:
 
 @dataclass
 class ContainerModel:
-    """An open /dev/vfio/vfio.
+    """An open /dev/vfio/vfio."""
 
-    Args:
-        type: the IOMMU type, 0 if it is not set.
-        maps: the numbers of the pages that are mapped.
-    """
-
-    type: int = 0
-    maps: frozenset[int] = frozenset()
+    type: int = 0  # the IOMMU type, 0 if it is not set
+    maps: frozenset[int] = frozenset()  # the numbers of the pages that are mapped
 
 
 @dataclass
 class IommufdModel:
-    """An open /dev/iommu.
+    """An open /dev/iommu."""
 
-    Args:
-        compat: whether it has the address space that stands in for a container's.
-        noiommu: whether a no-IOMMU group was attached to it.
-    """
-
-    compat: bool = False
-    noiommu: bool = False
+    compat: bool = False  # whether it has the address space that stands in for a container's
+    noiommu: bool = False  # whether a no-IOMMU group was attached to it
 
 
 @dataclass
 class GroupModel:
-    """An open group.
+    """An open group."""
 
-    Args:
-        group: its name.
-        noiommu: whether vfio made it for a device without an IOMMU.
-        container: the file that it is attached to, a container or an iommufd.
-        gone: whether its last device has left vfio.
-    """
-
-    group: str
-    noiommu: bool = False
-    container: int | None = None
-    gone: bool = False
+    group: str  # its name
+    noiommu: bool = False  # whether vfio made it for a device without an IOMMU
+    container: int | None = None  # the file that it is attached to, a container or an iommufd
+    gone: bool = False  # whether its last device has left vfio
 
 
 @dataclass
 class DeviceModel:
-    """An open device.
+    """An open device."""
 
-    Args:
-        role: the function's.
-        cdev: whether it was opened by its character device.
-        usable: whether it can be used: always by a group, after a bind by a character device.
-        iommufd: the iommufd that it was opened with.
-        space: whether it is attached to an address space.
-    """
-
-    role: str
-    cdev: bool
-    usable: bool
-    iommufd: int | None = None
-    space: bool = False
+    role: str  # the function's
+    cdev: bool  # whether it was opened by its character device
+    usable: bool  # always by a group, after a bind by a character device
+    iommufd: int | None = None  # the iommufd that it was opened with
 
 
 File: TypeAlias = ContainerModel | IommufdModel | GroupModel | DeviceModel
+Kind = TypeVar("Kind", bound=File)
 
 
 @dataclass
 class State:
-    """Everything that an answer can depend on.
-
-    Args:
-        platform: hardware and kernel.
-        privileged: the users, and whether each has CAP_SYS_RAWIO.
-        functions: those present, by role.
-        descriptors: the open descriptors by name: user and file.
-        files: the open files by number, also those that only the kernel still holds.
-        parameters: the module parameters enable_sriov and noiommu.
-        tainted: whether the kernel has TAINT_USER.
-        log: what the kernel logged in the last step that is looked at the log after.
-    """
+    """Everything that an answer can depend on."""
 
     platform: Platform
-    privileged: dict[str, bool]
-    functions: dict[str, PciModel]
-    descriptors: dict[str, tuple[str, int]] = field(default_factory=dict)
-    files: dict[int, File] = field(default_factory=dict)
-    parameters: dict[str, bool] = field(
-        default_factory=lambda: {"enable_sriov": False, "noiommu": False}
-    )
-    tainted: bool = False
-    log: tuple[str, ...] = ()
+    privileged: dict[str, bool]  # the users, and whether each has CAP_SYS_RAWIO
+    functions: dict[str, PciModel]  # those present, by role
+    descriptors: dict[str, tuple[str, int]] = field(default_factory=dict)  # by name: user and file
+    files: dict[int, File] = field(default_factory=dict)  # also those that only the kernel holds
+    enable_sriov: bool = False  # a parameter of vfio_pci
+    noiommu: bool = False  # the parameter enable_unsafe_noiommu_mode of vfio
+    tainted: bool = False  # whether the kernel has TAINT_USER
+    log: tuple[str, ...] = ()  # of the last step that is looked at the log after
 
     def file(self, name: str) -> File | None:
         """Return the file behind a descriptor, None if it is closed."""
         return self.files[self.descriptors[name][1]] if name in self.descriptors else None
+
+    def open(self, name: str, kind: type[Kind]) -> Kind:
+        """Return the file of a certain kind behind an open descriptor."""
+        file = self.file(name)
+        assert isinstance(file, kind)
+        return file
 
     def number(self, name: str) -> int:
         """Return the number of the file behind an open descriptor."""
         return self.descriptors[name][1]
 
     def descriptors_of(self, user: str, *kinds: type[File]) -> list[str]:
-        """Return the names of a user's descriptors of files of certain kinds."""
+        """Return the names of a user's descriptors of files of certain kinds, or of all."""
         return [
             name
             for name, (owner, number) in self.descriptors.items()
-            if owner == user and isinstance(self.files[number], kinds)
+            if owner == user and isinstance(self.files[number], kinds or object)
         ]
 
     def groups(self, group: str | None) -> Iterator[tuple[int, GroupModel]]:
@@ -178,10 +136,9 @@ class State:
         """Return the functions in a group."""
         return [each for each in self.functions.values() if group and each.group == group]
 
-    def has_cdev_user(self, group: str | None) -> bool:
-        """Return whether a device of a group is bound through its character device."""
-        devices = [file for each in self.members(group) for file in self.devices(each.role)]
-        return any(file.cdev and file.usable for file in devices)
+    def opened_in(self, group: str | None) -> list[DeviceModel]:
+        """Return the open files of the devices in a group."""
+        return [file for each in self.members(group) for file in self.devices(each.role)]
 
     def owner(self, group: str | None) -> object:
         """Return who owns the DMA of a group: a user's file, "kernel" or nobody (E01, E12, E25)."""
@@ -196,8 +153,7 @@ class State:
 
     def vf_users(self, pf: str) -> int:
         """Return how many VFs that need a PF's token are in use (A17, A20)."""
-        vfs = [each.role for each in self.functions.values() if each.token_pf == pf]
-        return sum(self.opens(role) > 0 for role in vfs)
+        return sum(self.opens(vf.role) > 0 for vf in self.functions.values() if vf.token_pf == pf)
 
     def attached(self, container: int) -> list[GroupModel]:
         """Return the groups that are attached to a container."""
@@ -210,13 +166,7 @@ class State:
 
 
 def fresh(platform: Platform, privileged: dict[str, bool]) -> State:
-    """Return the state of a guest that nobody has touched.
-
-    Args:
-        platform: its hardware and its kernel.
-        privileged: the users, and whether each has CAP_SYS_RAWIO.
-    """
+    """Return the state of a guest that nobody has touched."""
     present = [each for each in platform.places.values() if each.pf is None]
-    drivers = {True: "pcieport", False: None}
-    functions = {each.role: PciModel(each, drivers[each.bridge]) for each in present}
+    functions = {one.role: PciModel(one, "pcieport" if one.bridge else None) for one in present}
     return State(platform, dict(privileged), functions)

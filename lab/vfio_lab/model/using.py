@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from errno import EBADF, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, ENOTTY, EPERM
 
-from vfio_lab.model.rules import Denied, Facts, deny_if, rule
+from vfio_lab.model.rules import Facts, deny_if, rule
 from vfio_lab.model.state import VFIO, ContainerModel, DeviceModel, GroupModel, PciModel, State
 from vfio_lab.uapi.vfio import VFIO_NOIOMMU_IOMMU
 
 RESETTABLE_PCI = 3
-REGIONS = 9
-IRQ_INDEXES = 5
+REGIONS, IRQ_INDEXES = 9, 5
 DEV_ID, OWNED = 1, 2
 NOT_OWNED = "not owned"
 
 
 def _usable(state: State, name: str) -> tuple[DeviceModel, PciModel]:
     """Return an open device and its function; a character device must be bound first (E29)."""
-    file = state.file(name)
-    assert isinstance(file, DeviceModel)
-    deny_if(not file.usable, EINVAL)
-    return file, state.functions[file.role]
+    own = state.open(name, DeviceModel)
+    deny_if(not own.usable, EINVAL)
+    return own, state.functions[own.role]
 
 
 @rule("C30", "E29")
@@ -61,30 +59,26 @@ def token_feature(state: State, user: str, device: str, way: str, token: str) ->
     """
     _, it = _usable(state, device)
     deny_if(way in ("unknown flag", "get and set"), EINVAL)
-    if it.token is None:
-        raise Denied(ENOTTY)
+    deny_if(it.token is None, ENOTTY)
     deny_if(way in ("get", "probe get", "neither", "short"), EINVAL)
-    if way == "set":
-        it.token = token
+    it.token = token if way == "set" else it.token
 
 
 @rule("F100", "E29")
 def attach_space(state: State, user: str, device: str, way: str) -> None:
     """VFIO_DEVICE_ATTACH_IOMMUFD_PT, to the address space of its own iommufd."""
-    file, _ = _usable(state, device)
-    deny_if(not file.cdev, ENOTTY)
+    own, _ = _usable(state, device)
+    deny_if(not own.cdev, ENOTTY)
     deny_if(way in ("short", "flags"), EINVAL)
     deny_if(way == "unknown", ENOENT)
-    file.space = True
 
 
 @rule("F100", "E29")
 def detach_space(state: State, user: str, device: str, way: str) -> None:
     """VFIO_DEVICE_DETACH_IOMMUFD_PT."""
-    file, _ = _usable(state, device)
-    deny_if(not file.cdev, ENOTTY)
+    own, _ = _usable(state, device)
+    deny_if(not own.cdev, ENOTTY)
     deny_if(way, EINVAL)
-    file.space = False
 
 
 @rule("D21")
@@ -106,8 +100,7 @@ def unmap_dma(state: State, user: str, container: str, page: int) -> Facts:
 
 
 def _typed(state: State, name: str) -> ContainerModel:
-    own = state.file(name)
-    assert isinstance(own, ContainerModel)
+    own = state.open(name, ContainerModel)
     deny_if(not own.type, EINVAL)
     deny_if(own.type == VFIO_NOIOMMU_IOMMU, ENOTTY)
     return own
@@ -116,15 +109,14 @@ def _typed(state: State, name: str) -> ContainerModel:
 def _affected(state: State, role: str) -> list[str]:
     """Return the functions that a hot reset would affect (C01 to C05, C09, C10, C46)."""
     covered = state.platform.reset_with(role)
-    if covered is None:
-        raise Denied(ENODEV)
-    return [each for each in covered if each in state.functions]
+    deny_if(covered is None, ENODEV)
+    return [each for each in covered or () if each in state.functions]
 
 
 def _in_set(state: State, first: str, other: str) -> bool:
     """Return whether vfio has another function, and resets it together with the first."""
-    sets = {state.platform.device_set(first), state.platform.device_set(other)}
-    return state.functions[other].driver == VFIO and len(sets) == 1
+    together = state.platform.device_set(first) == state.platform.device_set(other)
+    return together and state.functions[other].driver == VFIO
 
 
 @rule("C01", "C11", "C12", "C13", "C14", "C24", "C25", "C26", "C27", "C32", "C43", "E29")
@@ -134,11 +126,11 @@ def hot_reset_info(state: State, user: str, device: str, way: str) -> Facts:
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_pci_hot_reset_info(),
     vfio_pci_fill_devs().
     """
-    file, it = _usable(state, device)
+    own, it = _usable(state, device)
     deny_if(way == "short", EINVAL)
     affected = _affected(state, it.role)
     deny_if(way == "header", ENOSPC, {"count": len(affected)})
-    if file.cdev:
+    if own.cdev:
         owners = {role: _devid(state, it, role) for role in affected}
         flags = DEV_ID | (0 if NOT_OWNED in owners.values() else OWNED)
         return {"flags": flags, "devices": owners}
@@ -163,27 +155,23 @@ def hot_reset(state: State, user: str, device: str, files: Sequence[str], way: s
 
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_pci_hot_reset().
     """
-    file, it = _usable(state, device)
-    deny_if(way or bool(files) == file.cdev, EINVAL)
+    own, it = _usable(state, device)
+    deny_if(way or bool(files) == own.cdev, EINVAL)
     affected = _affected(state, it.role)
-    deny_if(len(files) > len(affected) and not file.cdev, EINVAL)
+    deny_if(len(files) > len(affected) and not own.cdev, EINVAL)
     groups = _groups(state, files)
     deny_if(any(not _in_set(state, it.role, role) for role in affected), EINVAL)
     peers = [role for role in state.functions if _in_set(state, it.role, role)]
-    deny_if(file.cdev and any(_devid(state, it, role) == NOT_OWNED for role in peers), EINVAL)
-    deny_if(not file.cdev and not {state.functions[role].group for role in peers} <= groups, EINVAL)
+    deny_if(own.cdev and any(_devid(state, it, role) == NOT_OWNED for role in peers), EINVAL)
+    deny_if(not own.cdev and not {state.functions[role].group for role in peers} <= groups, EINVAL)
     for role in affected:
         state.functions[role].marked = False
 
 
-def _groups(state: State, files: Sequence[str]) -> set[str | None]:
+def _groups(state: State, files: Sequence[str]) -> set[str]:
     """Return the groups whose open files a user presents."""
-    found: set[str | None] = set()
-    for name in files:
-        file = state.file(name)
-        if file is None:
-            raise Denied(EBADF)
-        if not isinstance(file, GroupModel):
-            raise Denied(EINVAL)
-        found |= set() if file.gone else {file.group}
-    return found
+    found = [state.file(name) for name in files]
+    for file in found:
+        deny_if(file is None, EBADF)
+        deny_if(not isinstance(file, GroupModel), EINVAL)
+    return {file.group for file in found if isinstance(file, GroupModel) and not file.gone}

@@ -18,9 +18,9 @@ from vfio_lab.machine.guest import BootSpec, Guest
 from vfio_lab.model.exploration.pasted import scenario
 from vfio_lab.model.exploration.platforms import platform
 from vfio_lab.model.exploration.shrink import shortest
+from vfio_lab.model.exploration.steps import Step, take
 from vfio_lab.model.exploration.trial import Disagreement, Trial
 from vfio_lab.model.exploration.walk import USERS, generate
-from vfio_lab.model.rules import Step, take
 from vfio_lab.model.state import State, fresh
 
 LANES = 4

@@ -15,15 +15,15 @@ from vfio_lab.model.exploration.performer import (
     MALFORMED,
     MARK,
     MARK_OFFSET,
+    NAMES,
     PAGE_BYTES,
     PARAMETERS,
     TOKENS,
     UNKNOWN_PT,
 )
+from vfio_lab.model.exploration.steps import ROOT, Result, Step, take
 from vfio_lab.model.exploration.trial import LEFTOVERS, Disagreement
 from vfio_lab.model.exploration.walk import CLOSED, USERS
-from vfio_lab.model.opening import NAMES
-from vfio_lab.model.rules import ROOT, Result, Step, take
 from vfio_lab.model.state import VFIO, State
 from vfio_lab.uapi.syscalls import CAP_SYS_RAWIO
 

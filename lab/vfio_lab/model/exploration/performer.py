@@ -12,8 +12,9 @@ from vfio_lab.client.sysfs import ENABLE_SRIOV, PciFunction
 from vfio_lab.hw.pci import Bdf
 from vfio_lab.machine.base import PCI_FUNCTIONS, TestMachine
 from vfio_lab.model.administration import CAPTURED, FAKE_CDEV, FAKE_GROUP, FOREIGN, HAS_VFS
-from vfio_lab.model.opening import NAMES, OPENED
-from vfio_lab.model.rules import ROOT, Facts, Result, Step
+from vfio_lab.model.exploration.steps import ROOT, Result, Step
+from vfio_lab.model.opening import OPENED
+from vfio_lab.model.rules import Facts
 from vfio_lab.model.state import VFIO
 from vfio_lab.uapi import vfio as uapi
 from vfio_lab.uapi.syscalls import CAP_SYS_RAWIO
@@ -28,6 +29,20 @@ UNKNOWN_PT = 0xDEAD
 FIRST_SPACE = 1  # what an iommufd numbers its first object
 HEADER_BYTES = hot_reset_info_bytes(0)
 TAINT_USER_BIT = 6
+# How a device is named to VFIO_GROUP_GET_DEVICE_FD, after its address; a token replaces {0}.
+NAMES = {
+    "plain": "",
+    "spaces": "   ",
+    "token": " vf_token={0}",
+    "upper": " vf_token={1}",
+    "spaced": "   vf_token={0}  ",
+    "twice": " vf_token={0} vf_token={0}",
+    "glued": " vf_token={0}x",
+    "short": " vf_token=1234",
+    "tab": "\tvf_token={0}",
+    "inner tab": " \tvf_token={0}",
+    "unknown": " colour=red",
+}
 NOIOMMU = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 MARK_OFFSET = 0x2800  # a ring's address, in the registers of all Intel NICs
 MARK = bytes.fromhex("80345678")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vfio_lab.model.exploration.steps import ROOT, Step, take
 from vfio_lab.model.exploration.trial import Disagreement
 from vfio_lab.model.exploration.walk import CLOSED
-from vfio_lab.model.rules import ROOT, Blocks, Step, take
+from vfio_lab.model.rules import Blocks
 from vfio_lab.model.state import State
 
 WORDS = ("group", "container", "device", "iommufd", "file")

@@ -11,7 +11,7 @@ from vfio_lab.client.channel import UserGone
 from vfio_lab.errors import DeadlineExceeded, GuestLost
 from vfio_lab.machine.base import TestMachine
 from vfio_lab.model.exploration.performer import Performer
-from vfio_lab.model.rules import ROOT, Result, Step, take
+from vfio_lab.model.exploration.steps import ROOT, Result, Step, take
 from vfio_lab.model.state import VFIO, State
 from vfio_lab.qemu.console import complaints, parse_record, read_console
 

@@ -15,9 +15,10 @@ from hypothesis.stateful import (
 )
 
 from vfio_lab.model.administration import PF_STUB
-from vfio_lab.model.exploration.performer import FEATURE_FLAGS, MALFORMED
-from vfio_lab.model.opening import NAMES, PRESENTING
-from vfio_lab.model.rules import ROOT, Blocks, Step, take
+from vfio_lab.model.exploration.performer import FEATURE_FLAGS, MALFORMED, NAMES, PARAMETERS
+from vfio_lab.model.exploration.steps import ROOT, Step, take
+from vfio_lab.model.opening import PRESENTING
+from vfio_lab.model.rules import Blocks
 from vfio_lab.model.state import VFIO, ContainerModel, DeviceModel, GroupModel, IommufdModel, State
 from vfio_lab.uapi.vfio import VFIO_NOIOMMU_IOMMU, VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU
 
@@ -194,7 +195,7 @@ class Walk(RuleBasedStateMachine):
 
     def set_parameter(self, data: st.DataObject) -> None:
         """Turn a module parameter on or off."""
-        name = data.draw(st.sampled_from(sorted(self.state.parameters)))
+        name = data.draw(st.sampled_from(sorted(PARAMETERS)))
         if name != "noiommu" or "VFIO_NOIOMMU" in self.state.platform.options:
             self.go("set_parameter", ROOT, name=name, on=data.draw(ON))
 
