@@ -1,6 +1,7 @@
 """Behaviour: what is recorded of a scenario, and what differs between two records."""
 
 import json
+import re
 from dataclasses import replace
 from importlib import resources
 
@@ -14,6 +15,8 @@ from vfio_lab.client.call import Buffer
 from vfio_lab.errors import UsageError
 from vfio_lab.evidence.deviations import Deviation, deviations
 from vfio_lab.evidence.observed import Observed
+from vfio_lab.evidence.rules import IN_SCENARIOS, left_out
+from vfio_lab.spec.scenarios import scenario_catalogue
 from vfio_lab.uapi import vfio
 from vfio_lab.util.deadline import Deadline, current_attempt, wait_until
 
@@ -114,6 +117,8 @@ def test_of_a_wait_only_the_last_look_counts():
         (["x: 3 callbacks suppressed"], [], None),
         (["quirk_f0_vpd_link+0x0/0x60 took 27240 usecs"], [], None),
         (["nonvoluntary_ctxt_switches:\t4"], ["nonvoluntary_ctxt_switches:\t2"], None),
+        (["WARNING: at f, CPU#0: pf_user/57"], ["WARNING: at f, CPU#1: pf_user/8"], None),
+        (["PGD 2280067 P4D 2281067 PUD 0"], [], None),
     ],
 )
 def test_log_lines_are_compared_without_what_varies(before, after, told):
@@ -131,6 +136,7 @@ def test_a_level_is_part_of_a_line():
     [
         ("/sys/bus/pci/devices/0000:01:00.0/power_state", "D0\n", "D3hot\n", "D0 -> D3hot"),
         ("/proc/interrupts", " 24:  3 x vfio-msi\n", " 25:  9 x vfio-msi\n 26: 1 x ahci\n", None),
+        ("/proc/meminfo", "MemFree: 465828 kB\n", "MemFree: 465704 kB\n", None),
         ("/proc/user/status", "VmPin: 0 kB\nVmRSS: 5 kB\n", "VmPin: 0 kB\nVmRSS: 6 kB\n", None),
         ("/proc/user/status", "VmPin: 0 kB\n", "VmPin: 4 kB\n", "VmPin: 0 kB -> VmPin: 4 kB"),
     ],
@@ -139,6 +145,26 @@ def test_state_is_compared_by_file(path, before, after, told):
     subject = path.replace("0000:01:00.0", "BDF").replace("/user/", "/*/")
     found = differences(record(state={path: before}), record(state={path: after}))
     assert found == ([f"state {subject}: {told}"] if told else [])
+
+
+@pytest.mark.parametrize("rule", IN_SCENARIOS, ids=lambda rule: rule.scenarios.pattern)
+def test_a_rule_for_scenarios_has_some(rule):
+    names = list(scenario_catalogue())
+    functions = rule.scenarios.pattern.partition("\\[")[0]
+    assert any(re.search(functions, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kind", "subject", "is_left_out"),
+    [
+        ("noiommu/test_reach.py::test_it", "call", "VFIO_IOMMU_MAP_DMA.iova", True),
+        ("noiommu/test_reach.py::test_it", "call", "VFIO_DEVICE_GET_INFO.flags", False),
+        ("noiommu/test_reach.py::test_it", "write", "BDF PCI_COMMAND <- 0x0", False),
+        ("device/test_info.py::test_it", "call", "VFIO_IOMMU_MAP_DMA.iova", False),
+    ],
+)
+def test_a_rule_for_scenarios_leaves_out_what_it_says(scenario, kind, subject, is_left_out):
+    assert left_out(f"scenarios/{scenario}", kind, subject) is is_left_out
 
 
 def test_writes_to_configuration_space_are_counted():

@@ -82,7 +82,7 @@ def compare_behaviour(before: Results, after: Results) -> Comparison:
         if sides[0] is not None and sides[1] is not None:
             compared += 1
             for one in deviations(sides[0], sides[1]):
-                if left_out(scenario.nodeid, one.kind):
+                if left_out(scenario.nodeid, one.kind, one.subject):
                     continue
                 found.setdefault(one, []).append(scenario)
     rows = [_row(one, scenarios) for one, scenarios in found.items()]
