@@ -141,7 +141,8 @@ def _told(row: BehaviourRow, records: dict[str, Record], between: Sequence[Chang
     found: dict[Claim, tuple[Change, ...]] = {}
     proving = 0
     for nodeid in row.scenarios:
-        claims = [load_claims()[claim] for claim in records[nodeid].claims]
+        told = records[nodeid].claims  # by an older lab, perhaps, which had others
+        claims = [load_claims()[claim] for claim in told if claim in load_claims()]
         bound = {one: _changes(one, between) for one in claims}
         found |= {one: changes for one, changes in bound.items() if changes}
         proving += any(bound.values())
