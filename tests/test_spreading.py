@@ -4,12 +4,13 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from vfio_lab.campaign.furnishing import xspec
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.campaign.worker_files import Furnished, lacking
 from vfio_lab.campaign.worker_hosts import Reached, WorkerHost
 from vfio_lab.errors import UsageError
 from vfio_lab.util.cache_archive import Contents, Entry
-from vfio_lab_pytest.spreading import worker_words, xspec
+from vfio_lab_pytest.spreading import worker_words
 
 KERNEL, TEMPLATE = Entry("kernel", "k"), Entry("template", "igb-1")
 CONTENTS = Contents((KERNEL, TEMPLATE))
@@ -39,11 +40,12 @@ def test_what_a_host_has_is_not_sent_again():
     assert lacking(CONTENTS, facts, "ours").entries == (TEMPLATE,)
 
 
-def test_xdist_is_told_of_a_hosts_workers():
+def test_execnet_is_told_of_a_hosts_workers():
     reached = Reached(WorkerHost("one"), 3, PurePosixPath("/there"))
     python = reached.python(PurePosixPath("/there/site"))
-    words = xspec(Furnished(reached, python, PurePosixPath("/there/project")))
-    assert words.startswith("3*ssh=-o ")
+    project = PurePosixPath("/there/project")
+    words = xspec(Furnished(reached, python, project), project)
+    assert words.startswith("ssh=-o ")
     assert words.endswith(
         " one//python=env PYTHONPATH=/there/site python3 -P -S//chdir=/there/project"
     )

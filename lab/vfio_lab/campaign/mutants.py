@@ -19,6 +19,7 @@ from vfio_lab.campaign.reach import load_reach
 from vfio_lab.campaign.results import BAD, Outcome
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.campaign.selection import select_scenarios
+from vfio_lab.campaign.spread_exploration import SpreadExploration
 from vfio_lab.errors import BuildError, LabError, UsageError
 from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.kernels import ktree, packaged, patching, series, trial
@@ -256,7 +257,7 @@ def _try(
 ) -> MutationResult:
     where = without.where / f"{fault.kernel}-{fault.name}"
     if plan.explore_s:
-        return _explore(fault, kernel, plan.explore_s, where)
+        return _explore(fault, kernel, plan, where)
     title = f"Running scenarios on {fault.name}"
     try:
         choice = plan.choice(fault, changes)
@@ -273,15 +274,17 @@ def _try(
     return MutationResult(fault, "", "" if judged else "no scenario could judge it", judged)
 
 
-def _explore(fault: Mutant, kernel: Kernel, seconds: float, where: Path) -> MutationResult:
+def _explore(fault: Mutant, kernel: Kernel, plan: Plan, where: Path) -> MutationResult:
     """Explore one topology after the other, until one shows the fault."""
     factory = GuestFactory.open(Cache.default(), str(kernel.bzimage.parent))
     for name in EXPLORED:
         try:
             machine = factory.boot_spec(find_topology(name))
-            found = explorer.explore(
-                explorer.Exploration(machine, where / name, seconds=seconds), shorten=False
-            ).found
+            part = explorer.Exploration(machine, where / name, seconds=plan.explore_s)
+            if plan.hosts is None:
+                found = explorer.explore(part, shorten=False).found
+            else:
+                found = SpreadExploration(part, plan.hosts, shorten=False).explore().found
         except LabError as error:
             return MutationResult(fault, "", error.what, judged=False)
         if found is not None:

@@ -46,13 +46,13 @@ class Furnished:
         reached: the host.
         python: the command of a Python that has the lab.
         project: the folder that holds a copy of this project.
-        kernel: the kernel's folder there, empty if the cache has it by its name.
+        kernels: the kernels' folders there, each empty if the cache has it by its name.
     """
 
     reached: Reached
     python: tuple[str, ...]
     project: PurePosixPath
-    kernel: str = ""
+    kernels: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -40,14 +40,19 @@ def config_fragment(command: F) -> F:
     return option(command)
 
 
-def scenario_choice(command: F) -> F:
-    """Add `-k`, `-n` and `--hosts`: which scenarios to run, how many at a time, and where."""
-    hosts = click.option(
+def hosts_option(command: F) -> F:
+    """Add `--hosts`: where to run guests."""
+    option = click.option(
         "--hosts",
         metavar="HOST[*N],...",
-        help="Run them on other hosts, as for pytest --lab-hosts, instead of here.",
+        help="Run guests on other hosts, as for pytest --lab-hosts, instead of here.",
     )
-    return local_choice(hosts(command))
+    return option(command)
+
+
+def scenario_choice(command: F) -> F:
+    """Add `-k`, `-n` and `--hosts`: which scenarios to run, how many at a time, and where."""
+    return local_choice(hosts_option(command))
 
 
 def local_choice(command: F) -> F:

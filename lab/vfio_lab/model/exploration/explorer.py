@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copyreg
 import multiprocessing
+import os
 import shutil
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from vfio_lab.model.exploration.trial import Disagreement, Trial
 from vfio_lab.model.exploration.walk import USERS, generate
 from vfio_lab.model.state import State, fresh
 
-LANES = 4
+LANES = (0, 1, 2, 3)
 STOP = "stop"
 FEWEST_CALLS = 5
 SHRINKING_S = 180.0
@@ -49,6 +51,7 @@ class Exploration:
         seconds: when to stop.
         steps: when to stop, in steps of all lanes; 0 for no limit.
         other: clones of another kernel, to compare with instead of the model.
+        lanes: the numbers of the walks that are taken at once.
     """
 
     machine: BootSpec
@@ -57,6 +60,12 @@ class Exploration:
     seconds: float = 60.0
     steps: int = 0
     other: BootSpec | None = None
+    lanes: tuple[int, ...] = LANES
+
+    @property
+    def machines(self) -> tuple[BootSpec, ...]:
+        """What guests are cloned from, of each kernel."""
+        return (self.machine,) if self.other is None else (self.machine, self.other)
 
     @property
     def start(self) -> State:
@@ -143,7 +152,7 @@ class LaneWalker:
 
     def _over(self) -> bool:
         late = time.monotonic() - self.began >= self.exploration.seconds
-        share = self.exploration.steps / LANES
+        share = self.exploration.steps / len(self.exploration.lanes)
         enough = 0 < share <= self.explored.steps
         return late or enough or (self.exploration.folder / STOP).exists()
 
@@ -184,6 +193,18 @@ def _started(guests: ExitStack, name: str, machine: BootSpec, folder: Path) -> G
     return guest
 
 
+def end_with_parent() -> None:
+    """Make this process end with the one that started it, which may be killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def explore(exploration: Exploration, *, shorten: bool = True) -> Explored:
     """Walk all lanes at once; of what is found, make the first lane's as short as can be.
 
@@ -193,22 +214,27 @@ def explore(exploration: Exploration, *, shorten: bool = True) -> Explored:
     """
     exploration.folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(LANES, mp_context=context) as pool:
-        lanes = list(pool.map(walk_lane, [exploration] * LANES, range(LANES)))
+    context, lanes = multiprocessing.get_context("spawn"), exploration.lanes
+    with ProcessPoolExecutor(len(lanes), mp_context=context, initializer=end_with_parent) as pool:
+        done = total(pool.map(walk_lane, [exploration] * len(lanes), lanes))
     (exploration.folder / STOP).unlink(missing_ok=True)
-    finders = [lane for lane in lanes if lane.found is not None]
-    total = Explored(
-        walks=sum(lane.walks for lane in lanes),
-        steps=sum(lane.steps for lane in lanes),
-        seconds=time.monotonic() - began,
-    )
-    if not finders or finders[0].found is None:
-        return total
-    found = finders[0].found
-    if shorten:
+    found = done.found
+    if found is not None and shorten:
         found = shortened_walk(exploration, found)
-    return replace(total, found=found, seen=finders[0].seen)
+    return replace(done, found=found, seconds=time.monotonic() - began)
+
+
+def total(parts: Iterable[Explored], seconds: float = 0.0) -> Explored:
+    """Return what came of several lanes, with what the first of them found.
+
+    Args:
+        parts: what came of each.
+        seconds: how long they took together.
+    """
+    every = tuple(parts)
+    finder = next((one for one in every if one.found is not None), Explored())
+    walks, steps = sum(one.walks for one in every), sum(one.steps for one in every)
+    return Explored(walks, steps, seconds, finder.found, finder.seen)
 
 
 def shortened_walk(exploration: Exploration, found: Disagreement) -> Disagreement:
