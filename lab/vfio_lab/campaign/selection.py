@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from vfio_lab.campaign.reach import KnownFunction, ReachMap, Scenarios, members, union
+from vfio_lab.campaign.wording import shared_words
 from vfio_lab.kernels import csource
 from vfio_lab.kernels.csource import CFunction, FileChange, Hunk
 from vfio_lab.kernels.trial import is_built
@@ -75,15 +76,17 @@ def select_scenarios(
 ) -> ReachSelection:
     """Return the scenarios that a patch can reach, those that say most about it first.
 
-    First come those that run the rarest of the changed lines, then those that run more of what few
-    others run in the changed functions, then those that run the fewest lines in all. Scenarios
-    whose template alone ran a changed line, and those that the map does not have, come last.
+    First come those that run the rarest of the changed lines, then those whose names and claims
+    share rare words with the changed lines, then those that run more of what few others run in the
+    changed functions, then those that run the fewest lines in all. Scenarios whose template alone
+    ran a changed line, and those that the map does not have, come last.
 
     Args:
         reach: the map.
         changes: the files that the patch changes.
         known: the node IDs of all scenarios.
     """
+    changes = list(changes)
     places = [place for change in changes for place in changed_places(reach, change)]
     reached = [_reached(reach, place) for place in places]
     if places and not any(reach.all_of(place.found) for place in places):
@@ -94,7 +97,8 @@ def select_scenarios(
     rank = _ranks(reach, places, chosen)
     new = _new(known, reach.names)
     listed = [one for one in known if numbers.get(one) in rank]
-    listed.sort(key=lambda one: rank[numbers[one]])
+    words = shared_words(changes, listed)
+    listed.sort(key=lambda one: _order(rank[numbers[one]], words[one.partition("[")[0]]))
     absent = sum(name not in numbers for name in known)
     about = [f"{absent} are not in the map"] if absent else []
     return ReachSelection((*listed, *new), len(listed) + absent, len(known), (*reached, *about))
@@ -261,9 +265,28 @@ def _reached(reach: ReachMap, place: ChangedPlace) -> str:
     return f"{words}, {late.bit_count()} by their template" if late else words
 
 
-def _ranks(
-    reach: ReachMap, places: Sequence[ChangedPlace], chosen: Scenarios
-) -> dict[int, tuple[float, ...]]:
+@dataclass(frozen=True)
+class _Rank:
+    """What a chosen scenario is sorted by.
+
+    Args:
+        late: whether its template alone ran a changed line.
+        rarity: how many scenarios run the rarest changed line that it runs.
+        focus: how much it runs of what few others run in the changed functions.
+        effort: how many lines it runs in all.
+    """
+
+    late: bool
+    rarity: int
+    focus: float
+    effort: int
+
+
+def _order(rank: _Rank, shared: float) -> tuple[float, ...]:
+    return (rank.late, rank.rarity, -shared, -rank.focus, rank.effort)
+
+
+def _ranks(reach: ReachMap, places: Sequence[ChangedPlace], chosen: Scenarios) -> dict[int, _Rank]:
     """Return what the chosen scenarios are sorted by, by their numbers."""
     rarity = dict.fromkeys(members(chosen), len(reach.names))
     focus = dict.fromkeys(rarity, 0.0)
@@ -278,6 +301,5 @@ def _ranks(
             for one in members(running := reach.own(line) & mine):
                 focus[one] += 1 / running.bit_count()
     return {
-        one: (float(not own >> one & 1), rarity[one], -focus[one], reach.effort[one])
-        for one in rarity
+        one: _Rank(not own >> one & 1, rarity[one], focus[one], reach.effort[one]) for one in rarity
     }
