@@ -1,6 +1,5 @@
 """The faults themselves: enough of them, said what they break, and apart from the real thing."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from vfio_lab.kernels import series, trial
 from vfio_lab.spec.scenarios import PROJECT, scenario_catalogue
 
 KERNELS = ("7.3", "6.12")
-# A scenario that fails on each mutant, as `vfio-lab mutate --on 7.3` has said it.
-KILLERS = Path(__file__).parent / "data/killers-7.3.json"
 ENOUGH = 60
 ENOUGH_SILENT = 30
 
@@ -34,12 +31,37 @@ def test_what_should_notice_a_fault_is_there(kernel: str) -> None:
         assert f"def {name}" in (PROJECT / path).read_text(), place
 
 
-def test_recorded_killers_are_scenarios_and_of_mutants_that_can_be_noticed() -> None:
-    known = {fault.name: fault for fault in mutants.read_mutants("7.3")}
-    killers = json.loads(KILLERS.read_text())
-    assert killers
-    assert [name for name in killers if known[name].equivalent] == []
-    assert {killer.partition("[")[0] for killer in killers.values()} <= set(scenario_catalogue())
+def test_a_scenario_is_recorded_that_notices_each_mutant() -> None:
+    for fault in mutants.read_mutants("7.3"):
+        assert bool(fault.noticed_by) != bool(fault.equivalent), fault.name
+        known = scenario_catalogue()
+        assert fault.equivalent or fault.noticed_by.partition("[")[0] in known, fault.noticed_by
+
+
+def test_killers_are_recorded_and_those_of_mutants_that_were_not_judged_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("killed", "lost", "survived", "unknown")
+    (tmp_path / "7.3").mkdir()
+    for name in names:
+        (tmp_path / f"7.3/{name}.patch").write_text("Breaks: Something.\n")
+    monkeypatch.setattr(mutants, "FOLDER", tmp_path)
+    first = mutants.read_mutants("7.3", tmp_path)
+    mutants.record_killers(mutants.MutationResult(one, f"old::{one.name}", "") for one in first)
+    killed, lost, survived, _ = mutants.read_mutants("7.3", tmp_path)
+    assert [one.noticed_by for one in (killed, lost)] == ["old::killed", "old::lost"]
+    mutants.record_killers(
+        [
+            mutants.MutationResult(killed, "new::killed", ""),
+            mutants.MutationResult(lost, "", "QEMU is gone", judged=False),
+            mutants.MutationResult(survived, "", ""),
+        ]
+    )
+    assert mutants.read_killers(tmp_path / "7.3") == {
+        "killed": "new::killed",
+        "lost": "old::lost",
+        "unknown": "old::unknown",
+    }
 
 
 def test_a_few_are_spread_over_all() -> None:

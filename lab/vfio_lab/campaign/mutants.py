@@ -4,10 +4,14 @@ Each fault is a patch below `faults/KERNEL/`. Its header says what it breaks (`B
 scenarios that can reach it run until one notices; a header may name others (`Covers:`, paths below
 `scenarios/`). If no scenario can notice a fault, the header says why (`Equivalent:`), and the
 mutant must survive.
+
+`faults/KERNEL/killers.json` has the scenario that noticed each mutant when all were last recorded;
+it runs first.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ from pathlib import Path
 from vfio_lab.campaign import runs
 from vfio_lab.campaign.compare import BROKEN, CANNOT_JUDGE, SOUND
 from vfio_lab.campaign.reach import load_reach
-from vfio_lab.campaign.results import BAD, Outcome
+from vfio_lab.campaign.results import BAD, Outcome, Record
 from vfio_lab.campaign.runs import Choice
 from vfio_lab.campaign.selection import select_scenarios
 from vfio_lab.campaign.spread_exploration import SpreadExploration
@@ -33,11 +37,13 @@ from vfio_lab.spec.scenarios import PROJECT, home
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.extensions import join, load_extensions
+from vfio_lab.util.files import write_whole
 
 FOLDER = PROJECT / "faults"
 HEAD = re.compile(
     r"\ABreaks: (?P<breaks>.+)\n(Covers: (?P<covers>.+)\n)?(Equivalent: (?P<equivalent>.+)\n)?"
 )
+KILLERS = "killers.json"
 BASELINE = "baseline"
 ENOUGH_ALIKE = 60  # of the scenarios that reach an equivalent mutant, the narrowest
 EXPLORED = ("igb", "multifunction", "noiommu")
@@ -55,6 +61,7 @@ class Mutant:
             reach the fault.
         patches: its patches; none for the baseline, a rebuild without a fault.
         equivalent: why no scenario can notice, if none can.
+        noticed_by: the scenario that noticed it when that was last recorded, else empty.
     """
 
     name: str
@@ -63,6 +70,7 @@ class Mutant:
     covers: tuple[str, ...]
     patches: tuple[Patch, ...]
     equivalent: str = ""
+    noticed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,14 +123,50 @@ def read_mutants(kernel: str, folder: Path | None = None) -> list[Mutant]:
         UsageError: there are none for the kernel, or a patch has no header.
     """
     folders = _folders() if folder is None else [folder]
-    paths = [path for one in folders for path in sorted((one / kernel).glob("*.patch"))]
+    rooms = [one / kernel for one in folders]
+    paths = [path for room in rooms for path in sorted(room.glob("*.patch"))]
     if not paths:
         raise UsageError(
             f"there are no faults for kernel {kernel}",
             expected=f"patches in {' or '.join(map(str, folders))}",
         )
-    parts = [(path, {path.stem: _read(path, kernel)}) for path in paths]
+    killers = {room: read_killers(room) for room in rooms}
+    parts = [
+        (path, {path.stem: _read(path, kernel, killers[path.parent].get(path.stem, ""))})
+        for path in paths
+    ]
     return list(join("fault", parts).values())
+
+
+def read_killers(room: Path) -> dict[str, str]:
+    """Return the node IDs of the scenarios that noticed a kernel's mutants, by mutant.
+
+    Args:
+        room: the folder of the kernel's mutants.
+    """
+    path = room / KILLERS
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def record_killers(found: Iterable[MutationResult]) -> None:
+    """Write down which scenario noticed each mutant, beside the mutants' patches.
+
+    A mutant that was not judged keeps its record.
+
+    Args:
+        found: the results.
+
+    Raises:
+        HostError: a file cannot be written.
+    """
+    judged = [one for one in found if one.judged]
+    for room in {folder / one.fault.kernel for folder in _folders() for one in judged}:
+        known = read_killers(room)
+        mine = [one for one in judged if (room / f"{one.fault.name}.patch").exists()]
+        new = known | {one.fault.name: one.killed_by for one in mine}
+        if mine:
+            kept = {name: killer for name, killer in sorted(new.items()) if killer}
+            write_whole(room / KILLERS, json.dumps(kept, indent=1) + "\n", mode=0o644)
 
 
 @dataclass(frozen=True)
@@ -143,8 +187,8 @@ class Plan:
     explore_s: float = 0.0
     hosts: str | None = None
 
-    def choice(self, fault: Mutant, changes: Iterable[FileChange]) -> Choice:
-        """Return the scenarios to run on a mutant; the run stops at the first failure.
+    def choices(self, fault: Mutant, changes: Iterable[FileChange]) -> Iterator[Choice]:
+        """Yield the scenarios to run on a mutant, until one notices.
 
         Args:
             fault: the mutant.
@@ -152,11 +196,17 @@ class Plan:
         """
         named = self.scenarios or fault.covers
         if named:
-            return Choice(named, self.expression, ("-x",), self.jobs, self.hosts)
+            yield Choice(named, self.expression, ("-x",), self.jobs, self.hosts)
+            return
         known = runs.chosen_scenarios(Choice(expression=self.expression))
         found = select_scenarios(load_reach(), changes, known).scenarios
-        few = found[:ENOUGH_ALIKE] if fault.equivalent else found
-        return Choice(few, None, ("-x",), self.jobs, self.hosts, single=True)
+        noticed = fault.noticed_by
+        if noticed in found or noticed.partition("[")[0] in found:
+            yield Choice((noticed,), None, ("-x",), hosts=self.hosts, single=True)
+        others = tuple(one for one in found if one != noticed)
+        few = others[:ENOUGH_ALIKE] if fault.equivalent else others
+        if few:
+            yield Choice(few, None, ("-x",), self.jobs, self.hosts, single=True)
 
 
 def mutant_tally(found: Sequence[MutationResult]) -> str:
@@ -259,18 +309,27 @@ def _try(
     if plan.explore_s:
         return _explore(fault, kernel, plan, where)
     title = f"Running scenarios on {fault.name}"
+    result = MutationResult(fault, "", "no scenario could judge it", judged=False)
     try:
-        choice = plan.choice(fault, changes)
-        found = runs.run_scenarios(kernel.bzimage.parent, choice, where, title)
-        failed = [record for record in found.scenarios if record.outcome in BAD and record.judged]
-        for record in failed:
-            if without.passes(record.nodeid):
-                return MutationResult(fault, record.nodeid, record.reason)
+        for number, choice in enumerate(plan.choices(fault, changes)):
+            folder = where / str(number)
+            found = runs.run_scenarios(kernel.bzimage.parent, choice, folder, title)
+            result = _result(fault, found.scenarios, without)
+            if result.killed_by:
+                break
     except LabError as error:
         return MutationResult(fault, "", error.what, judged=False)
+    return result
+
+
+def _result(fault: Mutant, scenarios: Sequence[Record], without: Unbroken) -> MutationResult:
+    failed = [record for record in scenarios if record.outcome in BAD and record.judged]
+    for record in failed:
+        if without.passes(record.nodeid):
+            return MutationResult(fault, record.nodeid, record.reason)
     if failed:  # the run has stopped at the failure
         return MutationResult(fault, "", f"{failed[0].nodeid} failed before too", judged=False)
-    judged = any(record.outcome is Outcome.PASSED for record in found.scenarios)
+    judged = any(record.outcome is Outcome.PASSED for record in scenarios)
     return MutationResult(fault, "", "" if judged else "no scenario could judge it", judged)
 
 
@@ -292,14 +351,15 @@ def _explore(fault: Mutant, kernel: Kernel, plan: Plan, where: Path) -> Mutation
     return MutationResult(fault, "", "")
 
 
-def _read(path: Path, kernel: str) -> Mutant:
+def _read(path: Path, kernel: str, noticed_by: str) -> Mutant:
     text = path.read_text()
     head = HEAD.match(text)
     if head is None:
         raise UsageError(f"{path} does not say what it breaks", expected="a line Breaks:")
     covers = _covers(path.parents[1], head["covers"]) if head["covers"] else ()
     patches = (Patch(path.name, text),)
-    return Mutant(path.stem, kernel, head["breaks"], covers, patches, head["equivalent"] or "")
+    equivalent = head["equivalent"] or ""
+    return Mutant(path.stem, kernel, head["breaks"], covers, patches, equivalent, noticed_by)
 
 
 def _folders() -> list[Path]:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from vfio_lab.campaign.mutants import MutationResult
+from vfio_lab.campaign.mutants import Mutant, MutationResult
 from vfio_lab.cli.options import scenario_choice, split_scenarios
 
 
@@ -21,6 +21,7 @@ from vfio_lab.cli.options import scenario_choice, split_scenarios
     "--explore", "explore_s", type=float, default=0.0, help="Explore for N seconds a topology."
 )
 @scenario_choice
+@click.option("--record", is_flag=True, help="Write down which scenario noticed each.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -33,6 +34,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     expression: str | None,
     jobs: int | None,
     hosts: str | None,
+    record: bool,
     as_json: bool,
 ) -> None:
     """Put faults into drivers/vfio, one at a time, and run the scenarios that can reach each.
@@ -40,6 +42,9 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     Before them a rebuild without a fault, which must pass. A SCENARIO is a node ID or a file of
     scenarios, to run instead of those that can reach a fault. With --explore no scenario is run:
     walks through the model of vfio have to notice, see `vfio-lab explore`.
+
+    The scenario that noticed a fault when it was last recorded (killers.json beside the faults)
+    runs first. --record writes that file.
 
     --silent builds the faults below faults/silent into one kernel and switches on one at a time.
     The scenarios that reach it stay green; the comparison of behaviour must show it.
@@ -50,7 +55,6 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     from vfio_lab.cli.evidence import new_evidence
     from vfio_lab.kernels import packaged
     from vfio_lab.util.cache import Cache
-    from vfio_lab.util.registry import Registry
 
     names, scenarios = split_scenarios(words)
     if silent:
@@ -61,19 +65,26 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     results = []
     for one in known:
         packaged.kernel_catalogue().spec(one)
-        named = Registry("fault", {fault.name: fault for fault in mutants.read_mutants(one)})
-        chosen = [named[name] for name in names] or mutants.choose_mutants(
-            list(named.values()), count
-        )
-        everything = [mutants.run_baseline(one), *chosen]
-        for result in mutants.try_all(everything, plan, where, Cache.default().open()):
+        faults = [mutants.run_baseline(one), *_chosen(one, names, count)]
+        for result in mutants.try_all(faults, plan, where, Cache.default().open()):
             results.append(result)
             click.echo(str(result), err=as_json)
+    if record:
+        mutants.record_killers(results)
     if as_json:
         click.echo(json.dumps([result_record(result) for result in results], indent=1))
     else:
         click.echo(f"{mutants.mutant_tally(results)}; evidence: {where}")
     context.exit(mutants.mutants_exit_code(results))
+
+
+def _chosen(kernel: str, names: tuple[str, ...], count: int | None) -> list[Mutant]:
+    from vfio_lab.campaign import mutants
+    from vfio_lab.util.registry import Registry
+
+    known = mutants.read_mutants(kernel)
+    named = Registry("fault", {fault.name: fault for fault in known})
+    return [named[name] for name in names] or mutants.choose_mutants(known, count)
 
 
 def _try_silent(names: tuple[str, ...], kernels: tuple[str, ...], jobs: int) -> int:
