@@ -81,7 +81,7 @@ def test_devices_that_are_removed_at_once_are_asked_for_one_by_one(
     asked = [eventfd for _, eventfd, _ in in_use]
     first = wait_any(asked)
     assert len(first) == 1
-    assert guest.is_blocked(waiting[-1])
+    assert guest.is_blocked(waiting[first[0] - 1])
     assert wait_any(asked) == first
     left = [used for used in in_use if used is not in_use[first[0]]]
     let_go(user, in_use[first[0]])
