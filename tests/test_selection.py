@@ -1,11 +1,13 @@
 """The scenarios that a patch can reach, by a small map."""
 
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pytest
 
-from vfio_lab.campaign.reach import KnownFunction, ReachMap, load_reach, write_reach
+from vfio_lab.campaign.reach import KnownFunction, ReachMap, joined, load_reach, write_reach
 from vfio_lab.campaign.selection import ReachSelection, select_scenarios
+from vfio_lab.errors import UsageError
 from vfio_lab.kernels import csource
 from vfio_lab.kernels.csource import FileChange
 
@@ -184,3 +186,32 @@ def test_a_map_is_read_as_it_was_written(reach: ReachMap, tmp_path: Path) -> Non
     first = path.read_bytes()
     write_reach(reach, path)
     assert path.read_bytes() == first
+
+
+def test_a_map_with_scenarios_that_came_since_selects_as_both_do(reach: ReachMap) -> None:
+    late, booted = 1, 1 << 1
+    lines = reach.files[str(PATH)]["check"].lines
+    check = replace(reach.files[str(PATH)]["check"], lines={**dict.fromkeys(lines, 0), 6: late})
+    other = KnownFunction(reach.files[str(PATH)]["other"].digest, {2: booted})
+    unused = reach.files[str(PATH)]["unused"]
+    added = replace(
+        reach,
+        names=(STRANGE,),
+        templates=(late,),
+        effort=(1,),
+        files={
+            str(PATH): {"check": check, "other": other, "unused": unused},
+            "drivers/pci/pci.c": {"pci": KnownFunction("", {1: 0})},
+        },
+    )
+    both = joined(reach, added)
+    assert both.names == KNOWN
+    assert selected(both, "return -EACCES", "return -EPERM").scenarios == (DENIED, STRANGE)
+    assert selected(both, "return 7", "return 9").scenarios == (ELSEWHERE, STRANGE, BOOTED)
+
+
+def test_scenarios_of_another_kernel_are_not_added(reach: ReachMap) -> None:
+    pci = {"pci": KnownFunction("another", {1: 0})}
+    other = replace(reach, kernel="6.12.1", files={**reach.files, "drivers/pci/pci.c": pci})
+    with pytest.raises(UsageError, match=r"kernel 6\.12\.1, whose code reads otherwise"):
+        joined(reach, other)

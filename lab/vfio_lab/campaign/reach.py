@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from vfio_lab.errors import UsageError
 from vfio_lab.util.resources import PACKAGE
 
 SCHEMA = 1
@@ -85,6 +86,58 @@ class ReachMap:
         above = found >> len(self.names)
         ran = (one for number, one in enumerate(self.templates) if above >> number & 1)
         return self.own(found) | union(ran)
+
+
+def joined(old: ReachMap, new: ReachMap) -> ReachMap:
+    """Return a map with the scenarios of two.
+
+    Args:
+        old: a map.
+        new: a map of other scenarios on the same kernel.
+
+    Raises:
+        UsageError: the kernels differ.
+    """
+    if _texts(old) != _texts(new):
+        raise UsageError(
+            "cannot add scenarios to the map",
+            expected=f"a run on kernel {old.kernel}, of which the map is",
+            seen=f"a run on kernel {new.kernel}, whose code reads otherwise",
+            hint="record all scenarios again",
+        )
+    count, templates = len(old.names), len(old.templates)
+    total = count + len(new.names)
+
+    def of_old(found: Scenarios) -> Scenarios:
+        return old.own(found) | found >> count << total
+
+    def of_new(found: Scenarios) -> Scenarios:
+        return new.own(found) << count | found >> len(new.names) << total + templates
+
+    def both(one: KnownFunction, other: KnownFunction) -> KnownFunction:
+        lines = {at: of_old(ran) | of_new(other.lines[at]) for at, ran in one.lines.items()}
+        return KnownFunction(one.digest, lines)
+
+    return ReachMap(
+        old.kernel,
+        new.made,
+        (*old.names, *new.names),
+        (*map(of_old, old.templates), *map(of_new, new.templates)),
+        (*old.effort, *new.effort),
+        {
+            path: {name: both(one, new.files[path][name]) for name, one in functions.items()}
+            for path, functions in old.files.items()
+        },
+        old.headers,
+    )
+
+
+def _texts(reach: ReachMap) -> dict[str, dict[str, tuple[str, list[int]]]]:
+    """Return the digests and the counted lines of the functions in a map."""
+    return {
+        path: {name: (one.digest, sorted(one.lines)) for name, one in functions.items()}
+        for path, functions in reach.files.items()
+    }
 
 
 def union(found: Iterable[Scenarios]) -> Scenarios:
