@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from vfio_lab.kernels.packaged import Kernel, kernel_catalogue
 from vfio_lab.kernels.selector import ensure_kernel
 from vfio_lab.qemu.accelerator import choose_accelerator
 from vfio_lab.qemu.capabilities import probe_qemu
+from vfio_lab.util import host
 from vfio_lab.util.cache import Cache
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ def inside(folder: Path, kernel: Kernel, cache: Path, work: tuple[str, ...]) -> 
 
 def virtme(folder: Path, kernel: Kernel, cache: Path, program: Path) -> list[str]:
     """Return the command line that boots the guest and runs a program in it."""
-    vng = shutil.which("vng", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    vng = host.own_script("vng")
     if vng is None:
         raise HostError("cannot boot a host for KVM", seen="no vng", hint="make setup")
     # fmt: off

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
+import os
 import statistics
 import subprocess
 import tempfile
@@ -12,9 +12,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vfio_lab.arch import X86_64
+from vfio_lab.campaign import translated
+from vfio_lab.campaign.figures import Figure
 from vfio_lab.campaign.runs import PYTEST
 from vfio_lab.client.call import Refusal
 from vfio_lab.client.user import User
@@ -23,39 +26,52 @@ from vfio_lab.hw.catalogue import find_topology
 from vfio_lab.machine.guest import Guest
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.uapi import vfio as uapi
-from vfio_lab.util import progress, resources
+from vfio_lab.util import host, progress, resources
 
 PROJECT = resources.root()
 ONE_SCENARIO = (
     "scenarios/vf_token/test_match.py::test_vf_opens_with_the_token_its_pf_user_set[group]"
 )
 CLONES = 40
-COLD_BOOTS = 5
+ROUNDS = 5
 CALLS = 400
+LIVES = 5
 PROCESSES = 5
 TOPOLOGY = "igb"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A measured figure.
+class Starts:
+    """Seconds that starts took, measured in turn.
 
     Args:
-        key: its name, which ends in the unit.
-        value: the measured value.
-        bar: the largest accepted value on 2 cores without KVM; None if there is none.
-        runs: the number of measurements.
+        clones: from the start of a clone's QEMU to its first answer to an ioctl.
+        cold: from power-on to the agent.
+        virtme: of virtme-ng on the same kernel, the whole process; empty if it is not installed.
     """
 
-    key: str
-    value: float
-    bar: float | None
-    runs: int
+    clones: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+    virtme: list[float] = field(default_factory=list)
 
-    @property
-    def holds(self) -> bool:
-        """Whether the value does not exceed the bar."""
-        return self.bar is None or self.value <= self.bar
+    def figures(self) -> list[Figure]:
+        """Return the figures, with the ratios to virtme-ng."""
+        clones, count = sorted(self.clones), len(self.clones)
+        middle, cold = statistics.median(clones), statistics.median(self.cold)
+        late = clones[min(count - 1, round(0.95 * count))]
+        found = [
+            Figure("clone_p50_s", middle, count),
+            Figure("clone_p95_s", late, count),
+            Figure("cold_boot_s", cold, len(self.cold)),
+        ]
+        if self.virtme:
+            theirs, runs = statistics.median(self.virtme), len(self.virtme)
+            found += [
+                Figure("virtme_ng_s", theirs, runs),
+                Figure("virtme_ng_per_clone_ratio", theirs / middle, runs),
+                Figure("cold_boot_per_virtme_ng_ratio", cold / theirs, runs),
+            ]
+        return found
 
 
 def measure(
@@ -65,17 +81,17 @@ def measure(
 
     Args:
         guest_factory: kernel, image and QEMU to measure with.
-        clones: how many guests to clone, one after the other.
-        quick: make a tenth of the other repetitions, for a first look.
+        clones: how many guests to clone.
+        quick: make one round, and a tenth of the other repetitions, for a first look.
     """
     share = 10 if quick else 1
-    figures = [
-        *_clones(guest_factory, clones),
-        _cold_boots(guest_factory, max(1, COLD_BOOTS // share)),
-        *_calls_and_weight(guest_factory, CALLS // share),
+    return [
+        *time_starts(guest_factory, clones, 1 if quick else ROUNDS).figures(),
+        *_calls(guest_factory, CALLS // share),
+        *weigh_clones(guest_factory, max(1, LIVES // share)),
+        *count_translated(guest_factory),
         _one_scenario(max(1, PROCESSES // share)),
     ]
-    return [*figures, *_virtme(guest_factory, figures, max(1, PROCESSES // share))]
 
 
 @contextmanager
@@ -101,38 +117,49 @@ def first_ioctl(guest: Guest) -> User:
     return user
 
 
-def _clones(guest_factory: GuestFactory, count: int) -> list[Figure]:
-    times = []
-    with _guests(guest_factory) as start, progress.task("Cloning", count) as task:
-        for number in range(count):
-            began = time.monotonic()
-            guest = start(False)
-            try:
-                first_ioctl(guest)
-                times.append(time.monotonic() - began)
-            finally:
-                guest.close()
-            task.update(number + 1)
-    times.sort()
-    late = times[min(len(times) - 1, round(0.95 * len(times)))]
-    return [
-        Figure("clone_p50_s", statistics.median(times), 0.25, count),
-        Figure("clone_p95_s", late, 0.45, count),
-    ]
+def time_starts(guest_factory: GuestFactory, clones: int, rounds: int) -> Starts:
+    """Start clones, a cold guest and virtme-ng in turn, so that what else runs meets them all.
 
-
-def _cold_boots(guest_factory: GuestFactory, count: int) -> Figure:
-    times = []
-    with _guests(guest_factory) as start, progress.task("Booting from power-on", count) as task:
-        for number in range(count):
+    Args:
+        guest_factory: kernel, image and QEMU.
+        clones: how many clones in all rounds.
+        rounds: how many cold guests, and runs of virtme-ng.
+    """
+    found, virtme = Starts(), _virtme_command(guest_factory)
+    with _guests(guest_factory) as start, progress.task("Starting guests", rounds) as task:
+        start(False).close()  # warms the host's page cache
+        for number in range(rounds):
+            for _ in range(max(1, clones // rounds)):
+                began = time.monotonic()
+                guest = start(False)
+                try:
+                    first_ioctl(guest)
+                    found.clones.append(time.monotonic() - began)
+                finally:
+                    guest.close()
             began = time.monotonic()
             start(True).close()
-            times.append(time.monotonic() - began)
+            found.cold.append(time.monotonic() - began)
+            if virtme:
+                found.virtme.append(_seconds(virtme, guest_factory.kernel.release))
             task.update(number + 1)
-    return Figure("cold_boot_s", statistics.median(times), 3.5, count)
+    return found
 
 
-def _calls_and_weight(guest_factory: GuestFactory, count: int) -> list[Figure]:
+def _virtme_command(guest_factory: GuestFactory) -> list[str]:
+    """Return how virtme-ng boots the same kernel, after it did so once; nothing without it."""
+    vng = host.own_script("vng")
+    if vng is None:
+        return []
+    what = ["--run", str(guest_factory.kernel.bzimage), "--disable-kvm", "--cpus", "1", "--verbose"]
+    # It runs programs that are beside it.
+    path = f"PATH={vng.parent}:{os.environ['PATH']}"
+    command = ["env", path, os.fspath(vng), *what, "--exec", "uname -r"]
+    _seconds(command, guest_factory.kernel.release)
+    return command
+
+
+def _calls(guest_factory: GuestFactory, count: int) -> list[Figure]:
     with _guests(guest_factory) as start:
         guest = start(False)
         try:
@@ -143,14 +170,51 @@ def _calls_and_weight(guest_factory: GuestFactory, count: int) -> list[Figure]:
                 began = time.monotonic()
                 user.ioctl(fd, uapi.VFIO_GET_API_VERSION, name="VFIO_GET_API_VERSION")
                 times.append(time.monotonic() - began)
-            _token_scenario(guest)
-            weight = private_bytes(guest.qemu.process.pid) / 1e6
         finally:
             guest.close()
+    return [Figure("call_p50_ms", statistics.median(times) * 1000, count)]
+
+
+def weigh_clones(guest_factory: GuestFactory, count: int) -> list[Figure]:
+    """Weigh clones after a token scenario.
+
+    Beside another one it has for itself what it wrote; alone also what it has only read: the
+    template's memory, QEMU's program.
+
+    Args:
+        guest_factory: kernel, image and QEMU.
+        count: how many pairs of clones.
+    """
+    spec = guest_factory.boot_spec(find_topology(TOPOLOGY))
+    alone: list[float] = []
+    beside: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as scratch:
+        for number in range(count):
+            with contextlib.ExitStack() as guests:
+                for name, weights in ((f"first-{number}", alone), (f"second-{number}", beside)):
+                    started = Guest.start(name, spec, Path(scratch) / name)
+                    guest = guests.enter_context(contextlib.closing(started))
+                    _token_scenario(guest)
+                    weights.append(private_bytes(guest.qemu.process.pid) / 1e6)
     return [
-        Figure("call_p50_ms", statistics.median(times) * 1000, 5, count),
-        Figure("private_mb_per_guest", weight, 200, 1),
+        Figure("private_mb_per_guest", statistics.median(beside), count, "beside another guest"),
+        Figure("private_mb_alone", statistics.median(alone), count),
     ]
+
+
+def count_translated(guest_factory: GuestFactory) -> list[Figure]:
+    """Count the blocks of kernel code that a token scenario runs; without KVM only."""
+    known = guest_factory.caps.architecture == X86_64  # the plugin knows where its kernel is
+    if guest_factory.accelerator.name != "tcg" or not known:
+        return []
+    with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as scratch:
+        folder, spec = Path(scratch), guest_factory.boot_spec(find_topology(TOPOLOGY))
+        wrapper = translated.write_wrapper(folder, spec.caps.binary)
+        seen = replace(spec, caps=replace(spec.caps, binary=wrapper))
+        with contextlib.closing(Guest.start("bench", seen, folder / "bench")) as guest:
+            _token_scenario(guest)
+        (ran,) = (folder / translated.RAN).iterdir()
+        return [Figure("translated_blocks_per_scenario", len(translated.read_blocks(ran)))]
 
 
 def _token_scenario(guest: Guest) -> None:
@@ -179,36 +243,26 @@ def private_bytes(pid: int) -> int:
 
 
 def _one_scenario(count: int) -> Figure:
-    with tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as evidence:
+    with (
+        tempfile.TemporaryDirectory(prefix="vfio-lab-bench-") as evidence,
+        progress.task("Running one scenario", count) as task,
+    ):
         command = [*PYTEST, "-q", "--lab-artifacts", evidence, ONE_SCENARIO]
-        return Figure("one_scenario_s", _whole_process(command, count, "1 passed"), 3, count)
+        _seconds(command, "1 passed")  # a warm-up
+        times = []
+        for number in range(count):
+            times.append(_seconds(command, "1 passed"))
+            task.update(number + 1)
+    return Figure("one_scenario_s", statistics.median(times), count)
 
 
-def _virtme(guest_factory: GuestFactory, figures: list[Figure], count: int) -> list[Figure]:
-    """Time virtme-ng on the same kernel, if it is installed, and its ratio to a cold boot."""
-    vng = shutil.which("vng")
-    if vng is None:
-        return []
-    what = ["--run", str(guest_factory.kernel.bzimage), "--disable-kvm", "--cpus", "1", "--verbose"]
-    theirs = _whole_process([vng, *what, "--exec", "uname -r"], count, guest_factory.kernel.release)
-    ours = next(figure.value for figure in figures if figure.key == "cold_boot_s")
-    return [
-        Figure("virtme_ng_s", theirs, None, count),
-        Figure("cold_boot_vs_virtme_ng_ratio", ours / theirs, None, count),
-    ]
-
-
-def _whole_process(command: list[str], count: int, proof: str) -> float:
-    """Return the median seconds of a command whose output must contain `proof`."""
-    times = []
-    with progress.task(f"Timing {Path(command[0]).name}", count) as task:
-        for number in range(count + 1):  # the first run is a warm-up
-            began = time.monotonic()
-            done = subprocess.run(
-                command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, check=False
-            )
-            times.append(time.monotonic() - began)
-            if proof not in (said := (done.stdout + done.stderr).decode(errors="replace")):
-                raise LabError(f"no {proof!r} from {' '.join(command)}", tail=said)
-            task.update(number)
-    return statistics.median(times[1:])
+def _seconds(command: list[str], proof: str) -> float:
+    """Return the seconds of a command whose output must contain `proof`."""
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    seconds = time.monotonic() - began
+    if proof not in (said := (done.stdout + done.stderr).decode(errors="replace")):
+        raise LabError(f"no {proof!r} from {' '.join(command)}", tail=said)
+    return seconds

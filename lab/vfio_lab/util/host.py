@@ -6,6 +6,7 @@ import functools
 import os
 import platform
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -111,6 +112,13 @@ def cross(architecture: Architecture) -> str:
 def which(name: str) -> Path | None:
     """Return the path of a command, found on the PATH or in the sbin folders."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}")
+    return None if found is None else Path(found)
+
+
+def own_script(name: str) -> Path | None:
+    """Return the path of a program of this Python environment, or else of the PATH."""
+    own = Path(sys.executable).parent
+    found = shutil.which(name, path=f"{own}:{os.environ.get('PATH', os.defpath)}")
     return None if found is None else Path(found)
 
 
