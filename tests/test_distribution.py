@@ -76,7 +76,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
         def __exit__(self, *_error: object) -> None:
             pass
 
-    monkeypatch.setattr(ksource.apt, "session", lambda _cache: Session())
+    monkeypatch.setattr(ksource.apt, "session", lambda _cache, **_options: Session())
     return made
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vfio_lab.arch import AARCH64
 from vfio_lab.errors import BuildError, HostError, UsageError
 from vfio_lab.image import rootfs
 from vfio_lab.image.recipe import command, network
@@ -68,7 +69,7 @@ def working(tools: Path) -> None:
 def test_the_recipe_gives_a_reason_for_everything_in_and_everything_out() -> None:
     data = tomllib.loads((rootfs.IMAGES / "rootfs.toml").read_text())
     for recipe in (data, *data["images"].values()):
-        for name, reason in {**recipe["packages"], **recipe["drop"]}.items():
+        for name, reason in {**recipe.get("packages", {}), **recipe.get("drop", {})}.items():
             assert len(reason) >= len("likewise"), name
 
 
@@ -84,13 +85,20 @@ def test_every_image_has_what_the_base_has_and_a_key_of_its_own() -> None:
     assert set(base.drop) < set(clients.drop)
     assert base.files.items() <= clients.files.items()
     assert base.key != clients.key
-    assert (base.extras, clients.extras) == ((), ("kernel", "selftests"))
+    assert (base.extras, clients.extras) == ((), ("kernel",))
+
+
+def test_images_that_differ_in_the_payload_only_are_built_once() -> None:
+    base, selftests = rootfs.recipe(), rootfs.recipe("selftests")
+    assert selftests.key == base.key
+    assert selftests.extras == ("selftests",)
+    assert rootfs.recipe("selftests", architecture=AARCH64).only == ()
 
 
 def test_an_image_that_no_recipe_names_is_refused_with_those_that_are(cache: Cache) -> None:
     with pytest.raises(UsageError) as refusal:
         rootfs.find_image(cache, "client")
-    assert refusal.value.expected == "one of base, clients"
+    assert refusal.value.expected == "one of base, selftests, clients"
 
 
 def test_images_are_built_apart(cache: Cache, tools: Path) -> None:

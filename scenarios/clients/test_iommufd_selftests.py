@@ -10,7 +10,7 @@ from vfio_lab.workloads.tap import PASSED
 from vfio_lab_pytest.claims import claim
 
 pytestmark = [
-    pytest.mark.image("clients"),
+    pytest.mark.image("selftests"),
     pytest.mark.topology("igb-large"),
     pytest.mark.usefixtures("mock_iommu"),
 ]

@@ -14,7 +14,7 @@ from vfio_lab.workloads.tap import PASSED
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.clients import each_test
 
-pytestmark = [pytest.mark.image("clients"), pytest.mark.topology("igb-large")]
+pytestmark = [pytest.mark.image("selftests"), pytest.mark.topology("igb-large")]
 DEVICE = [
     *selftest_names(
         "vfio_pci_device_test", [""], ["config_space_read_write", "validate_bars", "reset"]

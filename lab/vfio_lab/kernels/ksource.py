@@ -32,17 +32,20 @@ class Wanted:
         suites: Debian suites; the first one that has it is used; security updates are included.
         follow: a pattern; dependencies with matching names are fetched too.
         label: the name of its entry, by default the package's name.
+        architecture: Debian's name of its architecture, the host's if empty.
     """
 
     package: str
     suites: tuple[str, ...]
     follow: str = ""
     label: str = ""
+    architecture: str = ""
 
     @property
     def name(self) -> str:
         """The name of its entry."""
-        return self.label or self.package
+        name = self.label or self.package
+        return f"{name}-{self.architecture}" if self.architecture else name
 
 
 def pinned(cache: Cache, wanted: Wanted) -> apt.Package | None:
@@ -111,7 +114,10 @@ def fetch_all(cache: Cache, wanted: Wanted) -> tuple[tuple[apt.Package, ...], Pa
     Raises:
         HostError: the archive cannot be reached, or has no such package any more.
     """
-    with progress.task(f"Fetching {wanted.name}", 100) as task, apt.session(cache) as tool:
+    with (
+        progress.task(f"Fetching {wanted.name}", 100) as task,
+        apt.session(cache, architecture=wanted.architecture) as tool,
+    ):
         packages = _followed(tool, resolve(tool, wanted), wanted.follow)
         task.update(0, note=f"{packages[0].version} from {packages[0].suite}")
         key = _key(wanted, packages)

@@ -216,7 +216,9 @@ class GuestFactory:
             archive = initramfs.ensure_initramfs(self.cache, root_fs, self.kernel)
             found["inner/initramfs"] = archive.read_bytes()
         if "selftests" in root_fs.extras:
-            found |= selftests.selftest_files(selftests.ensure_selftests(self.cache))
+            found |= selftests.selftest_files(
+                selftests.ensure_selftests(self.cache, self.caps.architecture)
+            )
         return found
 
     def _inputs(self, cold: BootSpec, image: Image) -> dict[str, object]:

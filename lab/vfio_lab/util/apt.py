@@ -65,6 +65,11 @@ Acquire::AllowDowngradeToInsecureRepositories "false";
 Acquire::Languages "none";
 Acquire::Retries "3";
 """
+FOREIGN = """\
+APT::Architecture "{architecture}";
+#clear APT::Architectures;
+APT::Architectures {{ "{architecture}"; }};
+"""
 
 
 @dataclass(frozen=True)
@@ -203,17 +208,21 @@ class Apt:
         folder: the folder.
         source: the mirror.
         log: the file that receives apt's output.
+        architecture: Debian's name of the packages' architecture, the host's if empty.
     """
 
     folder: Path
     source: Mirror
     log: Path
+    architecture: str = ""
 
     def prepare(self) -> None:
         """Create apt's folders and configuration in the empty folder."""
         for name in ("state/lists/partial", "cache/archives/partial"):
             (self.folder / name).mkdir(parents=True)
         config = CONFIG.format(folder=self.folder, user=_user_name())
+        if self.architecture:
+            config += FOREIGN.format(architecture=self.architecture)
         (self.folder / "apt.conf").write_text(config)
 
     def update(self, suite: str, on_percent: Callable[[float], None] = lambda _done: None) -> bool:
@@ -337,12 +346,13 @@ class Apt:
 
 
 @contextlib.contextmanager
-def session(cache: Cache, source: Mirror | None = None) -> Iterator[Apt]:
+def session(cache: Cache, source: Mirror | None = None, architecture: str = "") -> Iterator[Apt]:
     """Yield an apt that works inside the cache; delete its lists at the end.
 
     Args:
         cache: the cache that holds apt's folder.
         source: the mirror, by default the host's.
+        architecture: Debian's name of the packages' architecture, by default the host's.
 
     Raises:
         HostError: the host has no Debian source.
@@ -354,7 +364,7 @@ def session(cache: Cache, source: Mirror | None = None) -> Iterator[Apt]:
         shutil.rmtree(folder, ignore_errors=True)  # left by a killed run: we hold the lock
         folder.mkdir(mode=0o700)
         try:
-            tool = Apt(folder, source, root / "logs" / "apt.log")
+            tool = Apt(folder, source, root / "logs" / "apt.log", architecture)
             tool.prepare()
             yield tool
         finally:

@@ -14,10 +14,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from vfio_lab.arch import X86_64, Architecture
 from vfio_lab.client.sysfs import PciFunction
 from vfio_lab.client.user import User
 from vfio_lab.kernels import kselftests, ksource, packaged
 from vfio_lab.kernels.kbuild import Bench, Job
+from vfio_lab.kernels.toolchain import make_words
 from vfio_lab.kernels.unpack import unneeded
 from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import MANIFEST, Cache, digest
@@ -28,7 +30,11 @@ SCRATCH_BYTES = 3 << 30
 LINKING = "LDFLAGS=-static -s"
 TESTS = "tools/testing/selftests"
 # The programs need headers of the kernel's, no code.
-UNUSED = tuple(f"{folder}/*.c" for folder in ("drivers", "fs", "kernel", "mm", "net", "arch/x86"))
+UNUSED = tuple(f"{folder}/*.c" for folder in ("drivers", "fs", "kernel", "mm", "net", "arch"))
+# Of another architecture than the host's: what its programs are linked with, and the suites that
+# need nothing else. Those of iommufd are for a mock IOMMU, which no kernel of the lab has there.
+LIBRARY, LIBRARY_SUITES = "uuid-dev", ("bookworm",)
+FOREIGN_SUITES = ("vfio",)
 GROUP = ("vfio_type1_iommu", "vfio_type1v2_iommu")
 COMPAT = ("iommufd_compat_type1", "iommufd_compat_type1v2")
 CDEV = ("iommufd",)
@@ -57,8 +63,12 @@ def of_tokens(modes: Iterable[str]) -> list[str]:
     return selftest_names("vfio_pci_sriov_uapi_test", variants, tests)
 
 
-def ensure_selftests(cache: Cache) -> Path:
+def ensure_selftests(cache: Cache, architecture: Architecture = X86_64) -> Path:
     """Return the folder with the programs; build them if necessary.
+
+    Args:
+        cache: the cache that keeps them.
+        architecture: what they run on.
 
     Raises:
         HostError: a tool, disk space or the network is missing.
@@ -67,15 +77,18 @@ def ensure_selftests(cache: Cache) -> Path:
     spec = packaged.kernel_catalogue().spec(packaged.kernel_catalogue().default)
     package, archive = ksource.ensure_source(cache, spec.source)
     inputs = {"recipe": RECIPE, "source": package.sha256}
+    if architecture != X86_64:
+        inputs["architecture"] = architecture.name
     key = digest(inputs)[:16]
 
     def build(scratch: Path) -> None:
         host.need("kernel")
         host.need("selftests")
+        host.need_compiler(architecture)
         host.need_space(scratch, SCRATCH_BYTES, "building the kernel's selftests")
-        bench = Bench(Job(spec.name, (), (), 0), scratch / "work", cache)
+        bench = Bench(Job(spec.name, (), (), 0, architecture), scratch / "work", cache)
         try:
-            bench.unpack(archive, (*unneeded(()), *UNUSED))
+            bench.unpack(archive, (*unneeded((), architecture.kernel), *UNUSED))
             _compile(bench, scratch)
         finally:
             cache.delete_later(scratch / "work")
@@ -114,7 +127,15 @@ def run_selftest(user: User, program: str, *functions: PciFunction) -> str:
 
 def _compile(bench: Bench, product: Path) -> None:
     tree, stage = os.fspath(bench.tree), bench.work / "stage"
-    install = [f"TARGETS={' '.join(kselftests.SUITES)}", f"INSTALL_PATH={stage}", "install"]
+    suites: tuple[str, ...] = kselftests.SUITES
+    flags = [LINKING, f"EXTRA_CFLAGS=-ffile-prefix-map={tree}/="]
+    if host.cross(bench.job.architecture):
+        root = _unpacked_library(bench)
+        libraries = root / "usr/lib" / bench.job.architecture.multiarch
+        suites = FOREIGN_SUITES
+        flags = [f"{flags[0]} -L{libraries}", f"{flags[1]} -I{root}/usr/include"]
+    words = make_words(bench.job.architecture)
+    install = [f"TARGETS={' '.join(suites)}", f"INSTALL_PATH={stage}", "install"]
     with progress.task(f"Compiling the selftests of kernel {bench.job.name}"):
         confined = bench.confinement()
         confined = replace(confined, writable=(*confined.writable, bench.tree))
@@ -122,9 +143,16 @@ def _compile(bench: Bench, product: Path) -> None:
         def run(stage: str, command: list[str]) -> None:
             bench.run(stage, jail.confine(command, confined, foreign=bench.foreign))
 
-        run("selftests-headers", ["make", "-C", tree, "headers"])
-        nowhere = f"EXTRA_CFLAGS=-ffile-prefix-map={tree}/="
-        make = ["env", LINKING, nowhere, "make", "-C", f"{tree}/{TESTS}"]
-        run("selftests", [*make, *install])
+        run("selftests-headers", ["make", "-C", tree, *words, "headers"])
+        run("selftests", ["env", *flags, "make", "-C", f"{tree}/{TESTS}", *words, *install])
     for program in (*stage.glob("vfio/vfio_*"), *stage.glob("iommu/iommufd*")):
         shutil.copyfile(program, product / program.name)
+
+
+def _unpacked_library(bench: Bench) -> Path:
+    """Return the folder with the library of another architecture."""
+    wanted = ksource.Wanted(LIBRARY, LIBRARY_SUITES, architecture=bench.job.architecture.debian)
+    _package, path = ksource.ensure_source(bench.cache, wanted)
+    root = bench.work / "libraries"
+    bench.run("selftests-library", ["dpkg-deb", "--extract", os.fspath(path), os.fspath(root)])
+    return root
