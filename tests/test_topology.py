@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from vfio_lab.arch import AARCH64
 from vfio_lab.errors import UsageError
 from vfio_lab.hw.catalogue import PORTS, TOPOLOGIES, find_topology
 from vfio_lab.hw.models import E1000E, IGB
@@ -326,3 +327,7 @@ def test_a_function_knows_its_ids() -> None:
 def test_only_a_virtio_iommu_groups_functions_late() -> None:
     late = [each.name for each in TOPOLOGIES.values() if each.groups_wait_for_drivers]
     assert late == ["virtio-iommu", "misc-devices"]
+
+
+def test_functions_of_a_device_tree_are_grouped_late_too() -> None:
+    assert find_topology("igb").on(AARCH64).groups_wait_for_drivers

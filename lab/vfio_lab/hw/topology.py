@@ -169,11 +169,13 @@ class Topology:
     def groups_wait_for_drivers(self) -> bool:
         """Whether a function may be in no group yet until a driver has probed it.
 
-        With a virtio-iommu it is so on 6.1 and 6.12, and no longer on 7.3.
+        With a virtio-iommu, or if a device tree tells of the IOMMU, it is so on 6.1 and 6.12, and
+        no longer on 7.3.
 
-        Source: drivers/acpi/scan.c, acpi_dma_configure_id(); drivers/acpi/viot.c.
+        Source: drivers/acpi/scan.c, acpi_dma_configure_id(); drivers/acpi/viot.c;
+        drivers/of/device.c, of_dma_configure_id().
         """
-        return self.viommu is Viommu.VIRTIO
+        return self.viommu is Viommu.VIRTIO or self.architecture == AARCH64.name
 
     @property
     def groups_follow_boot_words(self) -> bool:
