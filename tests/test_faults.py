@@ -11,7 +11,7 @@ from vfio_lab.spec.scenarios import PROJECT, scenario_catalogue
 
 KERNELS = ("7.3", "6.12")
 ENOUGH = 60
-ENOUGH_SILENT = 30
+ENOUGH_SILENT = 40
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
