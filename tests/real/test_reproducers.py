@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.compilers import gcc, kernel_headers
+from support.compilers import gcc, gcc_arm64, kernel_headers
 from support.reproduced import failed_in_a_plain_guest, reported, reproduced
 
 from vfio_lab.campaign import mutants
@@ -13,7 +13,7 @@ from vfio_lab.kernels.base import PackagedBase
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util.cache import Cache
 
-__all__ = ["gcc", "kernel_headers"]
+__all__ = ["gcc", "gcc_arm64", "kernel_headers"]
 KERNEL, IGB = "7.3", "igb"
 MANY = ("scenarios/vf_token", "scenarios/hot_reset")
 FEW = ("scenarios/vf_token/test_match.py", "scenarios/vf_token/test_device_feature.py")
@@ -55,3 +55,9 @@ def test_a_report_is_right_about_the_default_kernel(gcc, tmp_path, name, topolog
     factory = GuestFactory.open(Cache.default().open(), KERNEL)
     programs = reported([name], gcc, tmp_path)
     assert failed_in_a_plain_guest(factory, topology, programs, tmp_path) == {}
+
+
+def test_a_report_about_arm64_is_right(gcc_arm64, tmp_path):
+    factory = GuestFactory.open(Cache.default().open(), f"{KERNEL}:arm64")
+    programs = reported(["K36"], gcc_arm64, tmp_path)
+    assert failed_in_a_plain_guest(factory, "virtio-iommu", programs, tmp_path) == {}

@@ -42,7 +42,7 @@ def run_in_plain_guest(guest_factory, topology, programs, folder):
             archive.addfile(member, io.BytesIO(data))
     spec = guest_factory.boot_spec(find_topology(topology), cold=True)
     command = argv(
-        find_topology(topology),
+        spec.topology,
         guest_factory.caps,
         guest_factory.accelerator.name,
         replace(spec.files, payload=payload),
