@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
+from vfio_lab.arch import AARCH64
 from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.hw.topology import Topology
 from vfio_lab.image import initramfs, payload, rootfs
@@ -28,6 +29,7 @@ from vfio_lab.qemu import capabilities, console
 from vfio_lab.qemu.accelerator import Accelerator, choose_accelerator, host_cpu
 from vfio_lab.qemu.argv import BootFiles, RunFiles, argv
 from vfio_lab.qemu.capabilities import QemuCaps
+from vfio_lab.spec.changes import load_changes
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache, digest
 from vfio_lab.util.deadline import Deadline
@@ -47,6 +49,10 @@ RECIPE = 3  # increase when this module freezes differently
 ABOUT_VFIO = re.compile("vfio|iommufd", re.IGNORECASE)
 # Features of distribution kernels that cost a guest without KVM seconds and that no claim needs.
 FOREIGN_ARGS = ("mitigations=off", "nokaslr", "init_on_alloc=0", "cryptomgr.notests=1")
+# Before this change a device tree's IOMMU asked for ACS when the first driver came: root ports had
+# none, and what is below them shared their group.
+ACS_IN_TIME = "bcb81ac6ae3c"
+ACS_ARGS = ("pci=config_acs=11101@pci:1b36:000c",)
 
 
 @dataclass(frozen=True)
@@ -184,10 +190,18 @@ class GuestFactory:
             modules=self.kernel.modules,
             payload=disks.payload,
             initramfs=self.kernel.initramfs,
-            kernel_args=FOREIGN_ARGS if self.kernel.initramfs else (),
+            kernel_args=self._kernel_args(topology),
         )
         keys = payload.keys(self.cache)
         return BootSpec(topology, self.kernel, self.caps, self.accelerator, files, keys)
+
+    def _kernel_args(self, topology: Topology) -> tuple[str, ...]:
+        """Return words for the command line that this kernel needs."""
+        words: tuple[str, ...] = FOREIGN_ARGS if self.kernel.initramfs else ()
+        in_time = self.kernel.carries(load_changes()[ACS_IN_TIME])
+        if self.caps.architecture == AARCH64 and not in_time:
+            words += () if topology.groups_follow_boot_words else ACS_ARGS
+        return words
 
     def _template(self, cold: BootSpec, image: Image) -> BootSpec:
         """Return what a clone of such a guest starts from, freezing it if need be."""
