@@ -63,6 +63,7 @@ class SpreadExploration:
         self.exploration = exploration
         self.shorten = shorten
         self.gone: dict[str, str] = {}
+        self._lost: set[str] = set()
         root, _scenarios = home()
         wanted = [exploration.machine.topology.name]
         furnished = [
@@ -142,8 +143,10 @@ class SpreadExploration:
         except execnet.RemoteError as error:
             raise HostError(f"cannot explore on host {there.name}", tail=str(error)) from None
         except (execnet.HostNotFound, EOFError, OSError) as error:
-            if there.name not in self.gone and not there.reached.host.answers():
-                self.gone[there.name] = str(error) or "its connection ended"
+            again = there.name in self._lost  # a worker that dies each time would begin for ever
+            if again or not there.reached.host.answers():
+                self.gone.setdefault(there.name, str(error) or "its connection ended")
+            self._lost.add(there.name)
             return None
 
     def _words(self, part: Exploration, there: Furnished) -> dict[str, Any]:
