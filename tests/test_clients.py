@@ -187,16 +187,16 @@ def test_selftests_travel_without_the_manifest(tmp_path):
 
 @pytest.mark.parametrize(
     ("chunk", "expected"),
-    [(None, ["p-1", "q-1", "a", "b", "p-2"]), (1, ["a", "p-1", "b", "q-1", "p-2"])],
+    [(None, "P Q a b c d e f g h i p"), (1, "a b c d e f g h P Q i p")],
     ids=["program first", "in their order"],
 )
 def test_only_one_scenario_waits_for_a_program(chunk, expected):
-    """The others of a program are the last ones, when it has ended."""
-    named = {"p-1": "p", "p-2": "p", "q-1": "q"}
+    """Its first one comes early; the others are the last ones, when it has ended."""
+    named = {"P": "p", "p": "p", "Q": "q"}
     items = [
         SimpleNamespace(name=name, callspec=SimpleNamespace(params={"program": named.get(name)}))
-        for name in ("a", "p-1", "p-2", "b", "q-1")
+        for name in "aPpbcdefghiQ"
     ]
     config = SimpleNamespace(workerinput={}, getoption=lambda _name: chunk)
     clients.pytest_collection_modifyitems(config, items)
-    assert [item.name for item in items] == expected
+    assert " ".join(item.name for item in items) == expected
