@@ -73,3 +73,16 @@ def test_no_group_joins_while_a_mapping_has_no_user_address(user, copier, mappin
         group.set_container(mappings)
     mappings.map_dma(copier.target.address, **WHERE)
     group.set_container(mappings)
+
+
+@claim("F110")
+@pytest.mark.topology("igb-pair")
+def test_a_group_joins_when_the_mapping_without_a_user_address_is_gone(user, copier, mappings, nic):
+    """A group joins a container again once the mapping that has no user address is unmapped."""
+    group = user.open_group(nic)
+    assert copier.copy(MESSAGE) == MESSAGE
+    mappings.unmap_dma(TARGET, PAGE_BYTES, NO_ADDRESS)
+    with refused(EBUSY):
+        group.set_container(mappings)
+    assert mappings.unmap_dma(TARGET, PAGE_BYTES) == PAGE_BYTES
+    group.set_container(mappings)
