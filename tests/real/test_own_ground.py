@@ -10,7 +10,7 @@ from tests.support.command import vfio_lab
 from tests.support.repositories import fingerprint
 
 from vfio_lab.campaign import behaviour, bisect_report, bisection, mutants
-from vfio_lab.kernels import base, export, gittree, kbuild, series, trial
+from vfio_lab.kernels import base, export, gittree, kbuild, provenance, series, trial
 from vfio_lab.util.cache import Cache
 
 KERNEL = "7.3"
@@ -74,6 +74,17 @@ def test_another_series_on_the_same_base_compiles_what_it_changes(
     tried = trial.ensure_pair(ground, series.read_series([str(patch)], tmp_path).patches, cache)
     log = (tried.after.bzimage.parent / kbuild.LOG).read_text()
     assert [name for name in COMPILED.findall(log) if not name.endswith(".mod.o")] == [CORE]
+
+
+def test_a_change_that_another_patch_made_before_is_told_by_its_own_name(
+    cache: Cache, tmp_path: Path
+) -> None:
+    ground, other = base.PackagedBase(KERNEL, "the fault is for it"), tmp_path / "other.patch"
+    other.write_text(FAULT.read_text())
+    read = [series.read_series([str(one)], tmp_path).patches for one in (FAULT, other)]
+    tried = [trial.ensure_pair(ground, patches, cache).after for patches in read]
+    told = [provenance.kernel_facts(kernel)["patches"][0]["subject"] for kernel in tried]
+    assert told == [FAULT.name, other.name]
 
 
 def test_a_selftest_that_a_series_adds_is_built_and_run(cache: Cache, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def ensure_pair(base: Base, patches: Sequence[Patch], cache: Cache) -> KernelPai
         before = base.kernel(tree, cache)
         has_tests = bool(kselftests.programs(before.bzimage.parent))
         wants_tests = has_tests or kselftests.concern(files)
-        key = _key(before, files)
+        key = _key(before, patches, files)
         entry = cache.find(export.KIND, key)
         if entry is not None and wants_tests == has_tests:
             return KernelPair(before, kernels.read_kernel(entry))
@@ -93,7 +93,7 @@ def patched_in(
     Raises:
         BuildError: it does not compile; names file and line.
     """
-    key = _key(base, change.files)
+    key = _key(base, change.patches, change.files)
 
     def build(scratch: Path) -> None:
         try:
@@ -170,8 +170,13 @@ def _make(
         bench.pack(product)
 
 
-def _key(base: Kernel, files: PatchedFiles) -> str:
-    inputs = {"base": base.digest, "files": patching.files_digest(files)}
+def _key(base: Kernel, patches: Sequence[Patch], files: PatchedFiles) -> str:
+    # The kernel says which patches it has, so the same change by another patch is another kernel.
+    inputs = {
+        "base": base.digest,
+        "files": patching.files_digest(files),
+        "patches": provenance.patch_facts(patches),
+    }
     return digest({"recipe": export.RECIPE, **inputs})[:16]
 
 
