@@ -99,12 +99,13 @@ class Inner:
     def __init__(self, pytester):
         self.pytester = pytester
 
-    def __call__(self, scenario, *arguments, conftest=CONFTEST):
+    def __call__(self, scenario, *arguments, conftest=CONFTEST, apart=False):
         self.pytester.makeconftest(conftest)
         folder = self.pytester.path / "scenarios"
         folder.mkdir(exist_ok=True)
         (folder / "test_it.py").write_text(HEADER + scenario)
-        return self.pytester.runpytest_inprocess(*arguments, "scenarios")
+        start = self.pytester.runpytest_subprocess if apart else self.pytester.runpytest_inprocess
+        return start(*arguments, "scenarios")
 
     def evidence(self):
         """Return the folders that scenarios left."""

@@ -87,3 +87,28 @@ def test_the_pytest_of_another_environment_is_told_so_in_one_line(tmp_path, path
     assert done.stderr == (
         "ERROR: this pytest has no plugin vfio-lab: run `make setup`, then .venv/bin/pytest\n"
     )
+
+
+PASSES = "def test_it(guest):\n    pass"
+DIES_ONCE = """\
+#!/bin/sh
+mkdir {once} 2>/dev/null && exit 1
+exec {python} "$@"
+"""
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(run, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(DIES_ONCE.format(once=tmp_path / "once", python=sys.executable))
+    python.chmod(0o755)
+    result = run(PASSES, "--dist=load", f"--tx=2*popen//python={python}", apart=True)
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    assert (tmp_path / "once").is_dir()
+
+
+def test_workers_that_cannot_start_are_told_in_one_line(run):
+    result = run(PASSES, "--dist=load", "--tx=2*popen//python=false", apart=True)
+    assert result.ret == 125
+    result.stderr.fnmatch_lines(["ERROR: a worker died 3 times while it started: *python=false*"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
