@@ -1,6 +1,7 @@
 """The faults themselves: enough of them, said what they break, and apart from the real thing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,6 +63,27 @@ def test_killers_are_recorded_and_those_of_mutants_that_were_not_judged_stay(
         "lost": "old::lost",
         "unknown": "old::unknown",
     }
+
+
+@pytest.mark.parametrize(
+    ("noticed", "runs"),
+    [
+        ("b[x]", [("b[x]",), ("a", "c")]),
+        ("s[own]", [("s[own]",), ("a", "b[x]", "c", "s")]),
+        ("not reached", [("a", "b[x]", "c")]),
+        ("", [("a", "b[x]", "c")]),
+    ],
+)
+def test_the_scenario_that_noticed_a_mutant_before_runs_first_if_it_is_reached(
+    noticed: str, runs: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = runs[-1] if noticed.startswith("s") else ("a", "b[x]", "c")
+    monkeypatch.setattr(mutants.runs, "chosen_scenarios", lambda _choice: found)
+    selected = SimpleNamespace(scenarios=found)
+    monkeypatch.setattr(mutants, "select_scenarios", lambda *_: selected)
+    fault = mutants.Mutant("name", "7.3", "breaks", (), (), noticed_by=noticed)
+    choices = mutants.Plan((), None, 2).choices(fault, ())
+    assert [one.paths for one in choices] == runs
 
 
 def test_a_few_are_spread_over_all() -> None:
