@@ -1,6 +1,7 @@
 """Figures of the lab's performance: bars, the table for documents, the history, the parts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -79,8 +80,19 @@ def test_a_line_that_is_no_run_is_named(tmp_path):
 def test_the_trend_is_of_one_machine():
     other = Measured((Figure("call_p50_ms", 1.0),), "64 cores", "kvm", (0.0, 0.0), "c")
     columns, rows = figures.trend([MEASURED, other], "2 cores")
-    assert columns == ["commit", "when", "load", "clone_p50_s", "virtme_ng_per_clone_ratio"]
-    assert rows == [("0123abc", "2026-11-29 18:00", "0.1", "0.151", "18")]
+    assert columns == ["commit", "0123abc"]
+    assert rows == [
+        ("when", "2026-11-29 18:00"),
+        ("load", "0.1"),
+        ("clone_p50_s", "0.151"),
+        ("virtme_ng_per_clone_ratio", "18"),
+    ]
+
+
+def test_the_trend_shows_the_latest_runs():
+    runs = [replace(MEASURED, commit=f"{number:07}") for number in range(9)]
+    columns, _ = figures.trend(runs, "2 cores")
+    assert columns[1:] == ["0000005", "0000006", "0000007", "0000008"]
 
 
 def test_the_parts_of_check_are_the_commands_of_make():

@@ -23,6 +23,7 @@ IDLE = 0.5  # load for each core
 MANY = 1000
 CATALOGUE = "--catalogue"
 AGAINST = "--against CHECKOUT"
+SHOWN_RUNS = 4  # which fit on 80 columns
 
 
 @dataclass(frozen=True)
@@ -201,16 +202,17 @@ def _measured(record: dict[str, Any]) -> Measured:
 
 
 def trend(history: Iterable[Measured], machine: str) -> tuple[list[str], list[Sequence[str]]]:
-    """Return the figures of each run on a machine: names of columns, and a row for each run.
+    """Return the latest runs on a machine: names of columns, one for each run, and the rows.
 
     Args:
         history: all runs.
         machine: the name of the machine.
     """
-    own = [one for one in history if one.machine == machine]
+    own = [one for one in history if one.machine == machine][-SHOWN_RUNS:]
     keys = list(dict.fromkeys(figure.key for one in own for figure in one.figures))
-    rows = [(one.commit, one.when, f"{one.load[0]:.1f}", *_values(one, keys)) for one in own]
-    return ["commit", "when", "load", *keys], list(rows)
+    runs = [(one.when, f"{one.load[0]:.1f}", *_values(one, keys)) for one in own]
+    rows = zip(("when", "load", *keys), *runs, strict=True)
+    return ["commit", *(one.commit for one in own)], list(rows)
 
 
 def _values(measured: Measured, keys: Iterable[str]) -> list[str]:

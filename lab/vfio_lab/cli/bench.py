@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     help="With --catalogue: run that of another checkout in turn, and compare.",
 )
 @click.option("--check", is_flag=True, help="Time each part of `make check`, too.")
-@click.option("--trend", is_flag=True, help="Measure nothing; print the runs so far.")
+@click.option("--trend", is_flag=True, help="Measure nothing; print the latest runs.")
 @click.pass_context
 def bench(  # noqa: PLR0913, PLR0917 - the options of the command
     context: click.Context,
