@@ -18,6 +18,7 @@ from vfio_lab.image import rootfs
 from vfio_lab.kernels import ksource, packaged
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.util.cache import Cache
+from vfio_lab.util.cache_use import hold
 
 SMALL_KINDS = ("accelerator", "agent", "keys")
 PAUSES_S = (0.5, 4.0)
@@ -90,6 +91,7 @@ def _own_cache(folder: Path) -> Path:
     entries += [root / kind for kind in SMALL_KINDS if (root / kind).exists()]
     for entry in entries:
         shutil.copytree(entry, cache / entry.relative_to(root), symlinks=True)
+        hold(cache / entry.relative_to(root))  # nobody has the time to compile the kernel again
     for one in (root / ksource.KIND).glob(f"{source}*"):
         copy = shutil.copytree if one.is_dir() else shutil.copy2
         (cache / ksource.KIND).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The catalogue beside busy processes, and with little memory: the same verdicts as idle."""
+"""The catalogue beside busy processes, and with little memory: all is as when idle."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stress import runs
-from stress.runs import Records
 from stress.table import Finding
 
 HOGS = 16
 WHOLE_FROM_S = 1800
 ROUNDS = 3
+WORKERS = 4
+WORKERS_IN_LITTLE_MEMORY = 2
 LEAST_MEMORY = 1 << 30
 CROWD = """
 import os, sys
@@ -35,40 +36,46 @@ GROUPS = (
 
 
 def load(seconds: float) -> Finding:
-    """Run scenarios idle, then beside a crowd, then with little memory, and compare verdicts."""
+    """Run scenarios idle, then beside a crowd, then with little memory, and compare all three."""
     chosen = ("scenarios",) if seconds >= WHOLE_FROM_S else runs.SAMPLE
     folder, began = Path(tempfile.mkdtemp(prefix="vfio-lab-stress-")), time.monotonic()
-    idle = _run(folder / "idle", chosen)
-    wrong, beside, squeezed, limited = [], 0, 0, True
+    idle = folder / "idle"
+    _run(idle, chosen)
+    wrong: list[str] = []
+    beside = squeezed = noise = 0
     for number in range(ROUNDS):
         if number and time.monotonic() - began > seconds:
             break
         with _crowd():
-            wrong += runs.differing(idle, found := _run(folder / f"busy-{number}", chosen))
-        wrong += _lost(found)
-        beside += 1
+            _run(busy := folder / f"busy-{number}", chosen)
+        loaded, beside = [busy], beside + 1
         with _little_memory() as group:
-            limited = group is not None
-            found = _run(folder / f"memory-{number}", chosen, group) if limited else {}
-        wrong += [*runs.differing(idle, found), *_lost(found)]
-        squeezed += limited
+            if group is not None:
+                _run(little := folder / f"memory-{number}", chosen, group)
+                loaded, squeezed = [busy, little], squeezed + 1
+        for each in loaded:
+            rows = runs.noise(idle, each)
+            wrong += [*_wrong(idle, each), *rows]
+            noise += len(rows)
     did = (
-        f"{len(idle)} scenarios idle, {beside} times beside {HOGS} busy processes, "
-        f"{squeezed} times in {LEAST_MEMORY >> 20} MiB"
+        f"{len(runs.records(idle))} scenarios idle, {beside} times beside {HOGS} busy processes, "
+        f"{squeezed} times in {LEAST_MEMORY >> 20} MiB; {noise} differences of behaviour"
     )
     return Finding("load", time.monotonic() - began, did, tuple(wrong))
 
 
-def _run(where: Path, chosen: tuple[str, ...], group: Path | None = None) -> Records:
-    process = runs.start(where, *chosen, "-n", "2")
+def _run(where: Path, chosen: tuple[str, ...], group: Path | None = None) -> None:
+    workers = WORKERS if group is None else WORKERS_IN_LITTLE_MEMORY
+    process = runs.start(where, *chosen, "-n", str(workers))
     if group is not None:
         (group / "cgroup.procs").write_text(str(process.pid))
     process.wait()
-    return runs.records(where)
 
 
-def _lost(found: Records) -> list[str]:
-    return [f"{one.nodeid}: {one.reason[:200]}" for one in found.values() if not one.judged]
+def _wrong(idle: Path, loaded: Path) -> list[str]:
+    right, found = runs.records(idle), runs.records(loaded)
+    lost = [f"{one.nodeid}: {one.reason[:200]}" for one in found.values() if not one.judged]
+    return [*runs.differing(right, found), *runs.unnamed(right, found), *lost]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stress.table import PROJECT
-from vfio_lab.campaign import results
+from vfio_lab.campaign import behaviour, results
 from vfio_lab.campaign.results import Outcome, Record
 
 SAMPLE = ("scenarios/vf_token/test_match.py",)
@@ -33,9 +33,17 @@ def start(
 def records(where: Path) -> Records:
     """Return what a run found, by node ID."""
     found: Records = {}
-    for path in where.glob("*/results.json"):
+    for path in _results(where):
         found |= {one.nodeid: one for one in results.read_results(path.parent).scenarios}
     return found
+
+
+def noise(before: Path, after: Path) -> list[str]:
+    """Return what the kernel answered differently in two runs of the same scenarios."""
+    sides = [results.read_results(path.parent) for path in _results(before, after)]
+    if len(sides) != 2:
+        return ["a run has no results"]
+    return [f"noise: {row}" for row in behaviour.compare_behaviour(*sides).rows]
 
 
 def differing(before: Records, after: Records) -> list[str]:
@@ -56,3 +64,7 @@ def unnamed(before: Records, after: Records) -> list[str]:
 def unjudged(found: Records) -> int:
     """Return how many scenarios a run did not judge, and named."""
     return sum(one.outcome is Outcome.ERROR for one in found.values())
+
+
+def _results(*folders: Path) -> list[Path]:
+    return [path for folder in folders for path in folder.glob("*/results.json")]

@@ -16,6 +16,7 @@ from vfio_lab.util.progress import duration
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "stress.md"
+SHOWN = 3
 END = "<!-- rows end here -->\n"
 
 
@@ -42,7 +43,8 @@ class Finding:
         kvm = choose_accelerator(probe_qemu(), Cache.default().open()).name.upper()
         machine = f"{platform.machine()}, {cores} cores, {gigabytes:.0f} GB, {kvm}, load {load:.0f}"
         date = datetime.datetime.now().strftime("%Y-%m-%d")
-        verdict = "; ".join(self.wrong) or "held"
+        more = f"; and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
+        verdict = "; ".join(self.wrong[:SHOWN]) + more or "held"
         cells = (date, self.part, duration(self.seconds), machine, self.did, verdict)
         return f"| {' | '.join(cells)} |\n"
 
