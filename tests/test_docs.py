@@ -87,5 +87,10 @@ def test_architecture_shows_the_layers_that_hold():
     held = [[name.rpartition(".")[2] for name in layer.split(" | ")] for layer in layers]
     page = (PROJECT / "docs" / "architecture.md").read_text()
     assert [line[:ROOMS_END].split() for line in PICTURE.search(page)[1].splitlines()] == held
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_every_room_is_in_the_table_of_rooms(page):
+    named = set(re.findall(r"`(\w+)/`", (PROJECT / page).read_text()))
     rooms = {path.parent.name for path in Path(vfio_lab.__file__).parent.glob("*/__init__.py")}
-    assert {room for room in rooms if f"| `{room}/` |" not in page} == set()
+    assert rooms - named == set()
