@@ -1,5 +1,6 @@
 """A tree's own selftests: listed by its makefiles, compiled by the real make and compiler."""
 
+import shutil
 import subprocess
 from pathlib import Path, PurePath
 
@@ -11,7 +12,24 @@ from vfio_lab.kernels.kselftests import Program
 from vfio_lab.util.cache import Cache
 from vfio_lab.workloads import selftests
 
+GCC = shutil.which("gcc") or "/usr/bin/gcc"
 PROGRAM = '#include <stdio.h>\nint main(void) { puts("ok 1 %s"); return 0; }\n'
+# As kselftest_harness.h waits, by 6.12 with alarm(); alarm(0) says what was left.
+WAITS = """
+#include <poll.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+int main(void) {
+    struct timespec began, now;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    poll(0, 0, 20);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    alarm(30);
+    printf("%ld", (now.tv_sec - began.tv_sec) * 1000 + (now.tv_nsec - began.tv_nsec) / 1000000);
+    printf(" %u\\n", alarm(0));
+}
+"""
 # As much of the kernel's makefiles as it takes: who runs whom with which variables.
 ALL = """\
 all:
@@ -92,6 +110,17 @@ def test_they_are_built_once_for_all_kernels_with_the_same_tests(
     other.mkdir()
     kselftests.add_selftests(bench, other)
     assert b"newer" in (other / "selftests/own-vfio-vfio_new_test").read_bytes()
+
+
+def test_they_wait_ten_times_as_long_for_a_test(bench: Bench, tmp_path: Path) -> None:
+    """The harness ends a test by the guest's clock, which runs on while the host is busy."""
+    (tmp_path / "wait.c").write_text(WAITS)
+    bench.work.mkdir(exist_ok=True)
+    words = kselftests.patience(bench).partition("=")[2].split()
+    subprocess.run([GCC, *words, "-o", tmp_path / "wait", tmp_path / "wait.c"], check=True)
+    said = subprocess.run([tmp_path / "wait"], capture_output=True, text=True, check=True).stdout
+    slept_ms, until_alarm_s = map(int, said.split())
+    assert (slept_ms >= 200, until_alarm_s) == (True, 300)
 
 
 def test_a_tree_without_them_has_none(tmp_path: Path, product: Path) -> None:

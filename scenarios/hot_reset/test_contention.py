@@ -12,11 +12,8 @@ from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.drivers.intel_nic import RDBAL
 from vfio_lab.uapi.vfio import VFIO_PCI_BAR0_REGION_INDEX
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.hot_reset import (
-    CANARY,
-    WIPED,
-    canaries,
-)
+from vfio_lab_pytest.held import TWO_CPUS, WAITS_FOR_DEVICE
+from vfio_lab_pytest.hot_reset import CANARY, WIPED, canaries
 from vfio_lab_pytest.removal import REQUEST_WITHIN_S, request_channel
 from vfio_lab_pytest.verdicts import refused
 
@@ -34,11 +31,16 @@ def mapped(held, held_sibling):
 
 
 @claim("C22")
-def test_a_hot_reset_fails_during_another_reset(marked_pf, resets_under_way):
+@pytest.mark.topology(TWO_CPUS)
+def test_a_hot_reset_fails_during_another_reset(guest, pf_user, marked_pf):
     """A hot reset fails with EBUSY while another reset of the device runs."""
-    with refused(EBUSY):
-        marked_pf.hot_reset([marked_pf.group])
-    assert [call.wait().value for call in resets_under_way] == [0] * len(resets_under_way)
+    child = pf_user.fork()
+    with guest.held(child, WAITS_FOR_DEVICE) as held:
+        resetting = marked_pf.inherited_by(child).start_reset()
+        held.wait()
+        with refused(EBUSY):
+            marked_pf.hot_reset([marked_pf.group])
+    resetting.wait()
     marked_pf.hot_reset([marked_pf.group])
     assert canaries(marked_pf) == [WIPED]
 

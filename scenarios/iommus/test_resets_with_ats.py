@@ -2,7 +2,8 @@
 
 Report: CVE-2026-52952. A device with ATS is taken from its domain for the time of a reset; a device
 without it is not, so that a scenario with another device would show nothing. Kernel:
-drivers/iommu/iommu.c, pci_dev_reset_iommu_prepare() and pci_dev_reset_iommu_done().
+drivers/iommu/iommu.c, pci_dev_reset_iommu_prepare() and pci_dev_reset_iommu_done();
+drivers/pci/pci.c, pci_dev_wait(), where the administrator is held.
 """
 
 from errno import EBUSY
@@ -10,12 +11,11 @@ from errno import EBUSY
 import pytest
 
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.held import WITH_ATS
+from vfio_lab_pytest.held import WAITS_FOR_DEVICE, WITH_ATS
 from vfio_lab_pytest.sriov import on_vfio_pci
 from vfio_lab_pytest.verdicts import refused
 
 pytestmark = pytest.mark.topology(WITH_ATS)
-RESETS = 6  # one after the other, a tenth of a second each
 
 
 @pytest.fixture
@@ -24,44 +24,40 @@ def function(guest):
     return on_vfio_pci(guest, "rng0")
 
 
-@pytest.fixture
-def under_way(guest, function):
-    """A function that has administrators reset the device one after the other."""
-
-    def start():
-        resetters = [guest.user(f"resetter {number}") for number in range(RESETS)]
-        resets = [function.start_write("reset", 1, by=each) for each in resetters]
-        assert guest.is_blocked(resets[-1])
-        return resets
-
-    return start
-
-
 @claim("K22")
-def test_a_device_is_detached_while_it_is_reset(attached, ioas, under_way):
+def test_a_device_is_detached_while_it_is_reset(guest, function, attached, ioas, observer):
     """A device with ATS is detached during a reset, and can be attached again afterwards."""
-    resets = under_way()
-    attached.detach_iommufd_pt()
-    _ = [each.wait() for each in resets]
+    with guest.held(observer, WAITS_FOR_DEVICE) as held:
+        resetting = function.start_write("reset", 1, by=observer)
+        held.wait()
+        attached.detach_iommufd_pt()
+    resetting.wait()
     attached.iommufd.destroy(ioas)
     assert attached.attach_iommufd_pt(attached.iommufd.ioas_alloc()) > 0
 
 
 @claim("K23")
-def test_a_device_is_closed_while_it_is_reset(device, function, under_way):
+def test_a_device_is_closed_while_it_is_reset(guest, function, device, observer):
     """A device with ATS is closed, and its container with it, during a reset."""
-    resets = under_way()
-    device.close()
-    _ = [each.wait() for each in resets]
+    with guest.held(observer, WAITS_FOR_DEVICE) as held:
+        resetting = function.start_write("reset", 1, by=observer)
+        held.wait()
+        device.close()
+    resetting.wait()
     function.unbind()
     assert function.driver is None
 
 
 @claim("K24")
-def test_a_device_is_attached_to_nothing_else_while_it_is_reset(attached, under_way):
+def test_a_device_is_attached_to_nothing_else_while_it_is_reset(
+    guest, function, attached, observer
+):
     """Attaching a device with ATS to another IOAS fails with EBUSY until its reset is over."""
-    other, resets = attached.iommufd.ioas_alloc(), under_way()
-    with refused(EBUSY):
-        attached.attach_iommufd_pt(other)
-    _ = [each.wait() for each in resets]
+    other = attached.iommufd.ioas_alloc()
+    with guest.held(observer, WAITS_FOR_DEVICE) as held:
+        resetting = function.start_write("reset", 1, by=observer)
+        held.wait()
+        with refused(EBUSY):
+            attached.attach_iommufd_pt(other)
+    resetting.wait()
     assert attached.attach_iommufd_pt(other) > 0

@@ -4,18 +4,16 @@ CVE-2026-52952. Kernel: drivers/iommu/iommu.c, pci_dev_reset_iommu_prepare(), wh
 from its domain; drivers/pci/pci.c, pci_dev_wait(), where the user who resets is held.
 """
 
-from dataclasses import replace
 from errno import EBUSY
 
 import pytest
 
 from vfio_lab_pytest.claims import claim
-from vfio_lab_pytest.held import WITH_ATS
+from vfio_lab_pytest.held import WAITS_FOR_DEVICE, WITH_ATS
 from vfio_lab_pytest.sriov import on_vfio_pci
 from vfio_lab_pytest.verdicts import refused
 
-pytestmark = pytest.mark.topology(replace(WITH_ATS, name="ats-smp", cpus=2))
-WAITS_FOR_DEVICE = "pci_dev_wait"
+pytestmark = pytest.mark.topology(WITH_ATS)
 
 
 @pytest.fixture

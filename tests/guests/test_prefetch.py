@@ -1,6 +1,7 @@
 """Does a guest that was cloned while another scenario ran differ from one that was waited for?"""
 
 import contextlib
+import logging
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,15 @@ def test_nobody_else_gets_it(prefetcher, coming, machine, wrong):
     assert prefetcher.take(*asked) is None
     assert coming.qemu.ended
     assert prefetcher.take("next", machine) is None
+
+
+def test_it_makes_no_logger(prefetcher, coming, machine):
+    """Or pytest fails if it goes through all loggers at that moment, to catch what they log."""
+    prefetcher.take("next", machine).close()
+    before = set(logging.root.manager.loggerDict)
+    prefetcher.start("second", machine, coming.folder.with_name("second"), keepable=False)
+    prefetcher.take("second", machine).close()
+    assert set(logging.root.manager.loggerDict) == before
 
 
 def test_nothing_is_left_of_one_that_nobody_takes(prefetcher, coming):
