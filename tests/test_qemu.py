@@ -93,6 +93,11 @@ def test_much_talk_is_told_by_its_end(launch):
     assert len(process.how_it_ended()) < 2100
 
 
+def test_it_goes_before_the_run_when_memory_runs_out(launch):
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int(said(launch("cat", "/proc/self/oom_score_adj"))) > own
+
+
 def test_killing_leaves_no_zombie_and_may_be_repeated(launch):
     process = launch(*SLEEP)
     process.kill()

@@ -20,7 +20,7 @@ WHOLE_FROM_S = 1800
 ROUNDS = 3
 WORKERS = 4
 WORKERS_IN_LITTLE_MEMORY = 2
-LEAST_MEMORY = 1 << 30
+LEAST_MEMORY = 3 << 30  # for four of the largest guests, which write to 700 MB each
 CROWD = """
 import os, sys
 for _ in range(int(sys.argv[1]) - 1):

@@ -23,7 +23,11 @@ from vfio_lab.util.jail import Jail
 
 # If the parent dies between fork and prctl, there is no signal, so check the parent's PID.
 # A crash leaves a core beside the log, where the host's core_pattern is as the kernel has it.
-GUARD = 'umask 077; [ "$PPID" = "$0" ] || exit 1; ulimit -c unlimited 2>/dev/null; exec "$@"'
+# When memory runs out the guest goes, not the run: a guest that was killed is started once more.
+GUARD = (
+    'umask 077; [ "$PPID" = "$0" ] || exit 1; ulimit -c unlimited 2>/dev/null;'
+    ' { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"'
+)
 KILLS = (signal.SIGKILL, signal.SIGTERM)
 SIGNALLED = 128  # bubblewrap's exit code is this and the number of the signal that ended QEMU
 KILLED_POLITELY = "terminating on signal"  # QEMU's words, softmmu/runstate.c
