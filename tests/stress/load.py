@@ -14,10 +14,12 @@ from pathlib import Path
 
 from stress import runs
 from stress.table import Finding
+from vfio_lab.util.deadline import Deadline, wait_until
 
 HOGS = 16
 WHOLE_FROM_S = 1800
 ROUNDS = 3
+EMPTY_WITHIN_S = 20.0
 WORKERS = 4
 WORKERS_IN_LITTLE_MEMORY = 2
 LEAST_MEMORY = 3 << 30  # for four of the largest guests, which write to 700 MB each
@@ -102,6 +104,12 @@ def _little_memory() -> Iterator[Path | None]:
         try:
             yield group
         finally:
+            _await_empty(group / "cgroup.procs")
             group.rmdir()
         return
     yield None
+
+
+def _await_empty(procs: Path) -> None:
+    deadline = Deadline.after(EMPTY_WITHIN_S)
+    wait_until(f"{procs} to be empty", lambda: not procs.read_text(), deadline)
