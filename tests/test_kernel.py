@@ -330,6 +330,8 @@ def test_the_labs_own_catalogue_is_sound() -> None:
         assert asked["VFIO_NOIOMMU"] == "y"
         assert ("IOMMUFD" in asked) == (spec.series >= (6, 2))
         assert ("PROVE_LOCKING" in asked) == spec.name.endswith(":debug")
+        mocked = spec.name.endswith((":mocks", ":gcov")) and spec.series >= (6, 2)
+        assert ("IOMMUFD_TEST" in asked) == mocked
         assert spec.steps > 1000
 
 

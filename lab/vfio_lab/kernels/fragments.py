@@ -16,6 +16,21 @@ CATALOGUE = "kernels.toml"
 
 
 @dataclass(frozen=True)
+class Flavour:
+    """A flavour that kernels are built in.
+
+    Args:
+        about: its purpose, empty for the plain one.
+        options: further options.
+        drivers: the sources of drivers of the lab's own, which are built with the samples.
+    """
+
+    about: str = ""
+    options: tuple[kconfig.Option, ...] = ()
+    drivers: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Common:
     """What the kernels of an architecture have in common.
 
@@ -59,6 +74,41 @@ def common_options(folder: Path, data: Mapping[str, Any]) -> list[Common]:
         )
         for name, entry in given.items()
     ]
+
+
+def read_flavours(folder: Path, table: Mapping[str, Any]) -> dict[str, Flavour]:
+    """Return the flavours of a catalogue.
+
+    Args:
+        folder: the folder with the catalogue of kernels.
+        table: the content of the catalogue.
+
+    Raises:
+        UsageError: there is no such fragment or driver.
+    """
+    return {
+        name: Flavour(
+            entry["about"],
+            tuple(
+                option
+                for fragment in entry["fragment"].split()
+                for option in read_named(folder, fragment)
+            ),
+            tuple(_driver(folder, driver) for driver in entry.get("drivers", "").split()),
+        )
+        for name, entry in table.get("flavours", {}).items()
+    }
+
+
+def _driver(folder: Path, name: str) -> Path:
+    path = folder / "drivers" / f"{name}.c"
+    if not path.is_file():
+        raise UsageError(
+            f"there is no driver {name!r}",
+            expected=f"a file {path}",
+            seen=f"named by {folder / CATALOGUE}",
+        )
+    return path
 
 
 def read_named(folder: Path, name: str) -> tuple[kconfig.Option, ...]:

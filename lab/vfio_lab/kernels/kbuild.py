@@ -15,7 +15,7 @@ from vfio_lab.kernels import kconfig
 from vfio_lab.kernels.compiler_cache import compiler_cache
 from vfio_lab.kernels.make_output import complaint, step
 from vfio_lab.kernels.toolchain import compiler, make_words
-from vfio_lab.kernels.unpack import unneeded, unpack_source
+from vfio_lab.kernels.unpack import add_drivers, unneeded, unpack_source
 from vfio_lab.util import host, jail, progress
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.process import environment, pipeline
@@ -92,6 +92,7 @@ class Job:
         unasked: options that are not requested, because of their marks for other series.
         steps: the number of lines that `make` prints, 0 if unknown.
         architecture: the architecture that the kernel is for.
+        drivers: the sources of drivers of the lab's own.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Job:
     unasked: tuple[kconfig.Option, ...]
     steps: int
     architecture: Architecture = X86_64
+    drivers: tuple[Path, ...] = ()
 
 
 def kept(architecture: Architecture) -> dict[str, str]:
@@ -209,7 +211,7 @@ class Bench:
         self.compile()
 
     def unpack(self, archive: Path, without: Sequence[str] = ()) -> None:
-        """Unpack the source tree from the tarball in the package.
+        """Unpack the source tree from the tarball in the package, and add the lab's drivers.
 
         Args:
             archive: the Debian source package of the kernel.
@@ -223,6 +225,7 @@ class Bench:
             title,
             without,
         )
+        add_drivers(self.tree, self.job.drivers)
 
     def configure(self) -> None:
         """Create the configuration from the requested options only."""

@@ -17,7 +17,14 @@ from typing import Any
 from vfio_lab.arch import ARCHITECTURES, X86_64, Architecture
 from vfio_lab.errors import BuildError, UsageError
 from vfio_lab.kernels import kbuild, kconfig, ksource
-from vfio_lab.kernels.fragments import CATALOGUE, PLAIN, Common, common_options, read_named
+from vfio_lab.kernels.fragments import (
+    CATALOGUE,
+    PLAIN,
+    Common,
+    Flavour,
+    common_options,
+    read_flavours,
+)
 from vfio_lab.spec.changes import Change
 from vfio_lab.util import progress, resources
 from vfio_lab.util.cache import (
@@ -35,7 +42,6 @@ VMLINUX = "vmlinux"
 INITRAMFS = "early.cpio"
 # Part of every product's key: increase it when the product's layout or build changes.
 RECIPE = 1
-Flavours = Mapping[str, tuple[str, tuple[kconfig.Option, ...]]]
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class Spec:
         options: the options of every kernel.
         extra: further options of the flavour.
         architecture: the architecture that it is for.
+        drivers: the sources of drivers of the lab's own.
     """
 
     name: str
@@ -131,6 +138,7 @@ class Spec:
     options: tuple[kconfig.Option, ...]
     extra: tuple[kconfig.Option, ...]
     architecture: Architecture = X86_64
+    drivers: tuple[Path, ...] = ()
 
     @cached_property
     def asked(self) -> tuple[kconfig.Option, ...]:
@@ -150,12 +158,14 @@ class Spec:
         Args:
             source_digest: SHA-256 of the source package.
         """
+        drivers = {path.name: file_digest(path) for path in self.drivers}
         return {
             "recipe": RECIPE,
             "name": self.name,
             "architecture": self.architecture.name,
             "source": source_digest,
             "options": {option.name: option.value for option in self.asked},
+            **({"drivers": drivers} if drivers else {}),
         }
 
     def key(self, source_digest: str) -> str:
@@ -165,7 +175,9 @@ class Spec:
     @property
     def job(self) -> kbuild.Job:
         """What to build."""
-        return kbuild.Job(self.name, self.asked, self.unasked, self.steps, self.architecture)
+        return kbuild.Job(
+            self.name, self.asked, self.unasked, self.steps, self.architecture, self.drivers
+        )
 
 
 @dataclass(frozen=True)
@@ -209,8 +221,8 @@ def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
         if path.is_file():
             places[path.parent] = tomllib.loads(path.read_text("utf-8"))
     bases = common_options(folder, data)
-    found = ((place, _flavours(place, table)) for place, table in places.items())
-    flavours: Flavours = {PLAIN: ("", ()), **join("flavour", found)}
+    found = ((place, read_flavours(place, table)) for place, table in places.items())
+    flavours = {PLAIN: Flavour(), **join("flavour", found)}
     specs = (
         (place, _specs(table.get("kernels", {}), flavours, bases))
         for place, table in places.items()
@@ -218,33 +230,28 @@ def kernel_catalogue(folder: Path = IMAGES) -> Catalogue:
     return Catalogue(data["default"], join("kernel", specs))
 
 
-def _flavours(folder: Path, table: Mapping[str, Any]) -> Flavours:
-    """Return the flavours of a catalogue: the purpose and the options of each."""
-    return {
-        name: (entry["about"], read_named(folder, entry["fragment"]))
-        for name, entry in table.get("flavours", {}).items()
-    }
-
-
 def _specs(
-    kernels: Mapping[str, Mapping[str, Any]], flavours: Flavours, bases: Iterable[Common]
+    kernels: Mapping[str, Mapping[str, Any]],
+    flavours: Mapping[str, Flavour],
+    bases: Iterable[Common],
 ) -> dict[str, Spec]:
     """Return the kernels of a catalogue's table, in every flavour and for every architecture."""
     specs = {}
     for base in bases:
         for series, entry in kernels.items():
             for flavour in base.flavours(flavours):
-                about, extra = flavours[flavour]
+                chosen = flavours[flavour]
                 name = base.name(series, flavour)
                 specs[name] = Spec(
                     name=name,
-                    about=about or entry["about"],
+                    about=chosen.about or entry["about"],
                     series=kconfig.series(series),
                     source=ksource.Wanted(entry["package"], tuple(entry["suites"])),
                     steps=entry["steps"].get(name.rpartition(":")[2], entry["steps"][PLAIN]),
                     options=base.options,
-                    extra=extra,
+                    extra=chosen.options,
                     architecture=base.architecture,
+                    drivers=chosen.drivers,
                 )
     return specs
 

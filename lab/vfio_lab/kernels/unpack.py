@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from vfio_lab.arch import X86_64
@@ -16,6 +16,7 @@ from vfio_lab.util.process import environment
 Run = Callable[[list[str], Callable[[str], None]], None]
 
 TARBALL = ".tar.xz"
+SAMPLES = "samples/vfio-mdev"
 TAR_RECORD_BYTES = 10240
 TAR_RECORDS_A_NOTE = 2000
 # Files, from the top of the tree, that no kernel is compiled from, and those that need an
@@ -110,3 +111,16 @@ def _records(tarball: Path) -> int:
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
     totals = next(line for line in done.stdout.splitlines() if line.startswith("totals"))
     return int(totals.split("\t")[4]) // TAR_RECORD_BYTES
+
+
+def add_drivers(tree: Path, drivers: Iterable[Path]) -> None:
+    """Add drivers of the lab's own to a source tree, beside the samples of mediated devices.
+
+    Args:
+        tree: the folder with the sources.
+        drivers: their sources, one file each.
+    """
+    for driver in drivers:
+        shutil.copy(driver, tree / SAMPLES)
+        with (tree / SAMPLES / "Makefile").open("a") as makefile:
+            makefile.write(f"obj-$(CONFIG_VFIO_MDEV) += {driver.stem}.o\n")
