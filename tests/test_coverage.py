@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vfio_lab.campaign import gcov
+from vfio_lab.campaign.reach import load_reach
 from vfio_lab.errors import BuildError, HostError
 
 PROGRAM = "int main(int n, char **v) { if (n > 1) return 0; return 0; }\n"
@@ -83,6 +84,8 @@ def test_files_and_the_bars_own_functions_are_summed() -> None:
             {"file": gcov.CORE.as_posix(), "lines": core},
             {"file": "drivers/vfio/group.c", "lines": [line(3)]},
             {"file": "drivers/vfio/container.c", "lines": [line(0)]},
+            {"file": "drivers/iommu/iommufd/main.c", "lines": [line(1)]},
+            {"file": "drivers/iommu/iommufd/selftest.c", "lines": [line(0)]},
         ]
     }
     found = {each.name: each for each in gcov.coverage_summary(data)}
@@ -95,6 +98,16 @@ def test_files_and_the_bars_own_functions_are_summed() -> None:
     own = found["token, SR-IOV, hot reset, group.c and device_cdev.c"]
     assert (own.lines, own.hit) == (3, 2)
     assert str(whole).split()[:2] == ["33.3", "%"]
+    areas = [(found[name].hit, found[name].lines) for name, _ in gcov.AREAS]
+    assert areas == [(1, 3), (1, 2), (1, 1)]
+
+
+def test_a_few_scenarios_are_enough_and_unknown_ones_stay() -> None:
+    known = load_reach().names
+    chosen = gcov.enough_scenarios((*known, "a new one"))
+    assert chosen[-1] == "a new one"
+    assert 0 < len(chosen) < len(known) / 4
+    assert gcov.enough_scenarios(chosen) == chosen
 
 
 class Counting:

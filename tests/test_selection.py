@@ -5,7 +5,14 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from vfio_lab.campaign.reach import KnownFunction, ReachMap, joined, load_reach, write_reach
+from vfio_lab.campaign.reach import (
+    KnownFunction,
+    ReachMap,
+    covering,
+    joined,
+    load_reach,
+    write_reach,
+)
 from vfio_lab.campaign.selection import ReachSelection, select_scenarios
 from vfio_lab.errors import UsageError
 from vfio_lab.kernels import csource
@@ -89,6 +96,12 @@ def selected(reach: ReachMap, before: str, after: str, source: str = SOURCE) -> 
     assert before in source
     change = FileChange(PATH, source, source.replace(before, after, 1))
     return select_scenarios(reach, [change], KNOWN)
+
+
+def test_a_few_scenarios_run_all_lines(reach: ReachMap) -> None:
+    assert covering(reach, [PurePath("drivers/vfio")]) == [OPENED, DENIED, ELSEWHERE]
+    assert covering(reach, [PurePath("drivers/pci")]) == [ELSEWHERE]
+    assert covering(reach, [PurePath("mm")]) == []
 
 
 CHANGES = {

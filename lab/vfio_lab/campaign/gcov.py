@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from vfio_lab.campaign.reach import covering, load_reach
 from vfio_lab.errors import BuildError, HostError
 from vfio_lab.kernels import (
     export,
@@ -56,6 +57,12 @@ sys.stdout.write(base64.b64encode(out.getvalue()).decode())
 CORE = PurePath("drivers/vfio/pci/vfio_pci_core.c")
 OWN = ("drivers/vfio/group.c", "drivers/vfio/device_cdev.c")
 FUNCTIONS = re.compile(r"token|match|vf_(un)?init|sriov|hot_reset|bus_notifier|dev_set|fill_devs")
+# Folders that the targets apply to as a whole.
+AREAS = (
+    ("drivers/vfio/pci, all", re.compile(r"drivers/vfio/pci/")),
+    ("drivers/vfio, the core and type1", re.compile(r"drivers/vfio/[^/]+$")),
+    ("iommufd without its mock", re.compile(r"drivers/iommu/iommufd/(?!selftest)")),
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,17 @@ def instrumented(name: str, cache: Cache) -> Iterator[tuple[Kernel, kbuild.Bench
             yield kernels.read_kernel(cache.obtain(export.KIND, key, build)), bench
         finally:
             cache.remove(export.KIND, key)
+
+
+def enough_scenarios(wanted: Iterable[str]) -> tuple[str, ...]:
+    """Return the scenarios that run all lines of vfio that some scenarios run.
+
+    Args:
+        wanted: the scenarios; those that are not in the map are all kept.
+    """
+    reach, areas = load_reach(), (PurePath("drivers/vfio"), PurePath("drivers/iommu/iommufd"))
+    chosen, known = set(covering(reach, areas)), set(reach.names)
+    return tuple(one for one in wanted if one in chosen or one not in known)
 
 
 def merge_counts(archives: Sequence[Path], out: Path, scratch: Path, log: Path) -> int:
@@ -208,6 +226,9 @@ def coverage_summary(data: Mapping[str, list[dict[str, object]]]) -> list[Covere
     """Return the coverage of each file, then that of the code that the project has targets for."""
     files = {str(each["file"]): each for each in data["files"]}
     found = [_covered(name, _lines(each)) for name, each in sorted(files.items())]
+    for name, wanted in AREAS:
+        inside = [line for path in files if wanted.match(path) for line in _lines(files[path])]
+        found.append(_covered(name, inside))
     chosen = [line for name in OWN if name in files for line in _lines(files[name])]
     for name in (CORE.as_posix(),):
         lines = _lines(files[name]) if name in files else []

@@ -153,6 +153,32 @@ def members(found: Scenarios) -> Iterator[int]:
         found ^= lowest
 
 
+def covering(reach: ReachMap, folders: Sequence[PurePath]) -> list[str]:
+    """Return scenarios that together run each line below some folders that any scenario runs.
+
+    Args:
+        reach: the map.
+        folders: folders of the kernel's sources.
+    """
+    inside = [
+        reach.own(found)
+        for path, functions in reach.files.items()
+        if any(PurePath(path).is_relative_to(folder) for folder in folders)
+        for one in functions.values()
+        for found in one.lines.values()
+    ]
+    runs = [0] * len(reach.names)  # the lines of each scenario, as bits
+    for line, found in enumerate(inside):
+        for number in members(found):
+            runs[number] |= 1 << line
+    left, chosen = union(runs), []
+    while left:
+        best = max(range(len(runs)), key=lambda number: (runs[number] & left).bit_count())
+        chosen.append(reach.names[best])
+        left &= ~runs[best]
+    return chosen
+
+
 @functools.cache
 def load_reach(path: Path = FILE) -> ReachMap:
     """Return the map that is shipped with the lab."""

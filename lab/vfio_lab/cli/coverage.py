@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import click
 
+from vfio_lab.cli.options import local_choice
+
 
 @click.command()
 @click.option("--on", "name", help="Packaged kernel to measure; the newest by default.")
-@click.option("-k", "expression", metavar="EXPR", help="Select scenarios, as for pytest -k.")
-def coverage(name: str | None, expression: str | None) -> None:
+@click.argument("scenarios", metavar="[SCENARIO]...", nargs=-1)
+@local_choice
+@click.option(
+    "--few",
+    is_flag=True,
+    help="Leave out scenarios whose lines others run, by the map.",
+)
+def coverage(
+    name: str | None,
+    scenarios: tuple[str, ...],
+    expression: str | None,
+    jobs: int | None,
+    *,
+    few: bool,
+) -> None:
     """Run the scenarios on instrumented modules, and show which lines and branches ran.
+
+    A SCENARIO is a node ID, a file or a folder of scenarios; all run by default.
 
     The annotated sources are written to .artifacts/coverage-*/html/index.html.
     """
+    from dataclasses import replace
+
     from vfio_lab.campaign import gcov as counts
     from vfio_lab.campaign import runs
     from vfio_lab.cli.evidence import new_evidence
@@ -21,7 +40,10 @@ def coverage(name: str | None, expression: str | None) -> None:
 
     cache = Cache.default().open()
     where = new_evidence("coverage")
-    choice = runs.Choice(expression=expression, jobs=runs.possible_jobs())
+    choice = runs.Choice.asked(scenarios, expression, jobs)
+    if few:
+        enough = counts.enough_scenarios(runs.chosen_scenarios(choice))
+        choice = replace(choice, paths=enough, expression=None, single=True)
     with counts.instrumented(name or packaged.kernel_catalogue().default, cache) as (made, bench):
         runs.run_scenarios(
             made.bzimage.parent, choice, where, f"Running scenarios on kernel {made.name}"
