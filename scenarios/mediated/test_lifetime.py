@@ -5,13 +5,15 @@ mdev_device_create(); drivers/vfio/mdev/mdev_sysfs.c, create_store(); drivers/vf
 vfio_unregister_group_dev().
 """
 
-from errno import EEXIST, EINVAL, ENOENT, ENOSPC, EUSERS
+from errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC, EUSERS
 
 import pytest
 
 from vfio_lab.client.memory import PAGE_BYTES, pinned_bytes
 from vfio_lab.errors import AgentError
 from vfio_lab.uapi import vfio
+from vfio_lab.vfio import Container
+from vfio_lab.vfio.iommufd import IOMMU_PATH
 from vfio_lab_pytest.claims import claim
 from vfio_lab_pytest.dma import locked_bytes
 from vfio_lab_pytest.mediated import NAME, OTHER_NAME, mediated_type
@@ -108,3 +110,35 @@ def test_a_mediated_device_is_used_through_an_iommufd(user, serial):
     iommufd.ioas_map(ioas, user.allocate(SIZE), SIZE, IOVA)
     assert pinned_bytes(user) == 0
     device.detach_iommufd_pt()
+
+
+@claim("S09")
+def test_a_mediated_device_moves_to_another_address_space(user, serial):
+    """A mediated device that is attached again leaves its IOAS, unless the new one is not there."""
+    device = user.open(serial, access="cdev")
+    iommufd = device.iommufd
+    old, new = iommufd.ioas_alloc(), iommufd.ioas_alloc()
+    device.attach_iommufd_pt(old)
+    with refused(ENOENT):
+        device.attach_iommufd_pt(new + 100)
+    with refused(EBUSY):
+        iommufd.destroy(old)
+    device.attach_iommufd_pt(new)
+    iommufd.destroy(old)
+    with refused(EBUSY):
+        iommufd.destroy(new)
+
+
+@claim("S10")
+def test_a_mediated_device_takes_an_iommufd_as_its_container(user, serial):
+    """A mediated device opens by a group whose container is an iommufd, and pins nothing there."""
+    container, group = Container(user, IOMMU_PATH), user.open_group(serial)
+    group.set_container(container)
+    container.set_iommu(vfio.VFIO_TYPE1v2_IOMMU)
+    device = group.get_device_fd(str(serial))
+    container.map_dma(user.allocate(SIZE), IOVA, SIZE)
+    assert (pinned_bytes(user), locked_bytes(user)) == (0, 0)
+    device.close()
+    group.unset_container()
+    with refused(EINVAL):
+        group.get_device_fd(str(serial))

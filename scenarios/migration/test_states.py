@@ -38,7 +38,15 @@ PRE_COPIES = {VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P}
 STREAMS = {VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING, *PRE_COPIES}
 ALL = {VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_RUNNING_P2P, *STREAMS}
 STARTS = sorted(ALL - {VFIO_DEVICE_STATE_RESUMING, VFIO_DEVICE_STATE_STOP_COPY})
+DEBUGFS = "/sys/kernel/debug/vfio"
+FEATURES = "stop-copy p2p pre-copy dirty-tracking"
 NAMES = {value: name for name, value in vars(states).items() if name.startswith("VFIO_DEVICE_ST")}
+
+
+def shown_after(root, migration, state, path):
+    """Reset a device, enter a state, and return what a file of debugfs says then."""
+    entered_anew(migration, state)
+    return root.read_file(path).strip()
 
 
 @claim("T01")
@@ -132,3 +140,12 @@ def test_the_flags_of_the_precopy_are_asked_for(migration):
     assert state.precopy_info(flags=6).flags == 6
     migration.device.feature(feature, SET)
     assert state.precopy_info(flags=6).flags == 0
+
+
+@claim("T11")
+def test_debugfs_shows_the_migration(root, serial, migration):
+    """Debugfs names the state that a device is in, and what its driver can do."""
+    folder = f"{DEBUGFS}/{serial}/migration"
+    shown = {state: shown_after(root, migration, state, f"{folder}/state") for state in ALL}
+    assert shown == {state: NAMES[state].removeprefix("VFIO_DEVICE_STATE_") for state in ALL}
+    assert root.read_file(f"{folder}/features").split() == FEATURES.split()

@@ -99,15 +99,22 @@ class Loopback:
         rings: the IOVA of the page with both rings.
         source: the IOVA of the page that the device sends from.
         target: the IOVA of the page that the device receives into.
+        memory: the address of the three pages; new ones are allocated by default.
     """
 
     def __init__(
-        self, device: Driven, rings: int = RINGS, source: int = SOURCE, target: int = TARGET
+        self,
+        device: Driven,
+        rings: int = RINGS,
+        source: int = SOURCE,
+        target: int = TARGET,
+        *,
+        memory: int | None = None,
     ) -> None:
-        """Allocate the pages and map the registers."""
+        """Map the registers and, unless they are given, allocate the pages."""
         self.device = device
         self.user: User = device.user
-        start = self.user.allocate(3 * PAGE_BYTES)
+        start = self.user.allocate(3 * PAGE_BYTES) if memory is None else memory
         self.rings = Page(start, rings)
         self.source = Page(start + PAGE_BYTES, source)
         self.target = Page(start + 2 * PAGE_BYTES, target)
