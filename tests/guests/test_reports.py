@@ -13,3 +13,9 @@ __all__ = ["gcc", "kernel_headers"]
 def test_reports_are_right_about_the_default_kernel(guest_factory, gcc, tmp_path, hardware, names):
     programs = reported(names, gcc, tmp_path)
     assert failed_in_a_plain_guest(guest_factory, hardware, programs, tmp_path) == {}
+
+
+@pytest.mark.usefixtures("mocks")
+def test_reports_are_right_about_mediated_devices(guest_factory, gcc, tmp_path):
+    programs = reported(["S33", "S36", "S37", "S38"], gcc, tmp_path)
+    assert failed_in_a_plain_guest(guest_factory, "igb", programs, tmp_path) == {}

@@ -6,7 +6,7 @@ import ctypes
 import struct
 
 from vfio_lab.client.call import Buffer
-from vfio_lab.client.user import User
+from vfio_lab.client.user import PendingCall, User
 from vfio_lab.uapi import vfio, vfio_type1
 from vfio_lab.uapi.layout import describe, offset_of
 from vfio_lab.uapi.names import Kind
@@ -109,6 +109,13 @@ class Container(Handle):
             size=size,
         )
         return self.exchange(vfio_type1.VFIO_IOMMU_UNMAP_DMA, fixed)[0].size
+
+    def start_unmap_dma(self, iova: int, size: int) -> PendingCall:
+        """Enter VFIO_IOMMU_UNMAP_DMA without waiting for it to return; see `unmap_dma`."""
+        struct_type = vfio_type1.vfio_iommu_type1_dma_unmap
+        fixed = struct_type(argsz=ctypes.sizeof(struct_type), iova=iova, size=size)
+        request, label = vfio_type1.VFIO_IOMMU_UNMAP_DMA, "VFIO_IOMMU_UNMAP_DMA"
+        return self.user.start("ioctl", self.fd, request, Buffer(bytes(fixed)), label=label)
 
     def dirty_pages(self, flags: int, data: bytes = b"", *, argsz: int | None = None) -> None:
         """VFIO_IOMMU_DIRTY_PAGES.
