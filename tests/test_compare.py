@@ -7,6 +7,7 @@ import pytest
 from vfio_lab.campaign import claim_table, compare
 from vfio_lab.campaign.mutants import Mutant, MutationResult, mutant_tally, mutants_exit_code
 from vfio_lab.campaign.results import Outcome, Record, Results
+from vfio_lab.errors import BuildError, HostError
 
 PASSED, FAILED, ERROR, SKIPPED, KNOWN = (
     Outcome.PASSED,
@@ -124,3 +125,14 @@ def test_a_reason_is_told_without_the_values_that_pytest_adds():
     told = compare.told(replace(record("scenario", FAILED), reason=refused))
     assert told == "failed: expected EACCES, but refused with EPERM"
     assert compare.told(record("scenario", PASSED)) == "passed"
+
+
+def test_a_mutant_that_could_not_be_judged_says_why():
+    fault = Mutant("f", "7.3", "b", (), ())
+    output = "collecting\nERROR tests/a.py - there is no change 1234\n1 error in 2.6s\n"
+    error = HostError("the scenarios could not be run", seen="exit code 4", tail=output)
+    words = "the scenarios could not be run: ERROR tests/a.py - there is no change 1234"
+    assert MutationResult.unjudged(fault, error).reason == words
+    error = BuildError("it does not compile", seen="a.c:7: error: no such thing")
+    assert str(MutationResult.unjudged(fault, error)).endswith(f"{error.what}: {error.seen}")
+    assert MutationResult.unjudged(fault, HostError("no space")).reason == "no space"

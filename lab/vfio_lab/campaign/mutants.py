@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from vfio_lab.campaign import runs
 from vfio_lab.campaign.compare import BROKEN, CANNOT_JUDGE, SOUND
@@ -46,6 +47,7 @@ HEAD = re.compile(
 KILLERS = "killers.json"
 BASELINE = "baseline"
 ENOUGH_ALIKE = 60  # of the scenarios that reach an equivalent mutant, the narrowest
+SAYS_WHY = ("ERROR ", "FAILED ")  # lines of pytest's summary
 EXPLORED = ("igb", "multifunction", "noiommu")
 
 
@@ -88,6 +90,13 @@ class MutationResult:
     killed_by: str
     reason: str
     judged: bool = True
+
+    @classmethod
+    def unjudged(cls, fault: Mutant, error: LabError) -> Self:
+        """Return the result of a mutant that an error kept from being judged, with its cause."""
+        output = (error.tail or "").splitlines()
+        causes = [line for line in output if line.startswith(SAYS_WHY)] or [error.seen or ""]
+        return cls(fault, "", f"{error.what}: {causes[-1]}".rstrip(": "), judged=False)
 
     @property
     def as_expected(self) -> bool:
@@ -276,7 +285,7 @@ def try_all(
                 changes = patching.file_changes(files, tree.bench.tree)
                 yield _try(fault, made, plan, changes, without)
             except BuildError as error:
-                yield MutationResult(fault, "", f"{error.what}: {error.seen}", judged=False)
+                yield MutationResult.unjudged(fault, error)
 
 
 class Unbroken:
@@ -318,7 +327,7 @@ def _try(
             if result.killed_by:
                 break
     except LabError as error:
-        return MutationResult(fault, "", error.what, judged=False)
+        return MutationResult.unjudged(fault, error)
     return result
 
 
@@ -345,7 +354,7 @@ def _explore(fault: Mutant, kernel: Kernel, plan: Plan, where: Path) -> Mutation
             else:
                 found = SpreadExploration(part, plan.hosts, shorten=False).explore().found
         except LabError as error:
-            return MutationResult(fault, "", error.what, judged=False)
+            return MutationResult.unjudged(fault, error)
         if found is not None:
             return MutationResult(fault, f"exploration of {name}", str(found))
     return MutationResult(fault, "", "")
