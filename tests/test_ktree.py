@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_lab.kernels import export, ktree
+from vfio_lab.kernels import export, ktree, packaged
 from vfio_lab.kernels.kbuild import OUT, Bench, Job
 from vfio_lab.util.cache import Cache
 
@@ -90,3 +90,13 @@ def test_modules_alone_are_built_only_beside_an_image(
     base: str, pending: list[str], suffice: bool
 ) -> None:
     assert export.TreeState("tree", base=base, pending=pending).modules_suffice is suffice
+
+
+def test_the_sources_of_a_packaged_kernel_are_found_once_they_are_built(tmp_path: Path) -> None:
+    spec, sha256 = packaged.kernel_catalogue().spec("7.3"), "0" * 64
+    cache = Cache(tmp_path / "cache")
+    folder = cache.path(ktree.KIND, spec.key(sha256))
+    folder.mkdir(parents=True)
+    assert ktree.kept_tree(spec, sha256, cache) is None
+    (folder / ktree.READY).touch()
+    assert ktree.kept_tree(spec, sha256, cache) == folder / "src"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vfio_lab.kernels import kbuild, ksource, selector
+from vfio_lab.kernels import kbuild, ksource, ktree, selector
 from vfio_lab.kernels import packaged as kernels
 from vfio_lab.spec import changes
 from vfio_lab.util.cache import Cache
@@ -88,6 +88,8 @@ def _packaged(name: str, cache: Cache) -> dict[str, str]:
         lines["sha256"] = package.sha256
     if isinstance(spec, kernels.Spec):
         lines["asked for"] = f"{len(spec.asked)} options"
+        if package and (tree := ktree.kept_tree(spec, package.sha256, cache)):
+            lines["tree"] = f"{tree}, to read and not to edit"
     built = selector.find_kernel(name, cache)
     return lines | ({"built": "no"} if built is None else _product(built))
 

@@ -89,6 +89,18 @@ def ensure_tree(name: str, cache: Cache) -> Tree:
     return Tree(name, kbuild.Bench(spec.job, folder, cache))
 
 
+def kept_tree(spec: packaged.Spec, package_sha256: str, cache: Cache) -> Path | None:
+    """Return the sources of a packaged kernel as they were built, if they are kept.
+
+    Args:
+        spec: the kernel.
+        package_sha256: the digest of its source package.
+        cache: the cache that keeps trees.
+    """
+    folder = cache.path(KIND, spec.key(package_sha256))
+    return kbuild.Bench(spec.job, folder, cache).tree if (folder / READY).exists() else None
+
+
 @contextlib.contextmanager
 def branch(
     tree: Tree, label: str, areas: Sequence[PurePath] = (VFIO,), *, foreign: bool = False
