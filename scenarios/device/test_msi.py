@@ -8,6 +8,7 @@ from errno import EBADF, EINVAL, ENOTTY
 
 import pytest
 
+from vfio_lab.client.memory import PAGE_BYTES
 from vfio_lab.uapi.pci_regs import PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
 from vfio_lab.uapi.vfio import (
     VFIO_IRQ_SET_ACTION_MASK,
@@ -15,6 +16,7 @@ from vfio_lab.uapi.vfio import (
     VFIO_IRQ_SET_ACTION_UNMASK,
     VFIO_IRQ_SET_DATA_BOOL,
     VFIO_IRQ_SET_DATA_NONE,
+    VFIO_PCI_BAR3_REGION_INDEX,
     VFIO_PCI_INTX_IRQ_INDEX,
     VFIO_PCI_MSI_IRQ_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX,
@@ -25,6 +27,7 @@ from vfio_lab_pytest.verdicts import refused
 
 INTX, MSI, MSIX = VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX
 NONE = -1
+NO_MESSAGE = bytes(12)  # the address and the data of a vector in the table
 BOOLS = VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_TRIGGER
 
 
@@ -208,3 +211,19 @@ def test_msix_is_disabled_and_set_up_again(function, device, registers, irq_fd):
     assert handlers(function) == vectors(function, 2)
     device.close()
     assert handlers(function) == []
+
+
+@claim("F112")
+@pytest.mark.usefixtures("mastering")
+def test_a_vector_that_is_set_again_has_its_message_again(
+    user, device, registers, irq_fd, other_irq_fd
+):
+    """A vector whose message was lost in the device works again after it is set again."""
+    device.set_irq_eventfds(MSIX, [irq_fd.fd])
+    table = device.mmap_region(VFIO_PCI_BAR3_REGION_INDEX, PAGE_BYTES)
+    user.poke(table, NO_MESSAGE, width=4)
+    registers.interrupt_vector(0)
+    assert irq_fd.count() == 0
+    device.set_irq_eventfds(MSIX, [other_irq_fd.fd])
+    registers.interrupt_vector(0)
+    assert other_irq_fd.wait() == 1

@@ -107,3 +107,20 @@ def test_intx_with_nointxmask_is_masked_by_its_user(device, registers, config, i
     device.mask_irq(INTX)
     registers.interrupt()
     assert irq_fd.count() == 0
+
+
+@claim("F111")
+@pytest.mark.usefixtures("unmaskable", "twin")
+def test_intx_asserted_when_it_is_set_up_masked_is_signalled_after_the_unmask(
+    device, registers, config, irq_fd
+):
+    """INTx with nointxmask that is set up masked while it is asserted is signalled later."""
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    registers.interrupt()
+    assert irq_fd.wait() == 1
+    device.disable_irqs(INTX)
+    turn_on(config, PCI_COMMAND_INTX_DISABLE)
+    device.set_irq_eventfds(INTX, [irq_fd.fd])
+    assert irq_fd.count() == 0
+    turn_off(config, PCI_COMMAND_INTX_DISABLE)
+    assert irq_fd.wait() == 1

@@ -4,7 +4,7 @@ Kernel: drivers/iommu/iommufd/ioas.c, iommufd_ioas_copy(), iommufd_ioas_allow_io
 iommufd_ioas_change_process() and iommufd_option_rlimit_mode(); drivers/iommu/iommufd/pages.c.
 """
 
-from errno import EADDRINUSE, EBUSY, EINVAL, ENOENT, EOPNOTSUPP
+from errno import EADDRINUSE, EBUSY, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
 from functools import partial
 
 import pytest
@@ -27,6 +27,8 @@ from vfio_lab_pytest.verdicts import outcome, refused
 
 IOVA, OTHER = 0x40_0000, 0x80_0000
 SIZE = 4 * PAGE_BYTES
+MIB = 1 << 20
+LAST_MIB = (1 << 64) - MIB
 MESSAGE = bytes(range(64))
 NOTHING = UNTOUCHED * len(MESSAGE)
 
@@ -106,6 +108,17 @@ def test_ranges_that_are_allowed_stay_allowed(bound_device, ioas, interrupt_wind
     assert bound_device.attach_iommufd_pt(ioas) > 0
     memory = bound_device.user.allocate(SIZE)
     assert iommufd.ioas_map(ioas, memory, SIZE) == IOVA
+
+
+@claim("K38")
+def test_no_address_is_chosen_beyond_the_last_one(bound_device, ioas):
+    """A mapping whose aligned address would wrap fails with ENOSPC, and a smaller one fits."""
+    iommufd, user = bound_device.iommufd, bound_device.user
+    aligned = -(-user.allocate(4 * MIB) // (2 * MIB)) * 2 * MIB
+    iommufd.ioas_allow_iovas(ioas, [(LAST_MIB, LAST_MIB + SIZE - 1)])
+    with refused(ENOSPC):
+        iommufd.ioas_map(ioas, aligned, 2 * MIB)
+    assert iommufd.ioas_map(ioas, aligned, PAGE_BYTES) == LAST_MIB
 
 
 @claim("K06")

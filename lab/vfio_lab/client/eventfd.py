@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from collections.abc import Sequence
+from typing import Self
 
 from vfio_lab.client.call import Buffer
+from vfio_lab.client.passing import pass_descriptor
 from vfio_lab.client.user import CALL_TIMEOUT_S, User
 from vfio_lab.uapi.syscalls import POLLIN
 
@@ -44,6 +47,13 @@ class Eventfd:
     def close(self) -> None:
         """Close it."""
         self.user.close(self.fd)
+
+    def passed_to(self, user: User) -> Self:
+        """Pass it to another user (SCM_RIGHTS) and return it as that user has it."""
+        twin = copy.copy(self)
+        twin.fd = pass_descriptor(self.user, self.fd, user)
+        twin.user = user
+        return twin
 
 
 def wait_any(eventfds: Sequence[Eventfd], timeout_s: float = PROMPTLY_S) -> list[int]:

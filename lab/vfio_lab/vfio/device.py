@@ -323,6 +323,11 @@ class Device(Handle):
         """Write the config space presented by vfio and return how many bytes were written."""
         return self.write_region(vfio.VFIO_PCI_CONFIG_REGION_INDEX, offset, data)
 
+    def start_write_config(self, offset: int, data: bytes) -> PendingCall:
+        """Enter the call that `write_config` makes without waiting for it."""
+        place = self.region_offset(vfio.VFIO_PCI_CONFIG_REGION_INDEX) + offset
+        return self.user.start("pwrite64", self.fd, Buffer(data), len(data), place)
+
     def mmap_region(self, index: int, size: int, offset: int = 0) -> int:
         """Map part of a region with MAP_SHARED and return the address.
 
