@@ -19,6 +19,7 @@ PROJECT = Path(vfio_lab.__file__).parents[2]
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 40
 LONGEST_SCENARIO = 12
+LONGEST_MODEL = 800
 WIDEST_C = 100
 TAB = 8
 # In the kernel's style, a function is what has its braces in the first column.
@@ -252,6 +253,11 @@ def test_a_module_fits_a_mind_and_a_function_a_screen(path):
         for one in functions(path)
     }
     assert {place: length for place, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+def test_the_model_can_be_read_in_an_hour():
+    model = (PROJECT / "lab" / "vfio_lab" / "model").glob("*.py")
+    assert sum(len(path.read_text().splitlines()) for path in model) <= LONGEST_MODEL
 
 
 @pytest.mark.parametrize("path", c_sources(), ids=where)

@@ -93,6 +93,12 @@ def test_a_few_are_spread_over_all() -> None:
     assert mutants.choose_mutants(known, None) == mutants.choose_mutants(known, 1000) == known
 
 
+def test_exploration_is_asked_about_faults_in_what_the_model_covers():
+    chosen = {fault.name for fault in mutants.within_the_model(mutants.read_mutants("7.3"))}
+    assert {"token-wrong-errno", "hot-reset-flags-ignored", "status-always-viable"} <= chosen
+    assert not {"type1-limit", "mmap-private", "bar-2-not-restored"} & chosen
+
+
 def test_the_control_must_survive_and_the_others_must_not() -> None:
     (fault, *_) = mutants.read_mutants("7.3")
     baseline = mutants.run_baseline("7.3")

@@ -33,8 +33,9 @@ from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.kernels.series import Patch
 from vfio_lab.machine.template import GuestFactory
 from vfio_lab.model.exploration import explorer
+from vfio_lab.model.rules import CITED
 from vfio_lab.spec.scenarios import FOLDER as SCENARIOS
-from vfio_lab.spec.scenarios import PROJECT, home
+from vfio_lab.spec.scenarios import PROJECT, home, scenario_catalogue
 from vfio_lab.util import progress
 from vfio_lab.util.cache import Cache
 from vfio_lab.util.extensions import join, load_extensions
@@ -251,6 +252,17 @@ def choose_mutants(faults: Sequence[Mutant], count: int | None) -> list[Mutant]:
     if count is None or count >= len(faults):
         return list(faults)
     return [faults[index * len(faults) // count] for index in range(count)]
+
+
+def within_the_model(faults: Sequence[Mutant]) -> list[Mutant]:
+    """Return the mutants that walks through the model should notice.
+
+    The scenario that noticed such a mutant cites a claim that a rule of the model cites.
+    """
+    cited = {claim for claims in CITED.values() for claim in claims}
+    known = scenario_catalogue()
+    about = {name: cited & {*scenario.claims} for name, scenario in known.items()}
+    return [fault for fault in faults if about.get(fault.noticed_by.partition("[")[0])]
 
 
 def try_all(

@@ -41,7 +41,8 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
 
     Before them a rebuild without a fault, which must pass. A SCENARIO is a node ID or a file of
     scenarios, to run instead of those that can reach a fault. With --explore no scenario is run:
-    walks through the model of vfio have to notice, see `vfio-lab explore`.
+    walks through the model of vfio have to notice, see `vfio-lab explore`. They are asked about
+    faults in what the model covers: those noticed by a scenario with a claim of the model's.
 
     The scenario that noticed a fault when it was last recorded (killers.json beside the faults)
     runs first. --record writes that file.
@@ -65,7 +66,7 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     results = []
     for one in known:
         packaged.kernel_catalogue().spec(one)
-        faults = [mutants.run_baseline(one), *_chosen(one, names, count)]
+        faults = [mutants.run_baseline(one), *_chosen(one, names, count, explored=explore_s > 0)]
         for result in mutants.try_all(faults, plan, where, Cache.default().open()):
             results.append(result)
             click.echo(str(result), err=as_json)
@@ -78,13 +79,16 @@ def mutate(  # noqa: PLR0913, PLR0917 - the options of the command
     context.exit(mutants.mutants_exit_code(results))
 
 
-def _chosen(kernel: str, names: tuple[str, ...], count: int | None) -> list[Mutant]:
+def _chosen(
+    kernel: str, names: tuple[str, ...], count: int | None, *, explored: bool
+) -> list[Mutant]:
     from vfio_lab.campaign import mutants
     from vfio_lab.util.registry import Registry
 
     known = mutants.read_mutants(kernel)
     named = Registry("fault", {fault.name: fault for fault in known})
-    return [named[name] for name in names] or mutants.choose_mutants(known, count)
+    candidates = mutants.within_the_model(known) if explored else known
+    return [named[name] for name in names] or mutants.choose_mutants(candidates, count)
 
 
 def _try_silent(names: tuple[str, ...], kernels: tuple[str, ...], jobs: int) -> int:

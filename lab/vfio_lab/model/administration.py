@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from errno import EBUSY, EINVAL, ENOENT, ERANGE
 
-from vfio_lab.model.rules import Blocks, Facts, deny_if, detach, rule
-from vfio_lab.model.state import MANAGED, VFIO, PciModel, State
+from vfio_lab.model.rules import Blocks, Facts, deny_if, rule
+from vfio_lab.model.state import MANAGED, VFIO, ContainerModel, PciModel, State
 
 PF_STUB = "pci-pf-stub"
 CAPTURED = "Captured SR-IOV VF"
@@ -17,34 +17,27 @@ FAKE_CDEV = "Adding kernel taint for vfio-noiommu cdev"
 
 @rule("A01", "A10", "A45", "B14", "B22", "D04", "D06", "D08", "D09", "E09", "E11", "E12")
 def bind(state: State, user: str, function: str, driver: str) -> None:
-    """Bind a driver to a function, taking it from the driver that has it."""
-    unbind(state, user, function)
-    it = state.functions[function]
-    if driver == VFIO:
-        _bind_vfio(state, it)
-    deny_if(driver not in MANAGED and state.owner(it.group) not in (None, "kernel"), EBUSY)
-    it.driver = driver
-    pf = state.functions.get(it.place.pf or "")
-    if pf and pf.driver == VFIO and driver != VFIO:
-        state.log += (FOREIGN,)  # A46
-
-
-def _bind_vfio(state: State, it: PciModel) -> None:
-    """Have vfio-pci take a function.
+    """Bind a driver to a function, taking it from the driver that has it.
 
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device();
     drivers/vfio/group.c, vfio_group_find_or_alloc().
     """
-    if it.vfs:
-        state.log += (HAS_VFS,)
-    deny_if(it.vfs, EBUSY)
-    if it.place.group is None:
-        deny_if(not state.noiommu, EINVAL)
-        it.noiommu = state.tainted = True
-        state.log += (FAKE_GROUP, FAKE_CDEV) if state.platform.noiommu_cdev else (FAKE_GROUP,)
-    it.token = "random" if it.place.total_vfs else None
+    unbind(state, user, function)
+    it = state.functions[function]
     pf = state.functions.get(it.place.pf or "")
-    it.token_pf = pf.role if pf and pf.driver == VFIO else None
+    vfio_pf = pf if pf and pf.driver == VFIO else None
+    if driver == VFIO:
+        state.log += (HAS_VFS,) if it.vfs else ()
+        deny_if(it.vfs, EBUSY)
+        if it.place.group is None:
+            deny_if(not state.noiommu, EINVAL)
+            it.noiommu = state.tainted = True
+            state.log += (FAKE_GROUP, FAKE_CDEV) if state.platform.noiommu_cdev else (FAKE_GROUP,)
+        it.token, it.token_pf = "random" if it.place.total_vfs else None, vfio_pf
+    else:
+        deny_if(driver not in MANAGED and state.owner(it.group) not in (None, "kernel"), EBUSY)
+        state.log += (FOREIGN,) if vfio_pf else ()  # A46
+    it.driver = driver
 
 
 @rule("B20", "B24", "D07", "E12")
@@ -52,14 +45,15 @@ def unbind(state: State, user: str, function: str) -> None:
     """Take a function from its driver; vfio-pci waits until all users of it are gone."""
     it = state.functions[function]
     if it.driver == VFIO:
-        if state.devices(function):
+        if state.devices(it):
             raise Blocks
         _remove_vfs(state, user, it)
-        if [each for each in state.members(it.group) if each.driver == VFIO] == [it]:
-            for _, file in list(state.groups(it.group)):
-                file.gone = True
-                if file.container in state.files and not state.is_iommufd(file.container):
-                    detach(state, file)
+        others = {each.driver for each in state.members(it.group) if each is not it}
+        if (file := state.group(it.group)) and VFIO not in others:
+            file.gone = True
+            if isinstance(file.container, ContainerModel):
+                file.container = None
+            state.release()
     it.driver = it.token = it.token_pf = None
     it.noiommu = False
 
@@ -82,10 +76,10 @@ def set_numvfs(state: State, user: str, function: str, count: int) -> None:
     it.vfs = count
     for role in state.platform.vfs(function, count):
         vf = state.functions[role] = PciModel(state.platform.places[role])
-        state.log += (CAPTURED,) if it.driver == VFIO else ()
-        if it.driver == VFIO and (vf.place.group is not None or state.noiommu):
-            _bind_vfio(state, vf)
-            vf.driver = VFIO
+        if it.driver == VFIO:
+            state.log += (CAPTURED,)
+            if vf.place.group or state.noiommu:
+                bind(state, user, role, VFIO)
 
 
 def _remove_vfs(state: State, user: str, pf: PciModel) -> None:

@@ -59,11 +59,9 @@ class Platform:
         place = self.places[role]
         return place.slot and (place.pf is None or self.has("102c8b26b54e"))
 
-    def reset_with(self, role: str) -> list[str] | None:
-        """Return the functions that a hot reset of a function can cover, None if it has none."""
-        port = self.places[role].port
-        if port is None:
-            return None  # C10
+    def reset_with(self, role: str) -> list[str]:
+        """Return the functions that a hot reset of a function can cover, none on the root bus."""
+        port = self.places[role].port or ""
         covered = [each for each in self.places if self.is_below(each, port)]
         return [each for each in covered if self.slot_of(each)] if self.slot_of(role) else covered
 

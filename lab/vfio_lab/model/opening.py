@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from errno import EACCES, EBADF, EBADFD, EBUSY, EINVAL, ENODEV, ENOENT, EPERM
 
-from vfio_lab.model.rules import (
-    Denied,
-    Facts,
-    KnownBug,
-    collect,
-    container_users,
-    deny_if,
-    detach,
-    rule,
-)
+from vfio_lab.model.rules import Denied, Facts, KnownBug, deny_if, rule
 from vfio_lab.model.state import (
     VFIO,
     ContainerModel,
     DeviceModel,
-    File,
     GroupModel,
     IommufdModel,
     PciModel,
@@ -34,22 +24,16 @@ TOKENLESS = ("plain", "spaces")
 PRESENTING = ("token", "upper", "spaced")
 
 
-def _add(state: State, user: str, name: str, file: File) -> None:
-    number = max(state.files, default=0) + 1
-    state.files[number] = file
-    state.descriptors[name] = (user, number)
-
-
 @rule("D38")
 def open_container(state: State, user: str, new: str) -> None:
     """Open /dev/vfio/vfio."""
-    _add(state, user, new, ContainerModel())
+    state.descriptors[new] = (user, ContainerModel())
 
 
 @rule("E24")
 def open_iommufd(state: State, user: str, new: str) -> None:
     """Open /dev/iommu and allocate an address space."""
-    _add(state, user, new, IommufdModel())
+    state.descriptors[new] = (user, IommufdModel())
 
 
 @rule("D12", "E13", "E15", "E16", "E27")
@@ -61,9 +45,10 @@ def open_group(state: State, user: str, function: str, new: str) -> None:
     it = state.functions[function]
     deny_if(all(each.driver != VFIO for each in state.members(it.group)), ENOENT)
     deny_if(it.noiommu and not state.privileged[user], EPERM)
-    deny_if(any(file.cdev and file.usable for file in state.opened_in(it.group)), EBUSY)
-    deny_if(any(state.groups(it.group)), EBUSY)
-    _add(state, user, new, GroupModel(it.group or "", it.noiommu))
+    bound = [file for file in state.files(DeviceModel) if file.cdev and file.usable]
+    deny_if(any(file.function.group == it.group for file in bound), EBUSY)
+    deny_if(state.group(it.group), EBUSY)
+    state.descriptors[new] = (user, GroupModel(it.group or "", it.noiommu))
 
 
 @rule("D10", "D11", "D16", "E28")
@@ -76,7 +61,7 @@ def open_cdev(state: State, user: str, function: str, new: str) -> None:
     has_node = state.platform.noiommu_cdev if it.noiommu else state.platform.cdev
     deny_if(it.driver != VFIO or not has_node, ENOENT)
     deny_if(it.noiommu and not state.privileged[user], EPERM)
-    _add(state, user, new, DeviceModel(function, cdev=True, usable=False))
+    state.descriptors[new] = (user, DeviceModel(it, cdev=True, usable=False))
 
 
 @rule("D13", "D23", "D24", "D26", "E02", "E03", "E05", "E07", "E17", "E24", "E33")
@@ -92,16 +77,15 @@ def set_container(state: State, user: str, group: str, file: str) -> None:
     deny_if(own.gone, ENODEV)
     match target:
         case ContainerModel():
-            others = state.attached(state.number(file))
             deny_if(own.noiommu and not state.privileged[user], EPERM)
-            deny_if(any(each.noiommu != own.noiommu for each in others), EPERM)
-            deny_if(state.owner(own.group) is not None, EPERM)
+            deny_if(any(each.noiommu != own.noiommu for each in state.attached(target)), EPERM)
+            deny_if(state.owner(own.name) is not None, EPERM)
         case IommufdModel():
             deny_if(target.compat if own.noiommu else target.noiommu, EINVAL)
             target.noiommu, target.compat = own.noiommu, not own.noiommu
         case _:
             raise Denied(EBADFD if state.platform.has("iommufd-as-container") else EINVAL)
-    own.container = state.number(file)
+    own.container = target
 
 
 @rule("E12", "E18", "E19")
@@ -109,9 +93,9 @@ def unset_container(state: State, user: str, group: str) -> None:
     """VFIO_GROUP_UNSET_CONTAINER."""
     own = state.open(group, GroupModel)
     deny_if(own.container is None, EINVAL)
-    deny_if(not state.is_iommufd(own.container) and container_users(state, own), EBUSY)
-    detach(state, own)
-    collect(state)
+    deny_if(any(each.group is own for each in state.files(DeviceModel)), EBUSY)
+    own.container = None
+    state.release()
 
 
 @rule("D14", "D20", "E19")
@@ -121,9 +105,8 @@ def set_iommu(state: State, user: str, container: str, type: int) -> None:  # no
     Source: drivers/vfio/container.c, vfio_ioctl_set_iommu().
     """
     own = state.open(container, ContainerModel)
-    groups = state.attached(state.number(container))
-    deny_if(not groups or own.type, EINVAL)
-    deny_if(not _offers(state, groups, type), ENODEV)
+    deny_if(not state.attached(own) or own.type, EINVAL)
+    deny_if(not _offers(state, own, type), ENODEV)
     deny_if(type == VFIO_NOIOMMU_IOMMU and not state.privileged[user], EPERM)
     own.type = type
 
@@ -131,10 +114,11 @@ def set_iommu(state: State, user: str, container: str, type: int) -> None:  # no
 @rule("D18", "D19")
 def check_extension(state: State, user: str, container: str, type: int) -> Facts:  # noqa: A002 - the ioctl's word
     """VFIO_CHECK_EXTENSION."""
-    return {"offered": int(_offers(state, state.attached(state.number(container)), type))}
+    return {"offered": int(_offers(state, state.open(container, ContainerModel), type))}
 
 
-def _offers(state: State, groups: list[GroupModel], wanted: int) -> bool:
+def _offers(state: State, container: ContainerModel, wanted: int) -> bool:
+    groups = state.attached(container)
     if wanted == VFIO_NOIOMMU_IOMMU:
         return state.noiommu and (not groups or groups[0].noiommu)
     return wanted in TYPE1 and not any(each.noiommu for each in groups)
@@ -148,7 +132,7 @@ def get_status(state: State, user: str, group: str, argsz: int | None = None) ->
     deny_if(own.gone, ENODEV)
     if own.container is not None:
         return {"flags": VIABLE | ATTACHED}
-    return {"flags": 0 if state.owner(own.group) else VIABLE}
+    return {"flags": 0 if state.owner(own.name) else VIABLE}
 
 
 @rule("A02", "A07", "A08", "A19", "A21", "A22", "A23", "A27", "D15", "D36", "E05", "E22", "E23")
@@ -161,30 +145,25 @@ def get_device(
     vfio_pci_core.c, vfio_pci_core_match().
     """
     own, it = state.open(group, GroupModel), state.functions[function]
-    deny_if(own.gone or it.driver != VFIO or it.group != own.group or name == "tab", ENODEV)
+    deny_if(own.gone or it.driver != VFIO or it.group != own.name or name == "tab", ENODEV)
     deny_if(name not in (*TOKENLESS, *PRESENTING), EINVAL)
     _check_token(state, it, token if name in PRESENTING else None)
-    if own.container is None:
-        raise Denied(EINVAL)
-    first, through = not state.opens(function), state.is_iommufd(own.container)
-    if not first and it.noiommu and (it.iommufd is None) == through:
+    deny_if(own.container is None, EINVAL)
+    first, typed = not state.is_open(it), isinstance(own.container, ContainerModel)
+    if not first and it.noiommu and (it.iommufd is None) != typed:
         raise KnownBug  # the last close takes a reference from the container of the other open
-    if through and first:
+    if first or (typed and not state.platform.has("container-claim-at-first-open")):
+        deny_if(isinstance(own.container, ContainerModel) and not own.container.type, EINVAL)
         deny_if(it.noiommu and not state.privileged[user], EPERM)
+    if first and isinstance(own.container, IommufdModel):
         _own(state, it, own.container)
-    elif not through and (first or not state.platform.has("container-claim-at-first-open")):
-        container = state.files[own.container]
-        deny_if(isinstance(container, ContainerModel) and not container.type, EINVAL)
-        deny_if(own.noiommu and not state.privileged[user], EPERM)
-    iommufd = own.container if through else None
-    _add(state, user, new, DeviceModel(function, cdev=False, usable=True, iommufd=iommufd))
-    it.marked = it.marked and not first
+    state.descriptors[new] = (user, DeviceModel(it, own if typed else None))
     return {"log": (OPENED,) if it.noiommu else ()}  # D17
 
 
-def _own(state: State, it: PciModel, iommufd: int) -> None:
+def _own(state: State, it: PciModel, iommufd: IommufdModel) -> None:
     """Bind a device to an iommufd, which then owns the DMA of its group."""
-    deny_if(state.owner(it.group) not in (None, ("iommufd", iommufd)), EPERM)
+    deny_if(state.owner(it.group) not in (None, iommufd), EPERM)
     it.iommufd = iommufd
 
 
@@ -197,18 +176,17 @@ def bind_iommufd(
     Source: drivers/vfio/device_cdev.c, vfio_df_ioctl_bind_iommufd().
     """
     own, checks = state.open(device, DeviceModel), state.platform.has("86624ba3b522")
-    it, target = state.functions[own.role], state.file(iommufd)
+    it, target = own.function, state.file(iommufd)
     deny_if(way or (token and not checks) or not own.cdev, EINVAL)
-    deny_if(any(state.groups(it.group)), EBUSY)
+    deny_if(state.group(it.group), EBUSY)
     deny_if(own.usable, EINVAL)
     if checks:
         _check_token(state, it, token)
     deny_if(target is None, EBADF)
     deny_if(not isinstance(target, IommufdModel), EBADFD)
-    deny_if(state.opens(own.role), EINVAL)
-    own.iommufd = state.number(iommufd)
-    _own(state, it, own.iommufd)
-    own.usable, it.marked = True, False
+    deny_if(state.is_open(it), EINVAL)
+    _own(state, it, state.open(iommufd, IommufdModel))
+    own.usable = True
 
 
 def _check_token(state: State, it: PciModel, token: str | None) -> None:
@@ -217,9 +195,10 @@ def _check_token(state: State, it: PciModel, token: str | None) -> None:
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match_token_uuid().
     """
     if it.token_pf is not None:
-        deny_if(token != state.functions[it.token_pf].token, EACCES)
+        deny_if(token != it.token_pf.token, EACCES)
     elif it.token is not None:
-        deny_if(state.vf_users(it.role) and token != it.token, EACCES)
+        users = any(vf.token_pf is it and state.is_open(vf) for vf in state.functions.values())
+        deny_if(users and token != it.token, EACCES)
         it.token = token or it.token
     else:
         deny_if(token is not None, EINVAL)
@@ -228,19 +207,18 @@ def _check_token(state: State, it: PciModel, token: str | None) -> None:
 @rule("A18")
 def dup(state: State, user: str, file: str, new: str) -> None:
     """Duplicate a descriptor."""
-    state.descriptors[new] = (user, state.number(file))
+    state.descriptors[new] = (user, state.descriptors[file][1])
 
 
 @rule("A09", "A17", "A18", "A20", "D38", "E12", "E16")
 def close(state: State, user: str, file: str) -> None:
     """Close a descriptor."""
     del state.descriptors[file]
-    collect(state)
+    state.release()
 
 
 @rule("A09", "E12")
 def kill(state: State, user: str) -> None:
     """End a user's process, which closes everything; another takes its place."""
-    for name in state.descriptors_of(user):
-        del state.descriptors[name]
-    collect(state)
+    state.descriptors = {name: it for name, it in state.descriptors.items() if it[0] != user}
+    state.release()

@@ -1,4 +1,4 @@
-"""What rules are made of: how the kernel refuses, and what it releases at a last close."""
+"""What rules are made of: a name, the claims that they rest on, and how the kernel refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from vfio_lab.client.call import name_of
-from vfio_lab.model.state import ContainerModel, DeviceModel, GroupModel, IommufdModel, State
 
 Facts: TypeAlias = Mapping[str, object]  # what the kernel says, by name
 Rule: TypeAlias = Callable[..., Facts | None]
@@ -30,16 +29,10 @@ class KnownBug(Blocks):
     """A step after which the kernel is known to be broken, see docs/findings.md."""
 
 
-def deny_if(condition: object, errno: int, facts: Facts | None = None) -> None:
-    """Refuse the step if the condition is true.
-
-    Args:
-        condition: whether the kernel refuses.
-        errno: what it answers then.
-        facts: what it says all the same.
-    """
+def deny_if(condition: object, errno: int) -> None:
+    """Refuse the step with an errno if the condition is true."""
     if condition:
-        raise Denied(errno, facts)
+        raise Denied(errno)
 
 
 def rule(*claims: str) -> Callable[[Rule], Rule]:
@@ -51,44 +44,3 @@ def rule(*claims: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
-
-
-def collect(state: State) -> None:
-    """Release the files that nobody holds any more, as the kernel does at the last close."""
-    while loose := [number for number in state.files if not _held(state, number)]:
-        for number in loose:
-            file = state.files.pop(number)
-            if isinstance(file, GroupModel):
-                detach(state, file)
-            if isinstance(file, DeviceModel) and not state.opens(file.role):
-                it = state.functions[file.role]
-                it.iommufd, it.marked = None, it.marked and not file.usable  # F56
-
-
-def detach(state: State, group: GroupModel) -> None:
-    """Take a group from its container, which loses its type with its last group (E19)."""
-    number, group.container = group.container or 0, None
-    container = state.files.get(number)
-    if isinstance(container, ContainerModel) and not state.attached(number):
-        container.type, container.maps = 0, frozenset()
-
-
-def _held(state: State, number: int) -> bool:
-    if any(named == number for _, named in state.descriptors.values()):
-        return True
-    match state.files[number]:
-        case GroupModel() as file:
-            return container_users(state, file) > 0  # E16
-        case ContainerModel():
-            return bool(state.attached(number))
-        case IommufdModel():
-            bound = any(each.iommufd == number for each in state.functions.values())
-            return bound or bool(state.attached(number))
-        case _:
-            return False
-
-
-def container_users(state: State, group: GroupModel) -> int:
-    """Return how many devices of a group are open and use its container."""
-    devices = [] if group.gone else state.opened_in(group.group)
-    return sum(not each.cdev and each.iommufd is None for each in devices)

@@ -1,12 +1,12 @@
-"""The state of the model: functions, open files and the users who hold them.
+"""The state of the model: functions, and what users have open.
 
-Only what cannot be derived is stored. Whether a group is open, who owns its DMA, how many users
-the VFs of a PF have: these are questions to the open files, as answered below.
+Only what cannot be derived is stored. A file is open while a descriptor leads to it. Whether a
+group is open, who owns its DMA, how many users the VFs of a PF have: these are questions to the
+open files, as answered below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
@@ -17,7 +17,23 @@ VFIO = "vfio-pci"
 MANAGED = frozenset({VFIO, "pci-stub", "pcieport", None})
 
 
-@dataclass
+@dataclass(eq=False)
+class ContainerModel:
+    """An open /dev/vfio/vfio."""
+
+    type: int = 0  # the IOMMU type, 0 if it is not set
+    maps: frozenset[int] = frozenset()  # the numbers of the pages that are mapped
+
+
+@dataclass(eq=False)
+class IommufdModel:
+    """An open /dev/iommu."""
+
+    compat: bool = False  # whether it has the address space that stands in for a container's
+    noiommu: bool = False  # whether a no-IOMMU group was attached to it
+
+
+@dataclass(eq=False)
 class PciModel:
     """A PCI function that is present."""
 
@@ -25,8 +41,8 @@ class PciModel:
     driver: str | None = None
     vfs: int = 0  # how many VFs it has
     token: str | None = None  # the VF token of a PF on vfio-pci
-    token_pf: str | None = None  # the PF whose token a VF needs, decided when vfio-pci binds (A45)
-    iommufd: int | None = None  # the iommufd that the open device is bound to
+    token_pf: PciModel | None = None  # whose token a VF needs, decided when vfio-pci binds (A45)
+    iommufd: IommufdModel | None = None  # the iommufd that the open device is bound to
     noiommu: bool = False  # whether it is on vfio-pci without an IOMMU
     marked: bool = False  # whether a register has what a user wrote, which a reset wipes
 
@@ -41,40 +57,24 @@ class PciModel:
         return self.role if self.noiommu else self.place.group
 
 
-@dataclass
-class ContainerModel:
-    """An open /dev/vfio/vfio."""
-
-    type: int = 0  # the IOMMU type, 0 if it is not set
-    maps: frozenset[int] = frozenset()  # the numbers of the pages that are mapped
-
-
-@dataclass
-class IommufdModel:
-    """An open /dev/iommu."""
-
-    compat: bool = False  # whether it has the address space that stands in for a container's
-    noiommu: bool = False  # whether a no-IOMMU group was attached to it
-
-
-@dataclass
+@dataclass(eq=False)
 class GroupModel:
     """An open group."""
 
-    group: str  # its name
+    name: str
     noiommu: bool = False  # whether vfio made it for a device without an IOMMU
-    container: int | None = None  # the file that it is attached to, a container or an iommufd
+    container: ContainerModel | IommufdModel | None = None  # what it is attached to
     gone: bool = False  # whether its last device has left vfio
 
 
-@dataclass
+@dataclass(eq=False)
 class DeviceModel:
     """An open device."""
 
-    role: str  # the function's
-    cdev: bool  # whether it was opened by its character device
-    usable: bool  # always by a group, after a bind by a character device
-    iommufd: int | None = None  # the iommufd that it was opened with
+    function: PciModel
+    group: GroupModel | None = None  # the group that it keeps open: it uses its container (E16)
+    cdev: bool = False  # whether it was opened by its character device
+    usable: bool = True  # a character device is after a bind
 
 
 File: TypeAlias = ContainerModel | IommufdModel | GroupModel | DeviceModel
@@ -88,8 +88,7 @@ class State:
     platform: Platform
     privileged: dict[str, bool]  # the users, and whether each has CAP_SYS_RAWIO
     functions: dict[str, PciModel]  # those present, by role
-    descriptors: dict[str, tuple[str, int]] = field(default_factory=dict)  # by name: user and file
-    files: dict[int, File] = field(default_factory=dict)  # also those that only the kernel holds
+    descriptors: dict[str, tuple[str, File]] = field(default_factory=dict)  # with their users
     enable_sriov: bool = False  # a parameter of vfio_pci
     noiommu: bool = False  # the parameter enable_unsafe_noiommu_mode of vfio
     tainted: bool = False  # whether the kernel has TAINT_USER
@@ -97,7 +96,7 @@ class State:
 
     def file(self, name: str) -> File | None:
         """Return the file behind a descriptor, None if it is closed."""
-        return self.files[self.descriptors[name][1]] if name in self.descriptors else None
+        return self.descriptors[name][1] if name in self.descriptors else None
 
     def open(self, name: str, kind: type[Kind]) -> Kind:
         """Return the file of a certain kind behind an open descriptor."""
@@ -105,64 +104,58 @@ class State:
         assert isinstance(file, kind)
         return file
 
-    def number(self, name: str) -> int:
-        """Return the number of the file behind an open descriptor."""
-        return self.descriptors[name][1]
+    def files(self, kind: type[Kind]) -> set[Kind]:
+        """Return the files of a certain kind that descriptors lead to."""
+        return {file for _, file in self.descriptors.values() if isinstance(file, kind)}
 
-    def descriptors_of(self, user: str, *kinds: type[File]) -> list[str]:
-        """Return the names of a user's descriptors of files of certain kinds, or of all."""
-        return [
-            name
-            for name, (owner, number) in self.descriptors.items()
-            if owner == user and isinstance(self.files[number], kinds or object)
-        ]
+    def devices(self, function: PciModel) -> set[DeviceModel]:
+        """Return the open files of a device, unbound character devices included."""
+        return {file for file in self.files(DeviceModel) if file.function is function}
 
-    def groups(self, group: str | None) -> Iterator[tuple[int, GroupModel]]:
-        """Yield the open files of a group that still has a device: none or one."""
-        for number, file in self.files.items():
-            if isinstance(file, GroupModel) and file.group == group and not file.gone:
-                yield number, file
+    def is_open(self, function: PciModel) -> bool:
+        """Return whether a device is open."""
+        return any(file.usable for file in self.devices(function))
 
-    def devices(self, role: str) -> list[DeviceModel]:
-        """Return the open files of a device, those of an unbound character device included."""
-        found = (file for file in self.files.values() if isinstance(file, DeviceModel))
-        return [file for file in found if file.role == role]
+    def groups(self) -> set[GroupModel]:
+        """Return the open groups: by a descriptor, or by a device that uses their container."""
+        held = {file.group for file in self.files(DeviceModel) if file.group}
+        return held | self.files(GroupModel)
 
-    def opens(self, role: str) -> int:
-        """Return how often a device is open."""
-        return sum(file.usable for file in self.devices(role))
+    def group(self, name: str | None) -> GroupModel | None:
+        """Return the open file of a group that still has a device."""
+        return next((file for file in self.groups() if file.name == name and not file.gone), None)
 
     def members(self, group: str | None) -> list[PciModel]:
         """Return the functions in a group."""
         return [each for each in self.functions.values() if group and each.group == group]
 
-    def opened_in(self, group: str | None) -> list[DeviceModel]:
-        """Return the open files of the devices in a group."""
-        return [file for each in self.members(group) for file in self.devices(each.role)]
-
     def owner(self, group: str | None) -> object:
         """Return who owns the DMA of a group: a user's file, "kernel" or nobody (E01, E12, E25)."""
-        for number, file in self.groups(group):
-            if isinstance(self.files.get(file.container or 0), ContainerModel):
-                return None if file.noiommu else ("group", number)
+        file = self.group(group)
+        if file and isinstance(file.container, ContainerModel):
+            return None if file.noiommu else file
         for each in self.members(group):
-            if each.iommufd is not None and not each.noiommu:
-                return ("iommufd", each.iommufd)
+            if each.iommufd and not each.noiommu:
+                return each.iommufd
         unmanaged = [each for each in self.members(group) if each.driver not in MANAGED]
         return "kernel" if unmanaged else None
 
-    def vf_users(self, pf: str) -> int:
-        """Return how many VFs that need a PF's token are in use (A17, A20)."""
-        return sum(self.opens(vf.role) > 0 for vf in self.functions.values() if vf.token_pf == pf)
-
-    def attached(self, container: int) -> list[GroupModel]:
+    def attached(self, container: ContainerModel) -> list[GroupModel]:
         """Return the groups that are attached to a container."""
-        found = (file for file in self.files.values() if isinstance(file, GroupModel))
-        return [file for file in found if file.container == container]
+        return [file for file in self.groups() if file.container is container]
 
-    def is_iommufd(self, number: int | None) -> bool:
-        """Return whether a file is an iommufd."""
-        return isinstance(self.files.get(number or 0), IommufdModel)
+    def release(self) -> None:
+        """Do what the kernel does at a last close.
+
+        A device that nobody has open leaves its iommufd and is reset (F56); a container without
+        groups loses its type (E19).
+        """
+        for function in self.functions.values():
+            if not self.is_open(function):
+                function.iommufd, function.marked = None, False
+        for container in self.files(ContainerModel):
+            if not self.attached(container):
+                container.type, container.maps = 0, frozenset()
 
 
 def fresh(platform: Platform, privileged: dict[str, bool]) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from errno import EBADF, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, ENOTTY, EPERM
 
-from vfio_lab.model.rules import Facts, deny_if, rule
+from vfio_lab.model.rules import Denied, Facts, deny_if, rule
 from vfio_lab.model.state import VFIO, ContainerModel, DeviceModel, GroupModel, PciModel, State
 from vfio_lab.uapi.vfio import VFIO_NOIOMMU_IOMMU
 
@@ -15,11 +15,11 @@ DEV_ID, OWNED = 1, 2
 NOT_OWNED = "not owned"
 
 
-def _usable(state: State, name: str) -> tuple[DeviceModel, PciModel]:
-    """Return an open device and its function; a character device must be bound first (E29)."""
+def _usable(state: State, name: str) -> DeviceModel:
+    """Return an open device; a character device must be bound first (E29)."""
     own = state.open(name, DeviceModel)
     deny_if(not own.usable, EINVAL)
-    return own, state.functions[own.role]
+    return own
 
 
 @rule("C30", "E29")
@@ -33,22 +33,19 @@ def get_info(state: State, user: str, device: str, way: str) -> Facts:
 @rule("B37", "C33", "E29")
 def reset(state: State, user: str, device: str) -> None:
     """VFIO_DEVICE_RESET."""
-    _, it = _usable(state, device)
-    it.marked = False
+    _usable(state, device).function.marked = False
 
 
 @rule("B36", "B37", "C33", "E29", "F56")
 def write_mark(state: State, user: str, device: str) -> None:
     """Write a register that a reset wipes."""
-    _, it = _usable(state, device)
-    it.marked = True
+    _usable(state, device).function.marked = True
 
 
 @rule("B36", "B37", "C21", "C33", "E29", "F56")
 def read_mark(state: State, user: str, device: str) -> Facts:
     """Read that register."""
-    _, it = _usable(state, device)
-    return {"marked": it.marked}
+    return {"marked": _usable(state, device).function.marked}
 
 
 @rule("A33", "A34", "A35", "A36", "A37", "E29")
@@ -57,7 +54,7 @@ def token_feature(state: State, user: str, device: str, way: str, token: str) ->
 
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_feature_token().
     """
-    _, it = _usable(state, device)
+    it = _usable(state, device).function
     deny_if(way in ("unknown flag", "get and set"), EINVAL)
     deny_if(it.token is None, ENOTTY)
     deny_if(way in ("get", "probe get", "neither", "short"), EINVAL)
@@ -67,17 +64,14 @@ def token_feature(state: State, user: str, device: str, way: str, token: str) ->
 @rule("F100", "E29")
 def attach_space(state: State, user: str, device: str, way: str) -> None:
     """VFIO_DEVICE_ATTACH_IOMMUFD_PT, to the address space of its own iommufd."""
-    own, _ = _usable(state, device)
-    deny_if(not own.cdev, ENOTTY)
-    deny_if(way in ("short", "flags"), EINVAL)
-    deny_if(way == "unknown", ENOENT)
+    deny_if(not _usable(state, device).cdev, ENOTTY)
+    deny_if(way, ENOENT if way == "unknown" else EINVAL)
 
 
 @rule("F100", "E29")
 def detach_space(state: State, user: str, device: str, way: str) -> None:
     """VFIO_DEVICE_DETACH_IOMMUFD_PT."""
-    own, _ = _usable(state, device)
-    deny_if(not own.cdev, ENOTTY)
+    deny_if(not _usable(state, device).cdev, ENOTTY)
     deny_if(way, EINVAL)
 
 
@@ -106,17 +100,17 @@ def _typed(state: State, name: str) -> ContainerModel:
     return own
 
 
-def _affected(state: State, role: str) -> list[str]:
+def _affected(state: State, it: PciModel) -> list[PciModel]:
     """Return the functions that a hot reset would affect (C01 to C05, C09, C10, C46)."""
-    covered = state.platform.reset_with(role)
-    deny_if(covered is None, ENODEV)
-    return [each for each in covered or () if each in state.functions]
+    covered = state.platform.reset_with(it.role)
+    deny_if(not covered, ENODEV)
+    return [state.functions[role] for role in covered if role in state.functions]
 
 
-def _in_set(state: State, first: str, other: str) -> bool:
+def _in_set(state: State, first: PciModel, other: PciModel) -> bool:
     """Return whether vfio has another function, and resets it together with the first."""
-    together = state.platform.device_set(first) == state.platform.device_set(other)
-    return together and state.functions[other].driver == VFIO
+    together = state.platform.device_set(first.role) == state.platform.device_set(other.role)
+    return together and other.driver == VFIO
 
 
 @rule("C01", "C11", "C12", "C13", "C14", "C24", "C25", "C26", "C27", "C32", "C43", "E29")
@@ -126,26 +120,26 @@ def hot_reset_info(state: State, user: str, device: str, way: str) -> Facts:
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_pci_hot_reset_info(),
     vfio_pci_fill_devs().
     """
-    own, it = _usable(state, device)
+    own = _usable(state, device)
     deny_if(way == "short", EINVAL)
-    affected = _affected(state, it.role)
-    deny_if(way == "header", ENOSPC, {"count": len(affected)})
+    affected = _affected(state, own.function)
+    if way == "header":
+        raise Denied(ENOSPC, {"count": len(affected)})
     if own.cdev:
-        owners = {role: _devid(state, it, role) for role in affected}
+        owners = {each.role: _devid(state, own.function, each) for each in affected}
         flags = DEV_ID | (0 if NOT_OWNED in owners.values() else OWNED)
         return {"flags": flags, "devices": owners}
-    deny_if(any(state.functions[role].group is None for role in affected), EPERM)
-    return {"flags": 0, "devices": dict.fromkeys(affected, "its group")}
+    deny_if(any(each.group is None for each in affected), EPERM)
+    return {"flags": 0, "devices": {each.role: "its group" for each in affected}}
 
 
-def _devid(state: State, it: PciModel, role: str) -> str:
+def _devid(state: State, it: PciModel, other: PciModel) -> str:
     """Return how a device is owned by the iommufd of another: bound to it, by its group, not."""
-    other = state.functions[role]
-    if not _in_set(state, it.role, role):
+    if not _in_set(state, it, other):
         return NOT_OWNED
-    if other.iommufd == it.iommufd:
+    if other.iommufd is it.iommufd:
         return "its devid"
-    shared = not other.noiommu and state.owner(other.group) == ("iommufd", it.iommufd)
+    shared = not other.noiommu and state.owner(other.group) is it.iommufd
     return "owned" if shared else NOT_OWNED
 
 
@@ -155,23 +149,19 @@ def hot_reset(state: State, user: str, device: str, files: Sequence[str], way: s
 
     Source: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_pci_hot_reset().
     """
-    own, it = _usable(state, device)
+    own = _usable(state, device)
     deny_if(way or bool(files) == own.cdev, EINVAL)
-    affected = _affected(state, it.role)
-    deny_if(len(files) > len(affected) and not own.cdev, EINVAL)
-    groups = _groups(state, files)
-    deny_if(any(not _in_set(state, it.role, role) for role in affected), EINVAL)
-    peers = [role for role in state.functions if _in_set(state, it.role, role)]
-    deny_if(own.cdev and any(_devid(state, it, role) == NOT_OWNED for role in peers), EINVAL)
-    deny_if(not own.cdev and not {state.functions[role].group for role in peers} <= groups, EINVAL)
-    for role in affected:
-        state.functions[role].marked = False
-
-
-def _groups(state: State, files: Sequence[str]) -> set[str]:
-    """Return the groups whose open files a user presents."""
-    found = [state.file(name) for name in files]
-    for file in found:
+    affected = _affected(state, own.function)
+    deny_if(len(files) > len(affected), EINVAL)
+    shown = [state.file(name) for name in files]
+    for file in shown:
         deny_if(file is None, EBADF)
         deny_if(not isinstance(file, GroupModel), EINVAL)
-    return {file.group for file in found if isinstance(file, GroupModel) and not file.gone}
+    deny_if(not all(_in_set(state, own.function, each) for each in affected), EINVAL)
+    peers = [each for each in state.functions.values() if _in_set(state, own.function, each)]
+    if own.cdev:
+        deny_if(NOT_OWNED in [_devid(state, own.function, each) for each in peers], EINVAL)
+    else:
+        deny_if(not all(state.group(each.group) in shown for each in peers), EINVAL)
+    for each in affected:
+        each.marked = False

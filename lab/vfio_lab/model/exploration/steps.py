@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 from vfio_lab.client.call import name_of
@@ -62,13 +62,9 @@ def take(state: State, step: Step) -> tuple[Result, State]:
     Raises:
         Blocks: the kernel would wait for other users.
     """
-    following = replace(
-        state,
-        functions={role: copy(each) for role, each in state.functions.items()},
-        files={number: copy(each) for number, each in state.files.items()},
-        descriptors=dict(state.descriptors),
-        log=(),
-    )
+    fixed = (state.platform, *state.platform.places.values())
+    following = deepcopy(state, {id(each): each for each in fixed})
+    following.log = ()
     try:
         errno, facts = 0, RULES[step.call](following, step.user, **step.given)
     except Denied as denied:

@@ -126,7 +126,8 @@ class Walk(RuleBasedStateMachine):
 
     def any(self, user: str, *kinds: type) -> list[str]:
         """Return a user's descriptors of certain kinds."""
-        return self.state.descriptors_of(user, *kinds)
+        known = self.state.descriptors.items()
+        return [name for name, (own, file) in known if own == user and isinstance(file, kinds)]
 
     def who(self, *kinds: type) -> list[str]:
         """Return the users who have a file of certain kinds."""
@@ -175,7 +176,8 @@ class Walk(RuleBasedStateMachine):
 
     def bind(self, data: st.DataObject) -> None:
         """Bind a driver to a function without users."""
-        idle = [role for role in self.functions() if not self.state.devices(role)]
+        functions = self.state.functions
+        idle = [role for role in self.functions() if not self.state.devices(functions[role])]
         if idle:
             function = data.draw(st.sampled_from(idle))
             others = ("pci-stub", PF_STUB, None)
@@ -278,8 +280,7 @@ class Walk(RuleBasedStateMachine):
         usable = [name for name in devices if getattr(self.state.file(name), "usable", False)]
         device = data.draw(st.sampled_from([*usable, *usable, *usable, *devices]))
         call = data.draw(st.sampled_from(DEVICE_CALLS))
-        file = self.state.file(device)
-        role = file.role if isinstance(file, DeviceModel) else ""
+        place = self.state.open(device, DeviceModel).function.place
         match call:
             case "token_feature":
                 way = data.draw(st.sampled_from(("set", *FEATURE_FLAGS)))
@@ -290,7 +291,7 @@ class Walk(RuleBasedStateMachine):
                 files = [*self.any(user, GroupModel), *self.any(user, *FILES), CLOSED]
                 chosen = data.draw(st.lists(st.sampled_from(files), max_size=3))
                 self.go(call, user, device=device, files=tuple(chosen), way=self.way(call, data))
-            case "write_mark" | "read_mark" if not self.state.functions[role].place.total_vfs:
+            case "write_mark" | "read_mark" if not place.total_vfs:
                 # QEMU wipes the registers of a PF only.
                 self.go("get_info", user, device=device, way="")
             case "reset" | "write_mark" | "read_mark":
@@ -346,13 +347,13 @@ class Walk(RuleBasedStateMachine):
 
     def is_used(self, role: str) -> bool:
         """Return whether somebody has a function or its group open."""
-        group = self.state.functions[role].group
-        return bool(self.state.devices(role)) or any(self.state.groups(group))
+        it = self.state.functions[role]
+        return bool(self.state.devices(it) or self.state.group(it.group))
 
     def token(self, role: str, data: st.DataObject) -> str | None:
         """Draw a token to present, most often the right one."""
         it = self.state.functions[role]
-        right = self.state.functions[it.token_pf].token if it.token_pf else it.token
+        right = (it.token_pf or it).token
         known = [right] if right in TOKENS else [None]
         drawn: str | None = data.draw(st.sampled_from([*known * 4, None, *TOKENS]))
         return drawn
@@ -361,7 +362,7 @@ class Walk(RuleBasedStateMachine):
         """Draw a function, most often one of a group."""
         file = self.state.file(group)
         assert isinstance(file, GroupModel)
-        own = [each.role for each in self.state.members(file.group) if not each.place.bridge]
+        own = [each.role for each in self.state.members(file.name) if not each.place.bridge]
         return data.draw(st.sampled_from([*own, *own, *own, *self.functions()]))
 
 
