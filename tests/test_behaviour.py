@@ -104,6 +104,9 @@ def test_of_a_wait_only_the_last_look_counts():
     assert current_attempt() is None
 
 
+FEWER_TOKENS = "log line fewer times -> more times: warn: VF token required"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
@@ -115,6 +118,8 @@ def test_of_a_wait_only_the_last_look_counts():
         (["opened by user (a:1)"], ["opened by user (a:2)"], None),
         (["at ffff888003a41234"], ["at ffff888003a45678"], None),
         (["x: 3 callbacks suppressed"], [], None),
+        (["VF token required"] * 10, ["VF token required"] * 13, None),
+        (["VF token required"] * 9, ["VF token required"] * 13, FEWER_TOKENS),
         (["quirk_f0_vpd_link+0x0/0x60 took 27240 usecs"], [], None),
         (["nonvoluntary_ctxt_switches:\t4"], ["nonvoluntary_ctxt_switches:\t2"], None),
         (["WARNING: at f, CPU#0: pf_user/57"], ["WARNING: at f, CPU#1: pf_user/8"], None),

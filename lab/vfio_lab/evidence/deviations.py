@@ -18,7 +18,7 @@ from vfio_lab.evidence.config_fields import (
     field_at,
 )
 from vfio_lab.evidence.observed import Observed, ObservedCall
-from vfio_lab.evidence.rules import BDF
+from vfio_lab.evidence.rules import BDF, steady_count
 from vfio_lab.util.cache import digest
 
 Calls = tuple[ObservedCall, ...]
@@ -235,7 +235,7 @@ def _lines(before: str, after: str) -> tuple[str, str]:
 def _counts(kind: str, before: Iterable[str], after: Iterable[str]) -> Iterator[Deviation]:
     old, new = (Counter(_anywhere(line) for line in lines) for lines in (before, after))
     for line in dict.fromkeys([*old, *new]):
-        if old[line] != new[line]:
+        if steady_count(line, old[line]) != steady_count(line, new[line]):
             was, now = (FEWER, MORE) if old[line] < new[line] else (MORE, FEWER)
             was, now = was if old[line] else ABSENT, now if new[line] else ABSENT
             words = [

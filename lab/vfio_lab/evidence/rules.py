@@ -110,6 +110,12 @@ FLEETING_LINES = (
         "the PCI core reports a quirk that took long, which depends on the speed of the host",
     ),
 )
+# Of these lines the kernel logs ten in 5 seconds (DEFAULT_RATELIMIT_BURST): how many more there are
+# depends on the speed of the host.
+RATE_LIMITED = re.compile(
+    r"VF token |runtime resume failed|Relaying device request|DMAR: |AMD-Vi: |fault from EP \d"
+)
+LOGGED_AT_MOST = 10
 # Arguments that only say how long the lab is ready to wait.
 WAITING_ARGUMENTS = frozenset({"timeout", "timeout_ms", "last_words"})
 # The number of an ioctl says nothing that its name does not.
@@ -254,6 +260,16 @@ def log_line(line: str) -> str | None:
     if any(rule.pattern.search(line) for rule in FLEETING_LINES):
         return None
     return plain_text(line)
+
+
+def steady_count(line: str, count: int) -> int:
+    """Return how often a line was logged, as far as it is compared.
+
+    Args:
+        line: the line.
+        count: how often.
+    """
+    return min(count, LOGGED_AT_MOST) if RATE_LIMITED.search(line) else count
 
 
 def steady_bytes(region: str, offset: int, data: str) -> str:
