@@ -89,7 +89,7 @@ def add_selftests(bench: Bench, product: Path) -> None:
     bench.cache.prune(KIND, KEPT)
 
 
-def patience(bench: Bench) -> str:
+def longer_waits(bench: Bench) -> str:
     """Return the word for make that has selftests wait longer for their tests.
 
     Args:
@@ -134,7 +134,7 @@ def _build(bench: Bench, suites: list[str], product: Path) -> None:
 def _compile(bench: Bench, suites: list[str]) -> str:
     """Compile what compiles; return the log."""
     nowhere = f"EXTRA_CFLAGS=-ffile-prefix-map={bench.tree}/="
-    command = ["env", "LDFLAGS=-static -s", nowhere, patience(bench), "make", "--keep-going"]
+    command = ["env", "LDFLAGS=-static -s", nowhere, longer_waits(bench), "make", "--keep-going"]
     command += ["-C", f"{bench.tree}/{TESTS}", f"O={bench.out}", f"TARGETS={' '.join(suites)}"]
     try:
         bench.make(f"{STAGE}-headers", "headers")

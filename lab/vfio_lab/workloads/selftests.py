@@ -144,7 +144,7 @@ def _compile(bench: Bench, product: Path) -> None:
             bench.run(stage, jail.confine(command, confined, foreign=bench.foreign))
 
         run("selftests-headers", ["make", "-C", tree, *words, "headers"])
-        flags.append(kselftests.patience(bench))
+        flags.append(kselftests.longer_waits(bench))
         run("selftests", ["env", *flags, "make", "-C", f"{tree}/{TESTS}", *words, *install])
     for program in (*stage.glob("vfio/vfio_*"), *stage.glob("iommu/iommufd*")):
         shutil.copyfile(program, product / program.name)
