@@ -53,6 +53,7 @@ def test_two_devices_share_an_interrupt_line(twin, device, registers, irq_fd, ot
     registers.acknowledge()
     device.unmask_irq(INTX)
     assert (irq_fd.count(), other_irq_fd.count()) == (0, 0)
+    E1000(other).acknowledge()
 
 
 @claim("F26")
