@@ -6,6 +6,7 @@
     |- BuildError       125  a kernel, image or template could not be made
     |- LaunchError      125  QEMU refused its command line or died before it ran
     |- BootError        125  the guest started and never became ready
+    |  `- WrongClock    125  it did, with a clock that is far from the host's
     |- GuestLost          1  a running guest panicked or reset
     |  |- GuestKilled   125  the host killed its QEMU
     |  |- GuestStopped  125  the host stopped its QEMU
@@ -133,6 +134,12 @@ class BootError(LabError):
     """The guest started and never became ready."""
 
     usual_hint = "the console says how far it came; with --lab-cold it boots where a clone failed"
+
+
+class WrongClock(BootError):
+    """The guest's clock goes much faster or slower than the host's."""
+
+    usual_hint = "its kernel measured the TSC while the host was busy: run it again"
 
 
 class GuestLost(LabError):

@@ -72,7 +72,7 @@ def test_a_qemu_that_is_killed_twice_is_an_error(kill):
     done, record, _ = kill(signal.SIGKILL, 2)
     assert record.outcome is Outcome.ERROR, done.stdout
     assert not record.judged
-    assert done.returncode == 1
+    assert done.returncode == 125
 
 
 def test_a_qemu_that_crashes_is_an_error_with_the_crash_in_the_evidence(kill):
@@ -92,6 +92,7 @@ def test_a_qemu_that_is_stopped_is_an_error_soon_and_in_one_block(kill):
     assert time.monotonic() - began < REPORTED_WITHIN_S * crowding()
     assert record.outcome is Outcome.ERROR, done.stdout
     assert record.reason.startswith("GuestStopped: ")
+    assert not record.judged
     assert "a signal or a debugger has stopped it" in done.stdout
     assert "Traceback" not in done.stdout
     assert len(done.stdout.splitlines()) < LONGEST_BLOCK_LINES

@@ -81,7 +81,7 @@ def test_a_killed_worker_leaves_nothing_in_memory(run, small_disk):
     before = abandoned()
     small_disk.fill()
     result = run(KILLED, "-n", "2", "--lab-artifacts", str(small_disk.path))
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=3, errors=1)
     assert abandoned() - before == set()
 
 

@@ -64,6 +64,17 @@ ENDS = {
     "test_crash": (Outcome.ERROR, False),
     "test_wrong": (Outcome.FAILED, False),
 }
+KILLS_ITS_WORKER = """
+import os
+import signal
+
+def test_killed(guest):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def test_passes(guest):
+    pass
+"""
+WRONG = "\ndef test_wrong(guest):\n    assert False\n"
 REASON = "the guest went away: QEMU killed by signal 9"
 
 
@@ -106,6 +117,20 @@ def test_a_comparison_does_not_call_a_lost_guest_a_change_for_the_worse(run, pyt
     worse = {name_of(row.nodeid) for row in compare.rows([before, after]) if row.worsened}
     assert worse == {"test_once_then_wrong", "test_crash", "test_wrong"}
     assert len(good) == 2
+
+
+@pytest.mark.parametrize(("wrong", "code"), [(False, 125), (True, 1)])
+def test_a_killed_worker_makes_no_verdict(run, pytester, wrong, code):
+    result = run(KILLS_ITS_WORKER + WRONG * wrong, "-n", "2", "--junitxml", "junit.xml")
+    result.assert_outcomes(passed=1, errors=1, failed=int(wrong))
+    assert result.ret == code
+    (path,) = pytester.path.glob(".artifacts/*/results.json")
+    found = {name_of(one.nodeid): one for one in results.read_results(path.parent).scenarios}
+    killed = found["test_killed"]
+    assert (killed.outcome, killed.judged) == (Outcome.ERROR, False)
+    assert "crashed while running" in killed.lost
+    assert "run again" not in result.stdout.str()
+    assert (pytester.path / "junit.xml").read_text().count("<error") == 1
 
 
 def test_a_failure_that_has_nothing_to_do_with_it_is_not_repeated(run):

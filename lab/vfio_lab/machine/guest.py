@@ -24,10 +24,12 @@ from vfio_lab.errors import (
     GuestStopped,
     LabError,
     QemuCrashed,
+    WrongClock,
 )
 from vfio_lab.hw.topology import Topology
 from vfio_lab.kernels.packaged import Kernel
 from vfio_lab.machine.base import CALL_TIMEOUT_S, ClockAnchor, TestMachine, start_user
+from vfio_lab.machine.clock import verify_clock
 from vfio_lab.machine.debugger import Debugger, Hold, connected_to_gdbstub
 from vfio_lab.machine.locks import LockWait
 from vfio_lab.machine.ssh import Login, Ssh
@@ -163,12 +165,6 @@ class Guest(TestMachine):
         """Return a guest that is awake: a clone if `machine` has a template's state, else booted.
 
         Args:
-            name: unique in the run.
-            machine: what it is started from.
-            folder: where console, logs and transcript go.
-            keepable: whether it may outlive this process.
-
-        Args:
             name: the guest's name, unique in the run; it also names its evidence.
             machine: what to start: the hardware, and the files of kernel, image or template.
             folder: where console, logs and transcript go; made if it is missing.
@@ -187,14 +183,21 @@ class Guest(TestMachine):
 
         Raises:
             BootError: its agent did not answer; carries the console's tail and what QEMU said.
+            WrongClock: it has booted, and its clock is far ahead of the host's.
         """
-        slowness = self.machine.kernel.slowness
+        slowness, began = self.machine.kernel.slowness, time.monotonic()
         with self._delivery("clone" if self.machine.frozen else "boot"):
             if self.machine.frozen:
                 self._load(Deadline.after(WAKE_TIMEOUT_S))
             else:
                 self.channel.await_ready(Deadline.after(BOOT_TIMEOUT_S * slowness))
             self.renew(Deadline.after(WAKE_TIMEOUT_S * slowness))
+        if not self.machine.frozen and self.awake is not None:
+            try:
+                verify_clock(self.name, self.awake.log_us / 1e6, time.monotonic() - began)
+            except WrongClock:
+                self.close()
+                raise
 
     @cached_property
     def qmp(self) -> Qmp:

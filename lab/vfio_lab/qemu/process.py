@@ -7,6 +7,7 @@ supervisor, which dies with the run unless the run keeps the guest: see `vfio_la
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -111,11 +112,11 @@ class Qemu:
 
     def await_end(self, deadline: Deadline) -> bool:
         """Wait for the process to end by itself; return whether it did."""
-        try:
-            self.process.wait(deadline.remaining_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        while not deadline.passed:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(deadline.slice_s)
+                return True
+        return self.ended
 
     @property
     def exit_code(self) -> int | None:

@@ -1,0 +1,51 @@
+"""Whether the clock of a guest goes as fast as the host's.
+
+A kernel measures its TSC when it boots, with another timer beside it. QEMU's threads may be put
+aside in between on a busy host, and the guest's clock then goes some ten times too fast for good:
+what waits there for seconds ends at once. Source: arch/x86/kernel/tsc.c, pit_calibrate_tsc().
+"""
+
+from __future__ import annotations
+
+from vfio_lab.errors import WrongClock
+from vfio_lab.machine.base import ClockAnchor
+
+TIMES = 3.0  # beyond what a busy host adds to the requests that read the clocks
+SLACK_S = 1.0
+
+
+def verify_clock(name: str, shown_s: float, given_s: float) -> None:
+    """Raise an error if a guest's clock has gone too far.
+
+    Args:
+        name: the guest's name.
+        shown_s: seconds by the guest's clock.
+        given_s: seconds by the host's, the same or more.
+
+    Raises:
+        WrongClock: the guest's are many more.
+    """
+    if shown_s > TIMES * given_s + SLACK_S:
+        raise _wrong(name, shown_s, given_s)
+
+
+def verify_speed(name: str, before: ClockAnchor, after: ClockAnchor) -> None:
+    """Raise an error if a guest's clock is much faster or slower than the host's.
+
+    Args:
+        name: the guest's name.
+        before: the first time at which both clocks were read.
+        after: the second one.
+
+    Raises:
+        WrongClock: it is.
+    """
+    shown_s, given_s = (after.log_us - before.log_us) / 1e6, after.at - before.at
+    verify_clock(name, shown_s, given_s)
+    if given_s > TIMES * shown_s + SLACK_S:
+        raise _wrong(name, shown_s, given_s)
+
+
+def _wrong(name: str, shown_s: float, given_s: float) -> WrongClock:
+    expected = f"{given_s:.1f} s, as by the host's clock"
+    return WrongClock(f"the clock of {name} is wrong", expected=expected, seen=f"{shown_s:.1f} s")
