@@ -37,8 +37,11 @@ def chaos(seconds: float, seed: int) -> Finding:
     counts: Counts = {}
     rounds = judged = unjudged = 0
     while rounds == 0 or time.monotonic() - began < seconds:
-        found = _round(folder / f"round-{rounds}", cache, dice, counts, env)
-        wrong += [*runs.differing(right, found), *runs.unnamed(right, found)]
+        where = folder / f"round-{rounds}"
+        found = _round(where, cache, dice, counts, env)
+        wrong += runs.differing(right, found)
+        if not runs.without_results(where.with_name(f"{where.name}.log")):
+            wrong += runs.unnamed(right, found)
         judged, unjudged = judged + len(found), unjudged + runs.unjudged(found)
         rounds += 1
     wrong += _beside(folder, right)

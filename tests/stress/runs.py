@@ -61,6 +61,11 @@ def unnamed(before: Records, after: Records) -> list[str]:
     return [f"{nodeid}: neither a verdict nor a name" for nodeid in before if nodeid not in after]
 
 
+def without_results(log: Path) -> bool:
+    """Return whether a run said that its disk had no room for the results."""
+    return f"not written: {results.RESULTS}" in log.read_text(errors="replace")
+
+
 def unjudged(found: Records) -> int:
     """Return how many scenarios a run did not judge, and named."""
     return sum(one.outcome is Outcome.ERROR for one in found.values())
