@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from vfio_lab.campaign import costs, figures
 from vfio_lab.campaign.figures import BARS, Figure, Measured
+from vfio_lab.cli.bench import bench
 from vfio_lab.errors import UsageError
 from vfio_lab.util import host
 
@@ -107,3 +109,18 @@ def test_the_parts_of_check_are_the_commands_of_make():
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
     with pytest.raises(UsageError, match="cannot measure the catalogue"):
         costs.measure_catalogue(1, "7.3", tmp_path)
+
+
+def test_each_part_of_check_is_timed_and_a_failed_one_is_named(tmp_path, monkeypatch):
+    (tmp_path / "Makefile").write_text("check:\n\techo one \\\n\t  | cat\n\tfalse two\n")
+    monkeypatch.setattr(costs, "PROJECT", tmp_path)
+    *parts, whole = costs.measure_check()
+    assert [one.key for one in parts] == ["check_s: echo one", "check_s: false two"]
+    assert ["exit code 1" in one.note for one in parts] == [False, True]
+    assert whole.value == sum(one.value for one in parts)
+
+
+@pytest.mark.parametrize("words", [["scenarios/vf_token"], ["--against", "."]])
+def test_what_only_the_catalogue_takes_is_refused_without_it(words):
+    done = CliRunner().invoke(bench, words)
+    assert (done.exit_code, "--catalogue" in done.output) == (2, True)

@@ -64,7 +64,9 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure_catalogue(jobs: int, kernel: str, other: Path | None = None) -> list[Figure]:
+def measure_catalogue(
+    jobs: int, kernel: str, other: Path | None = None, chosen: Sequence[str] = ()
+) -> list[Figure]:
     """Run the catalogue; with another checkout, both, area by area in turn.
 
     Of two checkouts the scenarios are run that both have.
@@ -73,6 +75,7 @@ def measure_catalogue(jobs: int, kernel: str, other: Path | None = None) -> list
         jobs: guests at a time.
         kernel: the kernel's name.
         other: the other checkout, set up by its `bootstrap`.
+        chosen: files, folders or node IDs of scenarios; all by default.
 
     Raises:
         UsageError: the other folder is no checkout that is set up.
@@ -86,7 +89,7 @@ def measure_catalogue(jobs: int, kernel: str, other: Path | None = None) -> list
                 seen=f"no {_pytest(checkout)}",
                 hint="a checkout of the lab, after ./bootstrap",
             )
-    areas = _areas(checkouts, kernel)
+    areas = _areas(checkouts, kernel, chosen or (SCENARIOS,))
     costs = {checkout: Cost() for checkout in checkouts}
     with progress.task("Running the catalogue", len(areas)) as task:
         for number, (area, nodes) in enumerate(areas.items()):
@@ -94,13 +97,14 @@ def measure_catalogue(jobs: int, kernel: str, other: Path | None = None) -> list
             # Who is first changes, so that neither finds the machine warmer.
             for checkout in checkouts if number % 2 else reversed(checkouts):
                 _run_area(checkout, nodes, kernel, jobs, costs[checkout])
+    what = "chosen" if chosen else "catalogue"  # the bar is that of the whole
     own = costs[PROJECT]
-    figures = [Figure("catalogue_cpu_s", own.cpu_s, note=own.note)]
+    figures = [Figure(f"{what}_cpu_s", own.cpu_s, note=own.note)]
     if other is not None:
         theirs = costs[other.resolve()]
         figures += [
-            Figure("catalogue_cpu_before_s", theirs.cpu_s, note=theirs.note),
-            Figure("catalogue_cpu_ratio", own.cpu_s / theirs.cpu_s),
+            Figure(f"{what}_cpu_before_s", theirs.cpu_s, note=theirs.note),
+            Figure(f"{what}_cpu_ratio", own.cpu_s / theirs.cpu_s),
         ]
     return figures
 
@@ -109,11 +113,11 @@ def _pytest(checkout: Path) -> Path:
     return checkout / ".venv/bin/pytest"
 
 
-def _areas(checkouts: Sequence[Path], kernel: str) -> dict[str, list[str]]:
-    """Return the node IDs that all checkouts have, by area."""
+def _areas(checkouts: Sequence[Path], kernel: str, chosen: Sequence[str]) -> dict[str, list[str]]:
+    """Return the node IDs of what was chosen that all checkouts have, by area."""
     known = []
     for checkout in checkouts:
-        words = [str(_pytest(checkout)), SCENARIOS, "--collect-only", "-q", "--lab-kernel", kernel]
+        words = [str(_pytest(checkout)), *chosen, "--collect-only", "-q", "--lab-kernel", kernel]
         printed = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=False)
         known.append(dict.fromkeys(NODE.findall(printed.stdout)))
         if not known[-1]:

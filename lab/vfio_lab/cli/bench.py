@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("scenarios", metavar="[SCENARIO]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print a table for a document.")
 @click.option("--clones", default=40, show_default=True, help="Guests to clone.")
@@ -41,8 +42,11 @@ def bench(  # noqa: PLR0913, PLR0917 - the options of the command
     against: Path | None,
     check: bool,
     trend: bool,
+    scenarios: tuple[str, ...],
 ) -> None:
     """Measure clones, boots, calls and one whole scenario; exit 1 if a bar is missed.
+
+    SCENARIO is a file, a folder or a node ID: --catalogue runs those instead of all.
 
     What is compared is run in turn. Each run is added to a history in the cache, with the commit,
     the machine and its load.
@@ -51,6 +55,8 @@ def bench(  # noqa: PLR0913, PLR0917 - the options of the command
     from vfio_lab.machine.template import GuestFactory
     from vfio_lab.util.cache import Cache
 
+    if (scenarios or against) and not catalogue:
+        raise click.UsageError("scenarios and --against need --catalogue")
     cache = Cache.default().open()
     history = cache.root / figures.HISTORY
     if trend:
@@ -60,18 +66,13 @@ def bench(  # noqa: PLR0913, PLR0917 - the options of the command
     factory, before = GuestFactory.open(cache, name), figures.machine_load()
     found = benchmark.measure(factory, clones=clones, quick=quick)
     if catalogue:
-        found += costs.measure_catalogue(runs.possible_jobs(), factory.kernel.name, against)
+        jobs = runs.possible_jobs()
+        found += costs.measure_catalogue(jobs, factory.kernel.name, against, scenarios)
     if check:
         found += costs.measure_check()
     measured = _measured(factory, found, before)
     figures.append_measured(history, measured)
-    if as_json:
-        click.echo(json.dumps(asdict(measured), indent=2))
-    elif as_markdown:
-        click.echo(figures.markdown(measured))
-    else:
-        click.echo(str(measured))
-        _print_table(("figure", "measured", "bar", "", "of"), measured.rows())
+    _print_measured(measured, as_json=as_json, as_markdown=as_markdown)
     context.exit(0 if all(figure.holds for figure in measured.figures) else 1)
 
 
@@ -93,6 +94,18 @@ def _measured(factory: GuestFactory, found: Iterable[Figure], load: float) -> Me
         (load, figures.machine_load()),
         figures.own_commit(),
     )
+
+
+def _print_measured(measured: Measured, *, as_json: bool, as_markdown: bool) -> None:
+    from vfio_lab.campaign import figures
+
+    if as_json:
+        click.echo(json.dumps(asdict(measured), indent=2))
+    elif as_markdown:
+        click.echo(figures.markdown(measured))
+    else:
+        click.echo(str(measured))
+        _print_table(("figure", "measured", "bar", "", "of"), measured.rows())
 
 
 def _print_table(columns: Iterable[str], lines: Iterable[Sequence[str]]) -> None:
