@@ -137,7 +137,7 @@ class BootError(LabError):
 
 
 class WrongClock(BootError):
-    """The guest's clock goes much faster or slower than the host's."""
+    """The guest's clock goes much faster than the host's."""
 
     usual_hint = "its kernel measured the TSC while the host was busy: run it again"
 
