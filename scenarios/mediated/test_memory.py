@@ -59,7 +59,7 @@ def test_pinned_pages_are_charged_once(user, pages):
 
 
 @claim("S51")
-def test_pages_that_are_not_the_drivers_are_not_pinned(user, pages, container):
+def test_pages_that_a_driver_may_not_use_are_not_pinned(user, pages, container):
     """Pages that are not mapped, or not for writing, are not pinned, nor those before them."""
     container.map_dma(user.allocate(PAGE_BYTES), IOVA, PAGE_BYTES, VFIO_DMA_MAP_FLAG_READ)
     container.map_dma(user.allocate(PAGE_BYTES), IOVA + PAGE_BYTES, PAGE_BYTES)
@@ -112,7 +112,7 @@ def test_pinned_pages_are_dirty(pages, container):
 
 @claim("S55")
 def test_a_driver_reads_and_writes_what_is_mapped(user, pages, container):
-    """A driver reads and writes memory across mappings, if it may be read, and written."""
+    """A driver reads and writes across two mappings, and nothing that is not mapped."""
     memory = user.allocate(2 * PAGE_BYTES)
     container.map_dma(memory, IOVA, PAGE_BYTES)
     container.map_dma(memory + PAGE_BYTES, IOVA + PAGE_BYTES, PAGE_BYTES)
@@ -125,7 +125,7 @@ def test_a_driver_reads_and_writes_what_is_mapped(user, pages, container):
 
 @claim("S56")
 def test_a_driver_keeps_to_the_accesses_of_a_mapping(user, pages, container):
-    """A driver does not write what is mapped for reading, and not use what is for writing."""
+    """A driver cannot write what is mapped for reading, nor use what is mapped for writing."""
     container.map_dma(user.allocate(SIZE), IOVA, SIZE, VFIO_DMA_MAP_FLAG_READ)
     container.map_dma(user.allocate(SIZE), SECOND, SIZE, VFIO_DMA_MAP_FLAG_WRITE)
     assert pages.read(IOVA, len(MESSAGE)) == bytes(len(MESSAGE))

@@ -94,7 +94,7 @@ def _own_cache(folder: Path) -> Path:
     entries += [root / kind for kind in SMALL_KINDS if (root / kind).exists()]
     for entry in entries:
         shutil.copytree(entry, cache / entry.relative_to(root), symlinks=True)
-        hold(cache / entry.relative_to(root))  # nobody has the time to compile the kernel again
+        hold(cache / entry.relative_to(root))  # as a run does: a pruned kernel is compiled again
     for one in (root / ksource.KIND).glob(f"{source}*"):
         copy = shutil.copytree if one.is_dir() else shutil.copy2
         (cache / ksource.KIND).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The catalogue beside busy processes, and with little memory: all is as when idle."""
+"""The catalogue beside busy processes, and with little memory: nothing differs from idle."""
 
 from __future__ import annotations
 

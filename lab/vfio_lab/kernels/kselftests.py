@@ -36,7 +36,7 @@ STAGE = "selftests"
 FAILED = re.compile(r"^make.*\*\*\* \[.*?/kselftest/(\S+?)(?:\.o)?\] Error", re.MULTILINE)
 ELF = b"\x7fELF"
 FAR_TOO_LONG = 160
-# kselftest_harness.h ends a test after 30 s of the guest's clock, which a busy host makes long.
+# kselftest_harness.h ends a test after 30 s of the guest's clock, which a busy host does not stop.
 PATIENT = f"""
 #include <poll.h>
 #include <unistd.h>

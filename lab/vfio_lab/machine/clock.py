@@ -8,9 +8,8 @@ what waits there for seconds ends at once. Source: arch/x86/kernel/tsc.c, pit_ca
 from __future__ import annotations
 
 from vfio_lab.errors import WrongClock
-from vfio_lab.machine.base import ClockAnchor
 
-TIMES = 3.0  # beyond what a busy host adds to the requests that read the clocks
+TIMES = 3.0
 SLACK_S = 1.0
 
 
@@ -31,17 +30,3 @@ def verify_clock(name: str, shown_s: float, given_s: float) -> None:
             expected=f"{given_s:.1f} s, as by the host's clock",
             seen=f"{shown_s:.1f} s",
         )
-
-
-def verify_speed(name: str, before: ClockAnchor, after: ClockAnchor) -> None:
-    """Raise an error if a guest's clock is much faster than the host's.
-
-    Args:
-        name: the guest's name.
-        before: the first time at which both clocks were read.
-        after: the second one.
-
-    Raises:
-        WrongClock: it is.
-    """
-    verify_clock(name, (after.log_us - before.log_us) / 1e6, after.at - before.at)

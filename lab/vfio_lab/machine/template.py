@@ -23,7 +23,6 @@ from vfio_lab.image import initramfs, payload, rootfs
 from vfio_lab.image.rootfs import Image
 from vfio_lab.kernels import kmodules, selector
 from vfio_lab.kernels.packaged import Kernel
-from vfio_lab.machine.clock import verify_speed
 from vfio_lab.machine.guest import BOOT_LOG, BootSpec, Guest
 from vfio_lab.machine.hardware import verify_hardware, verify_migratable
 from vfio_lab.qemu import capabilities, console
@@ -285,14 +284,11 @@ def _boot_and_save(cold: BootSpec, scratch: Path, log: Path) -> None:
     name = f"template-{cold.topology.name}-{re.sub('[:/]', '-', cold.kernel.name)}"
     guest = Guest.start(name, booting, log)
     try:
-        booted = guest.awake
         guest.wait_boot_complete(Deadline.after(SETTLE_TIMEOUT_S * cold.kernel.slowness))
         verify_hardware(guest)
         _check_log(guest)
         (scratch / BOOT_LOG).write_text("\n".join(_about_vfio(guest)) + "\n")
         _warm_up(guest)
-        if booted is not None and guest.awake is not None:
-            verify_speed(guest.name, booted, guest.awake)
         _save(guest, state)
     finally:
         guest.close()

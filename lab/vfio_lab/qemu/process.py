@@ -24,7 +24,7 @@ from vfio_lab.util.jail import Jail
 
 # If the parent dies between fork and prctl, there is no signal, so check the parent's PID.
 # A crash leaves a core beside the log, where the host's core_pattern is as the kernel has it.
-# When memory runs out the guest goes, not the run: a guest that was killed is started once more.
+# When memory runs out, the kernel should kill a guest, which is started again, and not the run.
 GUARD = (
     'umask 077; [ "$PPID" = "$0" ] || exit 1; ulimit -c unlimited 2>/dev/null;'
     ' { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"'

@@ -55,7 +55,7 @@ class Qmp:
         log.touch(mode=0o600)
         self._log = log.open("ab", buffering=0)
         self._loop = asyncio.new_event_loop()
-        # A name would make a logger, in a thread that wakes a guest while pytest goes through all.
+        # With a name it adds a logger, while pytest may be going through all loggers.
         self._client = QMPClient()
         sock.setblocking(False)
         try:

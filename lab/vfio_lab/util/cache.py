@@ -233,7 +233,7 @@ class Cache:
             self._discard(kind, key)
 
     def delete_later(self, folder: Path) -> None:
-        """Take a folder away at once; a process that may outlive this one deletes what it was."""
+        """Move a folder away at once, and let a process that may outlive this one delete it."""
         heap = self.root / RUBBISH
         heap.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
